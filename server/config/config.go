@@ -1,0 +1,118 @@
+// Package config holds the one structure that says what a proxy is: where it
+// listens, which nodes hold which copy, and its limits. Two fronts fill it: the
+// flags of magent 0.6 and, later, a file. It does no I/O and runs on no
+// particular goroutine; a Config is immutable once a server has been made of it.
+// It imports std and magent/upstream/route.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"magent/upstream/route"
+)
+
+// Listen is one address the proxy accepts clients on.
+type Listen struct {
+	Network string // "tcp" or "unix"
+	Address string // "host:port", IPv6 in brackets, port 0 for any; or a socket's path
+	Mode    uint32 // unix: the permission bits of the socket, 0644 if 0
+}
+
+func (l Listen) String() string { return l.Network + "://" + l.Address }
+
+// Node is one memcached server as the operator wrote it.
+type Node struct {
+	Host   string // name, IPv4, or IPv6 without brackets
+	Port   int    // 1..65535
+	Name   string // alias used in placement, messages and stats; may be empty
+	Weight int    // share of the key space, 1 if 0
+}
+
+// Address is what a dialer takes.
+func (n Node) Address() string { return net.JoinHostPort(n.Host, strconv.Itoa(n.Port)) }
+
+// String is the alias if there is one, else the address.
+func (n Node) String() string {
+	if n.Name != "" {
+		return n.Name
+	}
+	return n.Address()
+}
+
+// Config says what one proxy is. Zero fields take the defaults of Default.
+type Config struct {
+	Listen []Listen // at least one
+	// Copies are the complete placements of the key space, the primaries first.
+	// Each has its own nodes and, over them, the same kind of distribution.
+	Copies    [][]Node
+	Placement route.Spec
+
+	Loops          int           // event loops, each a thread; default half the cores, at least 1
+	MaxClients     int           // client connections at a time; default 4096
+	ConnsPerNode   int           // upstream connections per node and loop; default 1
+	Timeout        time.Duration // how long a node may leave a request unanswered; default 250ms
+	ConnectTimeout time.Duration // how long a connection to a node may take; default 100ms
+	MaxValue       int           // bytes of the largest value taken from a client; default 1 MiB
+	ClientBuffer   int           // bytes of unread replies at which a client is closed; default 64 MiB
+	DrainTimeout   time.Duration // how long Shutdown waits for what is in flight; default 5s
+	Verbose        bool          // log every change of state and closed client
+}
+
+// Default is a Config with every limit at its default and no address and no node.
+func Default() Config {
+	return Config{
+		Placement:      route.Spec{Distribution: "magent-modulo"},
+		MaxClients:     4096,
+		ConnsPerNode:   1,
+		Timeout:        250 * time.Millisecond,
+		ConnectTimeout: 100 * time.Millisecond,
+		MaxValue:       1 << 20,
+		ClientBuffer:   64 << 20,
+		DrainTimeout:   5 * time.Second,
+	}
+}
+
+// MaxCopies bounds the copies of a pool: a request keeps a bit for each.
+const MaxCopies = 8
+
+// Validate reports every fault at once, nil if there is none.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(c.Listen) == 0 {
+		bad("no address to listen on")
+	}
+	if len(c.Copies) == 0 || len(c.Copies[0]) == 0 {
+		bad("no node: at least one -s is needed")
+	}
+	if len(c.Copies) > MaxCopies {
+		bad("%d copies: at most %d are supported", len(c.Copies), MaxCopies)
+	}
+	for i, nodes := range c.Copies {
+		if i > 0 && len(nodes) == 0 {
+			bad("copy %d has no node", i)
+		}
+		for _, n := range nodes {
+			if n.Host == "" || n.Port < 1 || n.Port > 65535 {
+				bad("bad node address %q", n.Address())
+			}
+		}
+	}
+	for _, l := range []struct {
+		name  string
+		value int64
+	}{
+		{"max clients", int64(c.MaxClients)}, {"connections per node", int64(c.ConnsPerNode)},
+		{"timeout", int64(c.Timeout)}, {"connect timeout", int64(c.ConnectTimeout)},
+		{"max value", int64(c.MaxValue)}, {"client buffer", int64(c.ClientBuffer)},
+	} {
+		if l.value <= 0 {
+			bad("%s must be above 0, is %d", l.name, l.value)
+		}
+	}
+	return errors.Join(errs...)
+}
