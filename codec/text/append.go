@@ -1,0 +1,125 @@
+package text
+
+import (
+	"bytes"
+	"strconv"
+
+	"magent/codec"
+)
+
+const crlf = "\r\n"
+
+// AppendLine appends the command line of req as a node gets it, CRLF included:
+// without noreply and q, so that every request has a reply, with single spaces,
+// and with the value's size in plain digits. A value is not appended. line is
+// what req was parsed from. It is not for the commands of many keys.
+func AppendLine(dst, line []byte, req *codec.Request) []byte {
+	if req.Flags&codec.FlagClean != 0 {
+		return append(dst, line...)
+	}
+	if req.Op.Meta() {
+		return appendMeta(dst, line, req, ^codec.Letter('q'), quietTwice(req))
+	}
+	dst = append(dst, req.Op.String()...)
+	switch req.Op {
+	case codec.OpSet, codec.OpAdd, codec.OpReplace, codec.OpAppend, codec.OpPrepend, codec.OpCas:
+		dst = appendStore(dst, line, req)
+		if req.Op == codec.OpCas {
+			dst = appendWord(dst, req.Arg.In(line))
+		}
+	case codec.OpIncr, codec.OpDecr, codec.OpTouch:
+		dst = appendWord(dst, req.Key.In(line))
+		dst = appendWord(dst, req.Arg.In(line))
+	case codec.OpDelete:
+		dst = appendWord(dst, req.Key.In(line))
+	case codec.OpFlushAll, codec.OpVerbosity, codec.OpStats:
+		if req.Arg.Len > 0 {
+			dst = appendWord(dst, req.Arg.In(line))
+		}
+	}
+	return append(dst, crlf...)
+}
+
+// AppendSet appends the line of a plain set of the item that req stores, as a
+// follower gets it once the lead has taken an add, a replace or a cas.
+func AppendSet(dst, line []byte, req *codec.Request) []byte {
+	dst = append(dst, "set"...)
+	return append(appendStore(dst, line, req), crlf...)
+}
+
+// appendStore appends " key flags exptime bytes".
+func appendStore(dst, line []byte, req *codec.Request) []byte {
+	dst = appendWord(dst, req.Key.In(line))
+	dst = appendWord(dst, req.Client.In(line))
+	dst = appendWord(dst, req.Expiry.In(line))
+	dst = append(dst, ' ')
+	return strconv.AppendUint(dst, uint64(req.Value), 10)
+}
+
+func appendWord(dst, word []byte) []byte {
+	dst = append(dst, ' ')
+	return append(dst, word...)
+}
+
+// AppendMetaEffect appends the line of a meta command with only the flags of
+// keep, in their order, and no others: what a follower is told.
+func AppendMetaEffect(dst, line []byte, req *codec.Request, keep codec.Letters) []byte {
+	return appendMeta(dst, line, req, keep, false)
+}
+
+// quietTwice reports whether the client wrote more than one q: they are then
+// passed on, for the node to refuse.
+func quietTwice(req *codec.Request) bool { return req.Meta.Has('q') && !req.Quiet() }
+
+func appendMeta(dst, line []byte, req *codec.Request, keep codec.Letters, keepQuiet bool) []byte {
+	words := trim(line)
+	start := len(dst)
+	at, span := uint32(0), codec.Span{Len: uint32(len(words))}
+	for i := 0; i < maxTokens; i++ {
+		tok, ok := NextKey(words, span, &at)
+		if !ok {
+			break
+		}
+		word := tok.In(words)
+		switch {
+		case i < 2:
+		case i == 2 && req.Op == codec.OpMetaSet:
+			dst = append(dst, ' ')
+			dst = strconv.AppendUint(dst, uint64(req.Value), 10)
+			continue
+		case isLetter(word[0]) && !keep.Has(word[0]) && !(keepQuiet && word[0] == 'q'):
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ' ')
+		}
+		dst = append(dst, word...)
+	}
+	return append(dst, crlf...)
+}
+
+// AppendKeyed appends "word key" and CRLF, or "word arg key" if there is an arg.
+func AppendKeyed(dst []byte, word string, arg, key []byte) []byte {
+	dst = append(dst, word...)
+	if len(arg) > 0 {
+		dst = appendWord(dst, arg)
+	}
+	dst = appendWord(dst, key)
+	return append(dst, crlf...)
+}
+
+// ReplyArg returns the argument of the flag c in a meta reply line, false if the
+// line has none.
+func ReplyArg(line []byte, c byte) ([]byte, bool) {
+	for i := 2; i+1 < len(line); i++ {
+		if line[i] != ' ' || line[i+1] != c {
+			continue
+		}
+		arg := line[i+2:]
+		if n := bytes.IndexAny(arg, " \r"); n >= 0 {
+			arg = arg[:n]
+		}
+		return arg, true
+	}
+	return nil, false
+}

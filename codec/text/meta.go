@@ -1,0 +1,252 @@
+package text
+
+import (
+	"bytes"
+
+	"magent/codec"
+)
+
+// meta reads the meta command m<c>. Only what decides the framing, the key and
+// who must be asked is looked at; flags are judged by the node, whose version
+// knows which ones it has.
+func (p *parser) meta(c byte) {
+	switch c {
+	case 'g':
+		p.metaCommand(codec.OpMetaGet, 2, codec.FaultFlagsTooLong)
+	case 's':
+		p.metaCommand(codec.OpMetaSet, 3, codec.FaultOptionsTooLong)
+	case 'd':
+		p.metaCommand(codec.OpMetaDelete, 2, codec.FaultOptionsTooLong)
+	case 'a':
+		p.metaCommand(codec.OpMetaArith, 2, codec.FaultOptionsTooLong)
+	case 'e':
+		p.metaDebug()
+	case 'n':
+		p.req.Op = codec.OpMetaNoop
+	default:
+		p.fault(codec.FaultError)
+	}
+}
+
+// metaCommand reads a command whose flags begin at token flagsAt.
+func (p *parser) metaCommand(op codec.Op, flagsAt int, tooMany codec.Fault) {
+	p.req.Op = op
+	switch {
+	case p.n < 2:
+		p.fault(codec.FaultError)
+		return
+	case !p.key(1), op == codec.OpMetaSet && p.n == 2:
+		p.fault(codec.FaultFormat)
+		return
+	case p.n > maxMetaTokens:
+		p.fault(tooMany)
+		return
+	}
+	if op == codec.OpMetaSet {
+		size, ok := parseInt(p.text(2))
+		size = int64(int32(size))
+		if !ok || size < 0 || size > 1<<31-3 {
+			p.fault(codec.FaultFormat)
+			return
+		}
+		p.req.Value = uint32(size)
+		p.clean = p.clean && plainDigits(p.text(2))
+	}
+	p.flags(flagsAt)
+}
+
+// flags notes which flags stand from token at on. A q that stands alone is taken
+// off on the way to the node, and so is honoured here.
+func (p *parser) flags(at int) {
+	quiet := 0
+	for i := at; i < p.n; i++ {
+		t := p.text(i)
+		switch c := t[0]; {
+		case c == 'q':
+			quiet++
+		case c == 'M' && len(t) == 2:
+			p.req.Mode = t[1]
+		}
+		if isLetter(t[0]) {
+			p.req.Meta |= codec.Letter(t[0])
+		}
+	}
+	// Two of them are the client's mistake, which the node is left to name.
+	if quiet == 1 {
+		p.req.Flags |= codec.FlagQuiet
+	}
+	if p.req.Meta.Has('b') && decodedLen(p.text(1)) == 0 {
+		p.badKey()
+	}
+}
+
+// badKey answers a key that is not base64. An ms is refused by the node, which
+// swallows the value; nothing is stored, so it does not matter which node is asked.
+func (p *parser) badKey() {
+	p.req.Flags &^= codec.FlagQuiet // a q hides news, not mistakes
+	switch p.req.Op {
+	case codec.OpMetaGet:
+		p.fault(codec.FaultKeyEncoding)
+	case codec.OpMetaSet:
+	default:
+		p.fault(codec.FaultBadFlag)
+	}
+}
+
+func (p *parser) metaDebug() {
+	p.req.Op = codec.OpMetaDebug
+	if p.n < 2 || !p.key(1) {
+		p.fault(codec.FaultFormat)
+		return
+	}
+	if p.n >= 3 && string(p.text(2)) == "b" {
+		p.req.Meta |= codec.Letter('b')
+		if decodedLen(p.text(1)) == 0 {
+			p.fault(codec.FaultFormat)
+		}
+	}
+}
+
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
+// RouteKey returns the bytes that decide where the key lives: the key itself, or
+// what its base64 stands for, decoded into buf, which must hold MaxKey bytes. A
+// key in base64 and the same key written plainly are one key to memcached.
+func RouteKey(key []byte, meta codec.Letters, buf []byte) []byte {
+	if !meta.Has('b') {
+		return key
+	}
+	return decode(key, buf[:0])
+}
+
+// letters64 maps a base64 character to its value, 0x80 for any other.
+var letters64 = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 0x80
+	}
+	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+		t[c] = byte(i)
+	}
+	t['='] = 0
+	return t
+}()
+
+// decodedLen is the number of bytes src stands for, 0 if it is not base64.
+func decodedLen(src []byte) int {
+	var buf [MaxKey]byte
+	return len(decode(src, buf[:0]))
+}
+
+// decode appends what src stands for to dst, as memcached's base64_decode does:
+// characters outside the alphabet are skipped, and what remains must come in
+// fours, padded at the end. It returns dst unchanged if src is not base64.
+func decode(src, dst []byte) []byte {
+	start := dst
+	var quad [4]byte
+	n, pad := 0, 0
+	count := 0
+	for _, c := range src {
+		if letters64[c] != 0x80 {
+			count++
+		}
+	}
+	if count == 0 || count%4 != 0 {
+		return start
+	}
+	for _, c := range src {
+		v := letters64[c]
+		if v == 0x80 {
+			continue
+		}
+		if c == '=' {
+			pad++
+		}
+		quad[n] = v
+		if n++; n < 4 {
+			continue
+		}
+		n = 0
+		dst = append(dst, quad[0]<<2|quad[1]>>4, quad[1]<<4|quad[2]>>2, quad[2]<<6|quad[3])
+		if pad > 2 {
+			return start
+		}
+		if pad > 0 {
+			return dst[:len(dst)-pad]
+		}
+	}
+	return dst
+}
+
+// parseInt reads a decimal as C's strtol(3) does for memcached's safe_strtol:
+// leading white space and a sign are taken, white space or the token's end must
+// follow, and what does not fit 64 bits fails.
+func parseInt(b []byte) (int64, bool) {
+	b, neg := signed(b)
+	v, ok := digits(b)
+	switch {
+	case !ok:
+		return 0, false
+	case neg && v <= 1<<63:
+		return -int64(v), true
+	case !neg && v < 1<<63:
+		return int64(v), true
+	}
+	return 0, false
+}
+
+// parseUint reads a decimal as C's strtoul(3) does for memcached's safe_strtoul:
+// a negative number wraps, and is refused if it is then still negative when seen
+// as a signed one.
+func parseUint(b []byte) (uint64, bool) {
+	rest, neg := signed(b)
+	v, ok := digits(rest)
+	if !ok {
+		return 0, false
+	}
+	if neg {
+		v = -v
+	}
+	if int64(v) < 0 && bytes.IndexByte(b, '-') >= 0 {
+		return 0, false
+	}
+	return v, true
+}
+
+func signed(b []byte) ([]byte, bool) {
+	for len(b) > 0 && isSpace(b[0]) {
+		b = b[1:]
+	}
+	if len(b) > 0 && (b[0] == '-' || b[0] == '+') {
+		return b[1:], b[0] == '-'
+	}
+	return b, false
+}
+
+func digits(b []byte) (v uint64, ok bool) {
+	for i, c := range b {
+		if c < '0' || c > '9' {
+			return v, i > 0 && isSpace(c)
+		}
+		d := uint64(c - '0')
+		if v > (1<<64-1-d)/10 {
+			return 0, false
+		}
+		v = v*10 + d
+	}
+	return v, len(b) > 0
+}
+
+func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+
+// plainDigits reports whether b is a number written as the proxy would write it.
+func plainDigits(b []byte) bool {
+	if len(b) == 0 || len(b) > 10 || b[0] == '0' && len(b) > 1 {
+		return false
+	}
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
