@@ -2,14 +2,16 @@
 // listens, which nodes hold which copy, and its limits. Two fronts fill it: the
 // flags of magent 0.6 and, later, a file. It does no I/O and runs on no
 // particular goroutine; a Config is immutable once a server has been made of it.
-// It imports std and magent/upstream/route.
+// It imports std, pflag and magent/upstream/route.
 package config
 
 import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"magent/upstream/route"
@@ -114,5 +116,85 @@ func (c *Config) Validate() error {
 			bad("%s must be above 0, is %d", l.name, l.value)
 		}
 	}
+	if c.Loops < 0 {
+		bad("loops must not be below 0, is %d", c.Loops)
+	}
+	if len(errs) == 0 {
+		errs = c.validatePlacement()
+	}
 	return errors.Join(errs...)
 }
+
+// validatePlacement asks route for its faults, each once and in one line.
+func (c *Config) validatePlacement() []error {
+	var errs []error
+	for i, nodes := range c.Copies {
+		_, err := route.New(c.Placement, Servers(nodes))
+		if err == nil {
+			continue
+		}
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			line = strings.TrimPrefix(line, "route: ")
+			if strings.HasPrefix(line, "server ") {
+				line = fmt.Sprintf("copy %d: %s", i, line)
+			}
+			if !slices.ContainsFunc(errs, func(e error) bool { return e.Error() == line }) {
+				errs = append(errs, errors.New(line))
+			}
+		}
+	}
+	return errs
+}
+
+// Servers is nodes as placement sees them, in the same order.
+func Servers(nodes []Node) []route.Server {
+	servers := make([]route.Server, len(nodes))
+	for i, n := range nodes {
+		servers[i] = route.Server{Host: n.Host, Port: n.Port, Name: n.Name, Weight: n.Weight}
+	}
+	return servers
+}
+
+// Warnings says, a line each, what is allowed and is probably not meant.
+func (c *Config) Warnings() []string {
+	var out []string
+	for i, nodes := range c.Copies {
+		for j, n := range nodes {
+			if slices.ContainsFunc(nodes[:j], n.sameAddress) {
+				out = append(out, fmt.Sprintf("%s is listed twice in copy %d: it gets two shares of the keys", n.Address(), i))
+			}
+		}
+	}
+	for i, a := range c.Copies {
+		for j, b := range c.Copies[i+1:] {
+			j += i + 1
+			if n, ok := c.common(a, b, Node.sameAddress); ok {
+				out = append(out, fmt.Sprintf("%s is in copies %d and %d: it gets some writes twice", n.Address(), i, j))
+			} else if n, ok := c.common(a, b, Node.sameHost); ok {
+				out = append(out, fmt.Sprintf("copies %d and %d of some keys are both on %s: losing that host loses them", i, j, n.Host))
+			}
+		}
+	}
+	return out
+}
+
+// common is a node of a that is the same as one of b with which it may share keys.
+// Where placement goes by position and the lists are as long, only the nodes at
+// one position share keys; otherwise any two nodes may.
+func (c *Config) common(a, b []Node, same func(Node, Node) bool) (Node, bool) {
+	paired := len(a) == len(b) && slices.Contains([]string{"magent-modulo", "modula", "jump"}, c.Placement.Distribution)
+	for i, n := range a {
+		for j, m := range b {
+			if same(n, m) && (i == j || !paired) {
+				return n, true
+			}
+		}
+	}
+	return Node{}, false
+}
+
+func (n Node) sameHost(o Node) bool    { return n.Host == o.Host }
+func (n Node) sameAddress(o Node) bool { return n.Host == o.Host && n.Port == o.Port }
+
+// knownDistributions is for help and messages.
+func knownDistributions() string { return strings.Join(route.Distributions(), ", ") }

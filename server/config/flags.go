@@ -1,0 +1,336 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// Flags is the command line as typed: magent 0.6's letters, of the getopt string
+// "p:u:g:s:Dhvn:l:kb:f:i:" with its defaults and meanings, a long name for each,
+// and the newer flags, which have long names only. pflag takes letters bundled
+// and values spaced or not as getopt does. Bind, parse, then ask for Config.
+//
+// What names the process rather than the proxy is exported: cmd acts on it.
+type Flags struct {
+	Foreground bool
+	User       string // name or number, empty: stay who we are
+	Group      string // name or number, empty: the user's own
+	PidFile    string
+	LogFile    string
+	Profile    string // one of Profiles, empty for none
+	ProfileDir string
+
+	set                       *pflag.FlagSet
+	verbose                   bool
+	servers, backups, copies  []string
+	listen                    string
+	port                      int
+	socket                    string
+	maxClients                int
+	connCeiling, connsPerNode int
+	ketama                    bool
+	distribution, hash, tag   string
+	loops                     int
+	timeout, connectTimeout   time.Duration
+	maxValue, clientBuffer    size
+}
+
+const (
+	defaultPort       = 11211
+	defaultCeiling    = 20
+	ketamaPlacement   = "magent-ketama"
+	maxUnixPathLength = 107 // sun_path without its NUL, unix(7)
+)
+
+// Profiles lists what --profile takes.
+func Profiles() []string { return []string{"cpu", "mem", "block", "mutex", "trace", "goroutine"} }
+
+// Bind defines the flags on fs. Their variables are f's.
+func (f *Flags) Bind(fs *pflag.FlagSet) {
+	d := Default()
+	f.set = fs
+	f.maxValue, f.clientBuffer = size(d.MaxValue), size(d.ClientBuffer)
+	fs.SortFlags = false
+
+	fs.StringArrayVarP(&f.servers, "server", "s", nil, "a primary node, `host[:port]`; repeat for more")
+	fs.StringArrayVarP(&f.backups, "backup", "b", nil, "a backup node, `host[:port]`; repeat for more")
+	fs.StringArrayVar(&f.copies, "copy", nil, "the nodes of one further copy, `host[:port],...`; repeat for more copies")
+	fs.StringVarP(&f.listen, "listen", "l", "0.0.0.0", "`address` to listen on, without the port; several with commas")
+	fs.IntVarP(&f.port, "port", "p", defaultPort, "TCP `port` to listen on, 0 for none (then -f is needed)")
+	fs.StringVarP(&f.socket, "socket", "f", "", "unix socket to listen on as well, a `path`")
+	fs.IntVarP(&f.maxClients, "max-conns", "n", d.MaxClients, "client connections at a time, `number`; raises the limit of open files")
+	fs.IntVarP(&f.connCeiling, "max-conns-per-node", "i", defaultCeiling,
+		"at most `number` connections per node and loop; magent opens --conns-per-node, so values from old scripts do no harm")
+	fs.IntVar(&f.connsPerNode, "conns-per-node", d.ConnsPerNode, "connections per node and loop, `number`; requests are pipelined, one is best")
+	fs.BoolVarP(&f.ketama, "ketama", "k", false, "the same as --distribution "+ketamaPlacement)
+	fs.StringVar(&f.distribution, "distribution", d.Placement.Distribution, "how keys are spread over nodes, `name`: "+knownDistributions())
+	fs.StringVar(&f.hash, "hash", "", "key hash of ketama and modula, `name`")
+	fs.StringVar(&f.tag, "hash-tag", "", "two `characters`, such as {}: only the part of a key between them is hashed")
+
+	fs.DurationVar(&f.timeout, "timeout", d.Timeout, "how long a node may leave a request unanswered, `duration`")
+	fs.DurationVar(&f.connectTimeout, "connect-timeout", d.ConnectTimeout, "how long a connection to a node may take, `duration`")
+	fs.Var(&f.maxValue, "max-value", "largest value taken from a client, `size` as memcached's -I: 512k, 1m")
+	fs.Var(&f.clientBuffer, "client-buffer", "unread replies at which a client is closed, `size`")
+	fs.IntVar(&f.loops, "loops", 0, "event loops, `number`; 0 is half the cores")
+	fs.IntVar(&f.loops, "threads", 0, "the same as --loops")
+	_ = fs.MarkHidden("threads") // it was defined on the line above
+
+	fs.StringVarP(&f.User, "user", "u", "", "run as this user, `name or number`")
+	fs.StringVarP(&f.Group, "group", "g", "", "run as this group, `name or number`; default is the user's own")
+	fs.BoolVarP(&f.Foreground, "foreground", "D", false, "stay in the foreground")
+	fs.BoolVarP(&f.verbose, "verbose", "v", false, "log every change of state, in the foreground")
+	fs.StringVar(&f.PidFile, "pidfile", "", "write the process number to `path`")
+	fs.StringVar(&f.LogFile, "log-file", "", "append the log to `path`; default is standard error, and nothing in the background")
+	fs.StringVar(&f.Profile, "profile", "", "write a profile at exit, `kind`: "+strings.Join(Profiles(), ", "))
+	fs.StringVar(&f.ProfileDir, "profile-dir", ".", "the `path` that profiles are written to")
+}
+
+// Background says whether magent 0.6 would go there: not with -D, nor with -v.
+func (f *Flags) Background() bool { return !f.Foreground && !f.verbose }
+
+// MaxConnsGiven says whether -n was typed. A number asked for is kept or refused;
+// the default may be lowered to what the limit of open files allows.
+func (f *Flags) MaxConnsGiven() bool { return f.set.Changed("max-conns") && f.maxClients > 0 }
+
+// Config is what the flags say, validated. The error holds every fault, a line each.
+func (f *Flags) Config() (Config, error) {
+	c := Default()
+	var errs []error
+	fault := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	var err error
+	c.Listen, err = f.listens()
+	fault(err)
+	c.Copies, err = f.allCopies()
+	fault(err)
+	c.Placement.Distribution, err = f.placement()
+	fault(err)
+	fault(f.process())
+	c.Placement.Hash, c.Placement.Tag = f.hash, f.tag
+
+	if f.maxClients > 0 {
+		c.MaxClients = f.maxClients
+	}
+	ceiling := f.connCeiling
+	if ceiling <= 0 {
+		ceiling = defaultCeiling
+	}
+	c.ConnsPerNode = min(f.connsPerNode, ceiling)
+	c.Loops = f.loops
+	c.Timeout, c.ConnectTimeout = f.timeout, f.connectTimeout
+	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
+	c.Verbose = f.verbose
+	if len(errs) == 0 {
+		fault(c.Validate())
+	}
+	return c, errors.Join(errs...)
+}
+
+// listens gives one TCP listener per address of -l, then the unix socket.
+func (f *Flags) listens() ([]Listen, error) {
+	var ls []Listen
+	switch {
+	case f.port < 0 || f.port > 65535:
+		return nil, fmt.Errorf("-p %d is not a port: want 0 to 65535", f.port)
+	case f.port == 0 && f.socket == "":
+		return nil, errors.New("nothing to listen on: -p 0 turns TCP off, so -f is needed")
+	case len(f.socket) > maxUnixPathLength:
+		return nil, fmt.Errorf("-f %s: a socket's path has at most %d bytes, this one has %d", f.socket, maxUnixPathLength, len(f.socket))
+	}
+	if f.port != 0 {
+		for text := range strings.SplitSeq(f.listen, ",") {
+			n, err := ParseNode(text, f.port)
+			if err != nil {
+				return nil, fmt.Errorf("-l %w", err)
+			}
+			ls = append(ls, Listen{Network: "tcp", Address: n.Address()})
+		}
+	}
+	if f.socket != "" {
+		ls = append(ls, Listen{Network: "unix", Address: f.socket, Mode: 0o644})
+	}
+	return ls, nil
+}
+
+// allCopies gives the primaries, the backups if there are any, and each --copy.
+func (f *Flags) allCopies() ([][]Node, error) {
+	primaries, err := parseNodes("-s", f.servers)
+	errs := []error{err}
+	copies := [][]Node{primaries}
+	if len(f.backups) > 0 {
+		nodes, err := parseNodes("-b", f.backups)
+		copies, errs = append(copies, nodes), append(errs, err)
+	}
+	for _, list := range f.copies {
+		nodes, err := parseNodes("--copy", []string{list})
+		copies, errs = append(copies, nodes), append(errs, err)
+	}
+	return copies, errors.Join(errs...)
+}
+
+func (f *Flags) placement() (string, error) {
+	if !f.ketama {
+		return f.distribution, nil
+	}
+	if f.distribution != ketamaPlacement && f.distribution != Default().Placement.Distribution {
+		return "", fmt.Errorf("-k means --distribution %s, but --distribution is %s: leave one out", ketamaPlacement, f.distribution)
+	}
+	return ketamaPlacement, nil
+}
+
+// process checks the flags that Config does not carry.
+func (f *Flags) process() error {
+	if f.Profile == "" {
+		return nil
+	}
+	for _, p := range Profiles() {
+		if p == f.Profile {
+			return nil
+		}
+	}
+	return fmt.Errorf("--profile %s is not known, known are %s", f.Profile, strings.Join(Profiles(), ", "))
+}
+
+func parseNodes(flag string, lists []string) ([]Node, error) {
+	var nodes []Node
+	var errs []error
+	for _, list := range lists {
+		for text := range strings.SplitSeq(list, ",") {
+			n, err := ParseNode(text, defaultPort)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s %w", flag, err))
+				continue
+			}
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes, errors.Join(errs...)
+}
+
+// ParseNode reads host, host:port, [IPv6], [IPv6]:port or a bare IPv6 address.
+// The host is kept as written, for placement hashes that text. It may be a name;
+// whether the name resolves is not asked here.
+func ParseNode(text string, port int) (Node, error) {
+	bad := func(why string) (Node, error) { return Node{}, fmt.Errorf("%q: %s", text, why) }
+	host, portText := text, ""
+	switch {
+	case strings.HasPrefix(text, "["):
+		inner, rest, closed := strings.Cut(text[1:], "]")
+		if !closed || (rest != "" && rest[0] != ':') {
+			return bad("want [IPv6]:port")
+		}
+		host, portText = inner, rest
+		if !isIPv6(host) {
+			return bad("there is no IPv6 address in the brackets")
+		}
+	case strings.Count(text, ":") > 1:
+		if !isIPv6(text) {
+			return bad("neither host:port nor an IPv6 address")
+		}
+	default:
+		if i := strings.IndexByte(text, ':'); i >= 0 {
+			host, portText = text[:i], text[i:]
+		}
+	}
+	if host == "" {
+		return bad("there is no host")
+	}
+	if i := strings.IndexFunc(host, notInHost); i >= 0 {
+		return bad(fmt.Sprintf("%q cannot be part of a host", host[i]))
+	}
+	if portText != "" {
+		p, err := strconv.ParseUint(portText[1:], 10, 16)
+		if err != nil || p == 0 {
+			return bad("the port is not a number from 1 to 65535")
+		}
+		port = int(p)
+	}
+	return Node{Host: host, Port: port}, nil
+}
+
+func isIPv6(s string) bool {
+	a, err := netip.ParseAddr(s)
+	return err == nil && a.Is6()
+}
+
+// notInHost finds what neither a host name nor an address has, a zone included.
+// Names with underscores exist in the wild.
+func notInHost(r rune) bool {
+	letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+	return !letter && !strings.ContainsRune(".-_:%", r)
+}
+
+// size is a number of bytes with memcached's suffixes, a pflag.Value.
+type size int
+
+const maxSize = 1 << 30 // memcached's bound of -I
+
+func (s *size) Set(text string) error {
+	digits, shift := strings.ToLower(text), 0
+	if n := len(digits); n > 0 {
+		switch digits[n-1] {
+		case 'k':
+			shift = 10
+		case 'm':
+			shift = 20
+		case 'g':
+			shift = 30
+		}
+		if shift > 0 {
+			digits = digits[:n-1]
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil || n<<shift < 1<<10 || n<<shift > maxSize {
+		return errors.New("not a size")
+	}
+	*s = size(n << shift)
+	return nil
+}
+
+func (s *size) String() string {
+	switch n := int(*s); {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%dm", n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%dk", n>>10)
+	default:
+		return strconv.Itoa(n)
+	}
+}
+
+func (s *size) Type() string { return "size" }
+
+// Explain puts an error of pflag into magent's words.
+func Explain(err error) error {
+	var value *pflag.InvalidValueError
+	if !errors.As(err, &value) {
+		return err
+	}
+	flag := value.GetFlag()
+	name := "--" + flag.Name
+	if flag.Shorthand != "" {
+		name = "-" + flag.Shorthand + " (" + name + ")"
+	}
+	want := "a value"
+	switch flag.Value.Type() {
+	case "int":
+		want = "a whole number"
+	case "duration":
+		want = "a duration such as 250ms or 2s"
+	case "size":
+		want = "a size from 1k to 1g such as 512k or 1m"
+	case "bool":
+		want = "no value"
+	}
+	return fmt.Errorf("%s takes %s, not %q", name, want, value.GetValue())
+}
