@@ -1,0 +1,257 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+)
+
+// CompareConfig describes a comparison.
+type CompareConfig struct {
+	Workloads []Workload
+	// Ours is judged against each of Others; bounds hold against the first.
+	Ours   Rival
+	Others []Rival
+	// Memcached is the path of the program to run as nodes.
+	Memcached string
+	// Rounds is how often each pair is measured; each of its runs takes Warmup
+	// and then Duration.
+	Rounds           int
+	Duration, Warmup time.Duration
+	// ProxyCPUs are for the proxy under test; LoadCPUs for this process and
+	// the nodes. Empty pins nothing.
+	//
+	// With two CPUs the proxy has one to itself, so that nothing preempts it
+	// and every proxy finds the same room; load and nodes share the other.
+	// Where those two are the bottleneck, a cheap proxy idles, and is woken for
+	// smaller batches than it could take: this hides part of its lead, both in
+	// CPU per request and in rate.
+	ProxyCPUs, LoadCPUs []int
+	// Progress, if not nil, gets a line per run.
+	Progress io.Writer
+}
+
+// Spread is a median with the smallest and largest of its sample.
+type Spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+}
+
+// Pair is one round's two runs, one after the other.
+type Pair struct {
+	Ours   *Report `json:"ours"`
+	Theirs *Report `json:"theirs"`
+}
+
+// Row compares ours to one other on one workload. Ratios are ours over theirs,
+// taken in each round for itself, so that a change of the machine's pace
+// between rounds does not count.
+type Row struct {
+	Workload string `json:"workload"`
+	Ours     string `json:"ours"`
+	Theirs   string `json:"theirs"`
+	// OurCPU and TheirCPU are the proxies' µs per request.
+	OurCPU    Spread `json:"our_cpu_us"`
+	TheirCPU  Spread `json:"their_cpu_us"`
+	CPURatio  Spread `json:"cpu_ratio"`
+	RateRatio Spread `json:"rate_ratio"`
+	P50Ratio  Spread `json:"p50_ratio"`
+	P99Ratio  Spread `json:"p99_ratio"`
+	// Must and Aim bound the median CPURatio; 0 promises nothing.
+	Must float64 `json:"must,omitempty"`
+	Aim  float64 `json:"aim,omitempty"`
+	// Faults are errors and wrong values in any run. A row with faults holds
+	// nothing.
+	Faults int64  `json:"faults"`
+	Pairs  []Pair `json:"pairs"`
+}
+
+// proxyProc is the name of the proxy in the Reports' Procs.
+const proxyProc = "proxy"
+
+// Compare runs the comparison and returns its rows, workload by workload. A
+// workload that fails does not keep the later ones from running; the error
+// names each, and the rows are those of the others.
+func Compare(ctx context.Context, cfg CompareConfig) ([]Row, error) {
+	if cfg.Rounds < 1 || cfg.Duration <= 0 || len(cfg.Others) == 0 {
+		return nil, errors.New("bench: a comparison needs rounds, a duration, and another side")
+	}
+	if len(cfg.LoadCPUs) > 0 {
+		if err := Pin(os.Getpid(), cfg.LoadCPUs); err != nil {
+			return nil, err
+		}
+	}
+	var rows []Row
+	var errs []error
+	for _, w := range cfg.Workloads {
+		r, err := compareOne(ctx, cfg, w)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", w.Name, err))
+		}
+		if rows = append(rows, r...); ctx.Err() != nil {
+			break
+		}
+	}
+	return rows, errors.Join(errs...)
+}
+
+// contestant is one side of a workload: a proxy that runs, and its reports.
+type contestant struct {
+	name    string
+	proc    *Process
+	reports []*Report
+}
+
+// compareOne runs one workload: all sides are up all the time, and take turns.
+func compareOne(ctx context.Context, cfg CompareConfig, w Workload) (_ []Row, err error) {
+	var running []*Process
+	defer func() {
+		for _, p := range slices.Backward(running) {
+			err = errors.Join(err, p.Stop())
+		}
+	}()
+	nodes := max(w.Nodes, 1)
+	for range nodes * max(w.Copies, 1) {
+		p, err := startMemcached(ctx, cfg.Memcached, cfg.LoadCPUs)
+		if err != nil {
+			return nil, err
+		}
+		running = append(running, p)
+	}
+	single := Topology{Nodes: running[:nodes:nodes], CPUs: cfg.ProxyCPUs}
+	sides := []contestant{{name: cfg.Ours.Name}}
+	ours, others := single, cfg.Others
+	if w.Copies > 1 {
+		ours.Backups = running[nodes:len(running):len(running)]
+		sides[0].name = fmt.Sprintf("%s, %d copies", cfg.Ours.Name, w.Copies)
+		others = []Rival{{Name: cfg.Ours.Name + ", 1 copy", Start: cfg.Ours.Start}}
+	}
+	for i, rival := range append([]Rival{cfg.Ours}, others...) {
+		t := single
+		if i == 0 {
+			t = ours
+		} else {
+			sides = append(sides, contestant{name: rival.Name})
+		}
+		if sides[i].proc, err = rival.Start(ctx, t); err != nil {
+			return nil, err
+		}
+		running = append(running, sides[i].proc)
+	}
+	if err := rounds(ctx, cfg, w, sides); err != nil {
+		return nil, err
+	}
+	return makeRows(w, sides), nil
+}
+
+// rounds fills in the sides' reports. Every other round goes backwards, so that
+// no side always follows the same one.
+func rounds(ctx context.Context, cfg CompareConfig, w Workload, sides []contestant) error {
+	for _, s := range sides {
+		load := w.Load
+		load.Addr = s.proc.Addr
+		if err := Preload(ctx, load); err != nil {
+			return err
+		}
+	}
+	for round := range cfg.Rounds {
+		for i := range sides {
+			if round%2 == 1 {
+				i = len(sides) - 1 - i
+			}
+			s := &sides[i]
+			load := w.Load
+			load.Addr, load.Duration, load.Warmup = s.proc.Addr, cfg.Duration, cfg.Warmup
+			load.Procs = map[string]int{proxyProc: s.proc.PID}
+			load.Seed = uint64(round)
+			rep, err := Run(ctx, load)
+			if err == nil && rep.Requests == 0 {
+				err = errors.New("bench: not one answer in the time given")
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			s.reports = append(s.reports, rep)
+			if cfg.Progress != nil {
+				fmt.Fprintf(cfg.Progress, "%-12s round %d  %-20s %8.0f/s  %6.2f µs/req  p50 %5.0f µs  p99 %5.0f µs  %d errors  %d wrong\n",
+					w.Name, round+1, s.name, rep.Rate, rep.Procs[proxyProc].CPU, rep.Latency.P50, rep.Latency.P99, rep.Errors, rep.Wrong)
+			}
+		}
+	}
+	return nil
+}
+
+// makeRows pairs the first side with each other, round by round. Bounds are
+// stated against the first of the others.
+func makeRows(w Workload, sides []contestant) []Row {
+	var rows []Row
+	for i, other := range sides[1:] {
+		row := Row{Workload: w.Name, Ours: sides[0].name, Theirs: other.name}
+		if i == 0 {
+			row.Must, row.Aim = w.Must, w.Aim
+		}
+		for round, theirs := range other.reports {
+			row.Pairs = append(row.Pairs, Pair{Ours: sides[0].reports[round], Theirs: theirs})
+		}
+		row.sum()
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// sum computes the row's spreads and faults from its pairs.
+func (r *Row) sum() {
+	over := func(f func(Pair) float64) Spread {
+		v := make([]float64, len(r.Pairs))
+		for i, p := range r.Pairs {
+			v[i] = f(p)
+		}
+		return spread(v)
+	}
+	ratio := func(f func(*Report) float64) Spread {
+		return over(func(p Pair) float64 { return f(p.Ours) / f(p.Theirs) })
+	}
+	cpu := func(r *Report) float64 { return r.Procs[proxyProc].CPU }
+	r.OurCPU = over(func(p Pair) float64 { return cpu(p.Ours) })
+	r.TheirCPU = over(func(p Pair) float64 { return cpu(p.Theirs) })
+	r.CPURatio = ratio(cpu)
+	r.RateRatio = ratio(func(r *Report) float64 { return r.Rate })
+	r.P50Ratio = ratio(func(r *Report) float64 { return r.Latency.P50 })
+	r.P99Ratio = ratio(func(r *Report) float64 { return r.Latency.P99 })
+	r.Faults = 0
+	for _, p := range r.Pairs {
+		r.Faults += p.Ours.Errors + p.Ours.Wrong + p.Theirs.Errors + p.Theirs.Wrong
+	}
+}
+
+// spread is the median of v, which must not be empty, and its ends. Of an even
+// number the median is the mean of the two in the middle.
+func spread(v []float64) Spread {
+	v = slices.Sorted(slices.Values(v))
+	mid := len(v) / 2
+	m := v[mid]
+	if len(v)%2 == 0 {
+		m = (v[mid-1] + v[mid]) / 2
+	}
+	return Spread{Median: m, Min: v[0], Max: v[len(v)-1]}
+}
+
+// Verdict says whether the row's bounds hold.
+func (r *Row) Verdict() string {
+	switch {
+	case r.Faults > 0:
+		return fmt.Sprintf("%d FAULTS", r.Faults)
+	case r.Must == 0:
+		return "no bound"
+	case r.CPURatio.Median > r.Must:
+		return "MISSED"
+	case r.CPURatio.Median > r.Aim:
+		return "must holds"
+	}
+	return "aim holds"
+}

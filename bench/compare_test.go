@@ -1,0 +1,201 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func report(cpu, rate, p50, p99 float64) *Report {
+	return &Report{Rate: rate, Latency: Latency{P50: p50, P99: p99}, Procs: map[string]Usage{proxyProc: {CPU: cpu}}}
+}
+
+// Ratios are taken round by round: here the machine is twice as slow in round
+// two, and no ratio shows it.
+func TestRowRatios(t *testing.T) {
+	sides := []contestant{
+		{name: "ours", reports: []*Report{report(2, 100, 10, 30), report(4, 50, 20, 60), report(3, 90, 10, 30)}},
+		{name: "theirs", reports: []*Report{report(4, 50, 10, 20), report(8, 25, 20, 40), report(4, 90, 20, 10)}},
+		{name: "third", reports: []*Report{report(1, 100, 10, 30), report(1, 50, 20, 60), report(1, 90, 10, 30)}},
+	}
+	rows := makeRows(Workload{Name: "w", Must: 0.6, Aim: 0.4}, sides)
+	if len(rows) != 2 {
+		t.Fatalf("%d rows, want one per other side", len(rows))
+	}
+	r := rows[0]
+	for _, c := range []struct {
+		name      string
+		got, want Spread
+	}{
+		{"our CPU", r.OurCPU, Spread{3, 2, 4}},
+		{"their CPU", r.TheirCPU, Spread{4, 4, 8}},
+		{"CPU ratio", r.CPURatio, Spread{0.5, 0.5, 0.75}},
+		{"rate ratio", r.RateRatio, Spread{2, 1, 2}},
+		{"p50 ratio", r.P50Ratio, Spread{1, 0.5, 1}},
+		{"p99 ratio", r.P99Ratio, Spread{1.5, 1.5, 3}},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %+v, want %+v", c.name, c.got, c.want)
+		}
+	}
+	if r.Must != 0.6 || rows[1].Must != 0 {
+		t.Errorf("bounds %v and %v: only the first other side is the reference", r.Must, rows[1].Must)
+	}
+	if got := spread([]float64{4, 1, 3, 2}); got != (Spread{2.5, 1, 4}) {
+		t.Errorf("spread of an even number: %+v", got)
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	for _, c := range []struct {
+		row  Row
+		want string
+	}{
+		{Row{Must: 1, Aim: 0.9, CPURatio: Spread{Median: 0.9}}, "aim holds"},
+		{Row{Must: 1, Aim: 0.9, CPURatio: Spread{Median: 1}}, "must holds"},
+		{Row{Must: 1, Aim: 0.9, CPURatio: Spread{Median: 1.01}}, "MISSED"},
+		{Row{CPURatio: Spread{Median: 9}}, "no bound"},
+		{Row{Must: 1, Aim: 0.9, Faults: 3}, "3 FAULTS"},
+	} {
+		if got := c.row.Verdict(); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.row, got, c.want)
+		}
+	}
+}
+
+func TestRivalCommandLines(t *testing.T) {
+	node := func(addr string) *Process { return &Process{Addr: addr} }
+	top := Topology{Nodes: []*Process{node("127.0.0.1:1"), node("127.0.0.1:2")}, Backups: []*Process{node("127.0.0.1:3")}}
+	want := "serve -D -l 127.0.0.1 -p 99 -n 16384 -s 127.0.0.1:1 -s 127.0.0.1:2 -b 127.0.0.1:3"
+	if got := strings.Join(magentArgs(99, top), " "); got != want {
+		t.Errorf("magent %s, want %s", got, want)
+	}
+	if conf := string(nutcrackerConf(99, top.Nodes)); !strings.Contains(conf, "listen: 127.0.0.1:99\n") ||
+		!strings.HasSuffix(conf, "servers:\n   - 127.0.0.1:1:1\n   - 127.0.0.1:2:1\n") {
+		t.Errorf("nutcracker.yml:\n%s", conf)
+	}
+	if _, err := Nutcracker("nutcracker", 16384).Start(t.Context(), top); err == nil {
+		t.Error("nutcracker took backups")
+	}
+}
+
+func TestParseCPUs(t *testing.T) {
+	for in, want := range map[string][]int{"": nil, "0": {0}, "1,3-5": {1, 3, 4, 5}} {
+		if got, err := parseCPUs(in); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %v, %v; want %v", in, got, err, want)
+		}
+	}
+	for _, bad := range []string{"x", "1-", "3-1", "1,,2", "-1", "99999"} {
+		if got, err := parseCPUs(bad); err == nil {
+			t.Errorf("%q was accepted as %v", bad, got)
+		}
+	}
+}
+
+func TestFlagsAreChecked(t *testing.T) {
+	for bad, word := range map[string]string{
+		"":                                 "--magent",
+		"--ours nutcracker --theirs x":     "no rival",
+		"--ours direct --workloads get-c5": "mixed-c1000",
+		"--ours direct --cpus-load x":      "CPU list",
+		"--ours direct more":               "unexpected",
+	} {
+		if err := Main(strings.Fields(bad), new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("flags %q: %v, want a word of %q", bad, err, word)
+		}
+	}
+}
+
+// The real programs, for a blink: two rounds of three sides, files and all.
+func TestMainComparesRealPrograms(t *testing.T) {
+	dir := t.TempDir()
+	var out bytes.Buffer
+	err := Main([]string{
+		"--ours", "nutcracker", "--theirs", "nutcracker,direct", "--workloads", "get-c50-p16,multiget20",
+		"--rounds", "2", "--duration", "50ms", "--warmup", "10ms", "--cpus-proxy", "", "--cpus-load", "", "--out", dir,
+	}, &out)
+	// Three nodes behind one address: straight to the first, keys are found too,
+	// since its preload put them there.
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*", "compare.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("raw files %v, %v", files, err)
+	}
+	raw, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var res Result
+	if err := json.Unmarshal(raw, &res); err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Rows) != 4 || res.Commit == "" || res.Kernel == "" || !strings.Contains(res.Versions["memcached"], "memcached") {
+		t.Errorf("%d rows, commit %q, kernel %q, versions %v", len(res.Rows), res.Commit, res.Kernel, res.Versions)
+	}
+	for _, row := range res.Rows {
+		if len(row.Pairs) != 2 || row.Faults != 0 || row.CPURatio.Median <= 0 || row.P99Ratio.Median <= 0 {
+			t.Errorf("%s against %s: %d pairs, %d faults, CPU ratio %v", row.Workload, row.Theirs, len(row.Pairs), row.Faults, row.CPURatio)
+		}
+		for _, p := range row.Pairs {
+			if p.Ours.Misses != 0 || p.Theirs.Misses != 0 {
+				t.Errorf("%s against %s: misses after a preload: %d, %d", row.Workload, row.Theirs, p.Ours.Misses, p.Theirs.Misses)
+			}
+		}
+	}
+	if !strings.Contains(out.String(), "no bound") || !strings.Contains(out.String(), "CPU ratio") {
+		t.Errorf("no table in:\n%s", &out)
+	}
+}
+
+// A program that ends at once is reported with its last words, and one that is
+// started on a CPU stays there with all its threads.
+func TestProcesses(t *testing.T) {
+	_, err := startProcess(t.Context(), recipe{name: "dud", path: "sh",
+		args: func(int, string) ([]string, error) { return []string{"-c", "echo no such luck; exit 3"}, nil }})
+	if err == nil || !strings.Contains(err.Error(), "no such luck") {
+		t.Errorf("a program that ends at once: %v", err)
+	}
+	var before unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		t.Fatal(err)
+	}
+	cpu := 0
+	for !before.IsSet(cpu) {
+		cpu++
+	}
+	p, err := startMemcached(t.Context(), "memcached", []int{cpu})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := cpuSet([]int{cpu})
+	tids, err := threads(p.PID)
+	if err != nil || len(tids) < 2 {
+		t.Errorf("threads of the child: %v, %v", tids, err)
+	}
+	for _, tid := range tids {
+		var got unix.CPUSet
+		if err := unix.SchedGetaffinity(tid, &got); err != nil || got != want {
+			t.Errorf("thread %d of the child: %v, %v", tid, got, err)
+		}
+	}
+	if err := Pin(p.PID, []int{cpu}); err != nil {
+		t.Error(err)
+	}
+	if err := p.Stop(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(p.tmp); !os.IsNotExist(err) {
+		t.Errorf("its directory is still there: %v", err)
+	}
+	if err := (&Process{PID: os.Getpid()}).Stop(); err != nil {
+		t.Errorf("a process of somebody else: %v", err)
+	}
+}

@@ -1,0 +1,225 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Usage is what one process spent while requests were measured.
+type Usage struct {
+	PID int `json:"pid"`
+	// CPU, User and System are µs per request.
+	CPU    float64 `json:"cpu_us"`
+	User   float64 `json:"user_us"`
+	System float64 `json:"system_us"`
+	// Cores is CPU time over wall time: 1 is one core kept busy.
+	Cores float64 `json:"cores"`
+	// Voluntary and Involuntary are context switches, of threads alive at the
+	// end of the run.
+	Voluntary   int64 `json:"voluntary"`
+	Involuntary int64 `json:"involuntary"`
+}
+
+// CPUShare is where the time of one CPU, or of all, went: shares of 1.
+type CPUShare struct {
+	Busy  float64 `json:"busy"`
+	Idle  float64 `json:"idle"`
+	Steal float64 `json:"steal"`
+}
+
+// Host is the machine while requests were measured.
+type Host struct {
+	All CPUShare   `json:"all"`
+	CPU []CPUShare `json:"cpu"`
+}
+
+// procSample is one process's counters, from its start on.
+type procSample struct {
+	cpu                    time.Duration // user and system, all threads, the dead ones too
+	userTicks, systemTicks uint64
+	voluntary, involuntary int64
+}
+
+// cpuClock is the clock of all CPU time of process pid. The encoding is that of
+// clock_getcpuclockid(3) on Linux: the complement of the pid over three bits
+// that say "scheduler time, whole process". It counts ns where /proc/PID/stat
+// counts ticks of 10 ms, and needs no walk over the threads.
+func cpuClock(pid int) int32 { return int32(^pid<<3 | 2) }
+
+// readProc reads the counters of pid.
+func readProc(pid int) (procSample, error) {
+	var s procSample
+	var ts unix.Timespec
+	if err := unix.ClockGettime(cpuClock(pid), &ts); err != nil {
+		return s, fmt.Errorf("bench: CPU clock of process %d: %w", pid, err)
+	}
+	s.cpu = time.Duration(ts.Nano())
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return s, fmt.Errorf("bench: %w", err)
+	}
+	if s.userTicks, s.systemTicks, err = parseStat(stat); err != nil {
+		return s, err
+	}
+	tasks, err := filepath.Glob(filepath.Join(dir, "task", "*", "status"))
+	if err != nil {
+		return s, fmt.Errorf("bench: %w", err)
+	}
+	for _, name := range tasks {
+		status, err := os.ReadFile(name)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue // the thread ended meanwhile
+		}
+		if err != nil {
+			return s, fmt.Errorf("bench: %w", err)
+		}
+		s.voluntary += statusNumber(status, "voluntary_ctxt_switches:")
+		s.involuntary += statusNumber(status, "nonvoluntary_ctxt_switches:")
+	}
+	return s, nil
+}
+
+// parseStat finds utime and stime, fields 14 and 15 of proc_pid_stat(5). The
+// second field, the name, may hold blanks and brackets: count from its end.
+func parseStat(b []byte) (user, system uint64, err error) {
+	end := bytes.LastIndexByte(b, ')')
+	if f := bytes.Fields(b[end+1:]); end >= 0 && len(f) > 12 {
+		user, err = strconv.ParseUint(string(f[11]), 10, 64)
+		if err == nil {
+			system, err = strconv.ParseUint(string(f[12]), 10, 64)
+		}
+		if err == nil {
+			return user, system, nil
+		}
+	}
+	return 0, 0, fmt.Errorf("bench: cannot read /proc/PID/stat: %.80q", b)
+}
+
+func statusNumber(status []byte, field string) int64 {
+	for line := range bytes.Lines(status) {
+		if rest, ok := bytes.CutPrefix(line, []byte(field)); ok {
+			n, _ := strconv.ParseInt(string(bytes.TrimSpace(rest)), 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// usage is what process pid spent from a to b, over requests and wall time.
+func usage(pid int, a, b procSample, requests int64, wall time.Duration) Usage {
+	cpu := b.cpu - a.cpu
+	u := Usage{
+		PID: pid, Cores: cpu.Seconds() / wall.Seconds(),
+		Voluntary: b.voluntary - a.voluntary, Involuntary: b.involuntary - a.involuntary,
+	}
+	if requests == 0 {
+		return u
+	}
+	u.CPU = float64(cpu.Nanoseconds()) / 1000 / float64(requests)
+	user, system := float64(b.userTicks-a.userTicks), float64(b.systemTicks-a.systemTicks)
+	if user+system > 0 { // the ticks only split what the clock measured
+		u.User = u.CPU * user / (user + system)
+		u.System = u.CPU - u.User
+	}
+	return u
+}
+
+// cpuTicks is a cpu line of /proc/stat.
+type cpuTicks struct{ idle, steal, total uint64 }
+
+// parseHost reads the cpu lines of proc_stat(5): all CPUs first, then each.
+func parseHost(b []byte) ([]cpuTicks, error) {
+	var cpus []cpuTicks
+	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
+		f := strings.Fields(lines.Text())
+		if len(f) < 9 || !strings.HasPrefix(f[0], "cpu") {
+			continue
+		}
+		var t cpuTicks
+		for i, field := range f[1:9] { // user nice system idle iowait irq softirq steal
+			n, err := strconv.ParseUint(field, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("bench: /proc/stat: %w", err)
+			}
+			t.total += n
+			switch i {
+			case 3, 4:
+				t.idle += n
+			case 7:
+				t.steal = n
+			}
+		}
+		cpus = append(cpus, t)
+	}
+	if len(cpus) == 0 {
+		return nil, errors.New("bench: no cpu line in /proc/stat")
+	}
+	return cpus, nil
+}
+
+func share(a, b cpuTicks) CPUShare {
+	total := float64(b.total - a.total)
+	if total == 0 {
+		return CPUShare{}
+	}
+	s := CPUShare{Idle: math.Max(0, float64(b.idle)-float64(a.idle)) / total, Steal: float64(b.steal-a.steal) / total}
+	s.Busy = math.Max(0, 1-s.Idle-s.Steal)
+	return s
+}
+
+// sample is the state of everything a run measures besides its requests.
+type sample struct {
+	at    time.Time
+	procs map[string]procSample
+	self  procSample
+	host  []cpuTicks
+}
+
+// takeSample reads it all, the time last: the phase changes right after.
+func takeSample(procs map[string]int) (s sample, err error) {
+	s.procs = make(map[string]procSample, len(procs))
+	for name, pid := range procs {
+		if s.procs[name], err = readProc(pid); err != nil {
+			return s, fmt.Errorf("%w (%s)", err, name)
+		}
+	}
+	if s.self, err = readProc(os.Getpid()); err != nil {
+		return s, err
+	}
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return s, fmt.Errorf("bench: %w", err)
+	}
+	if s.host, err = parseHost(stat); err != nil {
+		return s, err
+	}
+	s.at = time.Now()
+	return s, nil
+}
+
+// charge fills in r what was spent from a to b.
+func (r *Report) charge(procs map[string]int, a, b sample) {
+	wall := b.at.Sub(a.at)
+	r.Seconds = wall.Seconds()
+	r.Rate = float64(r.Requests) / wall.Seconds()
+	r.Self = usage(os.Getpid(), a.self, b.self, r.Requests, wall)
+	r.Procs = make(map[string]Usage, len(procs))
+	for name, pid := range procs {
+		r.Procs[name] = usage(pid, a.procs[name], b.procs[name], r.Requests, wall)
+	}
+	r.Host.All = share(a.host[0], b.host[0])
+	for i := 1; i < min(len(a.host), len(b.host)); i++ {
+		r.Host.CPU = append(r.Host.CPU, share(a.host[i], b.host[i]))
+	}
+}

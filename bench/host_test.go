@@ -1,0 +1,80 @@
+package bench
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+func TestParseStat(t *testing.T) {
+	line := "42 (a) b (c)) S 1 42 42 0 -1 4194560 100 0 0 0 1234 567 8 9 20 0 4 0 100 1000 10 18446744073709551615\n"
+	user, system, err := parseStat([]byte(line))
+	if err != nil || user != 1234 || system != 567 {
+		t.Errorf("got %d, %d, %v; want 1234, 567", user, system, err)
+	}
+	for _, bad := range []string{"", "42 (x", "42 (x) S 1 2 3", "42 (x) S 1 42 42 0 -1 4194560 100 0 0 0 x 567 8\n"} {
+		if _, _, err := parseStat([]byte(bad)); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+func TestParseHost(t *testing.T) {
+	before, err := parseHost([]byte("cpu  100 0 100 800 0 0 0 0 0 0\ncpu0 100 0 100 800 0 0 0 0 0 0\nintr 5\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := parseHost([]byte("cpu  130 0 120 815 10 0 0 25 0 0\ncpu0 200 0 100 800 0 0 0 0 0 0\nintr 9\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := share(before[0], after[0]), (CPUShare{Busy: 0.5, Idle: 0.25, Steal: 0.25}); got != want {
+		t.Errorf("all CPUs: got %+v, want %+v", got, want)
+	}
+	if got, want := share(before[1], after[1]), (CPUShare{Busy: 1}); got != want {
+		t.Errorf("cpu0: got %+v, want %+v", got, want)
+	}
+	if _, err := parseHost([]byte("intr 9\n")); err == nil {
+		t.Error("no cpu line, and no error")
+	}
+}
+
+func TestUsage(t *testing.T) {
+	a := procSample{cpu: time.Second, userTicks: 10, systemTicks: 20, voluntary: 5, involuntary: 1}
+	b := procSample{cpu: 3 * time.Second, userTicks: 60, systemTicks: 170, voluntary: 25, involuntary: 4}
+	got := usage(7, a, b, 1_000_000, 4*time.Second)
+	if want := (Usage{PID: 7, CPU: 2, User: 0.5, System: 1.5, Cores: 0.5, Voluntary: 20, Involuntary: 3}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := usage(7, a, b, 0, 4*time.Second); got.CPU != 0 || got.Cores != 0.5 {
+		t.Errorf("without requests: %+v", got)
+	}
+}
+
+// The kernel's account of this process grows by the CPU it burns, and no
+// faster than the wall clock allows.
+func TestReadProcSeesOwnCPU(t *testing.T) {
+	began := time.Now()
+	a, err := readProc(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := a
+	for b.cpu-a.cpu < 20*time.Millisecond {
+		if b, err = readProc(os.Getpid()); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("busy for 10 s and charged %v", b.cpu-a.cpu)
+		}
+	}
+	if b.voluntary < a.voluntary || b.involuntary < a.involuntary || b.userTicks+b.systemTicks < a.userTicks+a.systemTicks {
+		t.Errorf("counters went backwards: %+v, then %+v", a, b)
+	}
+	if b.voluntary+b.involuntary == 0 {
+		t.Error("no context switch in the life of this process")
+	}
+	if _, err := readProc(1 << 30); err == nil {
+		t.Error("a process that cannot exist was read")
+	}
+}

@@ -1,0 +1,59 @@
+package bench
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Workload is one row of the comparison: a load, what the proxies stand in
+// front of, and what is promised for it.
+type Workload struct {
+	Name string
+	// Load is what to send; address, duration and processes come from Compare.
+	Load Config
+	// Nodes is the length of the first copy. Default 1.
+	Nodes int
+	// Copies is how many complete copies our proxy keeps. With more than one,
+	// the other side is our own proxy with one: the rivals keep no copies.
+	Copies int
+	// Must and Aim bound the median ratio of CPU per request, ours over the
+	// reference's; 0 promises nothing.
+	Must, Aim float64
+}
+
+// Workloads are the standard ones. Values are 100 bytes, keys 20, the key space
+// 10000 keys, all of them stored, unless said otherwise.
+func Workloads() []Workload {
+	return []Workload{
+		{Name: "get-c50", Load: Config{Conns: 50, Gets: 1}, Must: 1.00, Aim: 0.90},
+		{Name: "get-c50-p16", Load: Config{Conns: 50, Pipeline: 16, Gets: 1}, Must: 0.30, Aim: 0.22},
+		{Name: "mixed-c1000", Load: Config{Conns: 1000, Sets: 1, Gets: 9}, Must: 0.85, Aim: 0.68},
+		// 1000 keys of 32 KiB: more would measure the preload and the cache.
+		{Name: "mixed-32k", Load: Config{Conns: 50, Sets: 1, Gets: 9, ValueSize: 32 << 10, Keys: 1000}, Must: 1.00, Aim: 0.85},
+		{Name: "set-1copy", Load: Config{Conns: 50, Sets: 1}},
+		{Name: "set-2copies", Load: Config{Conns: 50, Sets: 1}, Copies: 2, Must: 1.5, Aim: 1.3},
+		{Name: "multiget20", Load: Config{Conns: 50, Gets: 1, MultiGet: 20}, Nodes: 3},
+	}
+}
+
+// pick returns the standard workloads named; no names, all of them.
+func pick(names []string) ([]Workload, error) {
+	all := Workloads()
+	if len(names) == 0 {
+		return all, nil
+	}
+	known := make([]string, len(all))
+	var picked []Workload
+	for _, name := range names {
+		found := false
+		for i, w := range all {
+			if known[i] = w.Name; w.Name == name {
+				picked, found = append(picked, w), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("bench: no workload %q; there are %s", name, strings.Join(known, ", "))
+		}
+	}
+	return picked, nil
+}
