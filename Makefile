@@ -1,0 +1,73 @@
+# `make` alone lists what there is to make.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
+# Debian keeps nutcracker and keepalived where a user's PATH does not look.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+PREFIX   ?= /usr/local
+FUZZTIME ?= 30s
+DEMO     ?= --kill-every 10s
+BENCH    ?=
+VERSION  := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null | sed 's/^v//')
+COMMIT   := $(shell git describe --always --dirty --exclude '*' 2>/dev/null)
+LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.commit=$(COMMIT))
+
+# command:package of what the tests run beside Go; a missing one fails its tests.
+TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tools \
+         ip:iproute2 keepalived:keepalived monit:monit strace:strace
+
+.PHONY: help run build test check lint fuzz bench e2e install deps clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## magent demo: two built-in nodes and a proxy on 127.0.0.1:12000 (DEMO= for no kills)
+	bin/magent demo $(DEMO)
+
+build: ## bin/magent
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/magent ./cmd/magent
+
+test: deps check ## everything CI runs: deps, check, every test, and again with -race
+	go test -timeout 8m ./...
+	go test -timeout 8m -short -race ./...
+
+check: ## gofmt, vet, staticcheck, the repository's rules
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go test ./tools/lint
+
+lint: ## the repository's rules alone: imports, sizes, comments
+	go test -count=1 ./tools/lint
+
+fuzz: ## every fuzz target for 30s each (FUZZTIME=10m for a night)
+	@go test -list '^Fuzz' ./... | \
+	awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }' | \
+	while read -r package name; do \
+		echo "== $$package $$name"; \
+		go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$package"; \
+	done
+
+bench: deps build ## CPU per request beside Debian's nutcracker (BENCH='--rounds 3', magent bench -h)
+	bin/magent bench $(BENCH)
+
+e2e: deps ## the proxy before real memcacheds: transcripts, differential, failover
+	go test -count=1 -timeout 8m ./server/e2e/... ./cmd/...
+
+install: build ## bin/magent to PREFIX/bin (PREFIX=/usr/local, DESTDIR for packagers)
+	install -D -m 0755 bin/magent $(DESTDIR)$(PREFIX)/bin/magent
+
+deps: ## install Debian's memcached, nutcracker and the like where they are missing
+	@missing=; for tool in $(TOOLS); do \
+		command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		echo "installing$$missing"; \
+		$$sudo apt-get -q update; \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy install $$missing; \
+	fi
+
+clean: ## remove bin
+	rm -rf bin
