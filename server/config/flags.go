@@ -26,7 +26,6 @@ type Flags struct {
 	Profile    string // one of Profiles, empty for none
 	ProfileDir string
 
-	set                       *pflag.FlagSet
 	verbose                   bool
 	servers, backups, copies  []string
 	listen                    string
@@ -54,49 +53,47 @@ func Profiles() []string { return []string{"cpu", "mem", "block", "mutex", "trac
 // Bind defines the flags on fs. Their variables are f's.
 func (f *Flags) Bind(fs *pflag.FlagSet) {
 	d := Default()
-	f.set = fs
 	f.maxValue, f.clientBuffer = size(d.MaxValue), size(d.ClientBuffer)
 	fs.SortFlags = false
 
-	fs.StringArrayVarP(&f.servers, "server", "s", nil, "a primary node, `host[:port]`; repeat for more")
-	fs.StringArrayVarP(&f.backups, "backup", "b", nil, "a backup node, `host[:port]`; repeat for more")
-	fs.StringArrayVar(&f.copies, "copy", nil, "the nodes of one further copy, `host[:port],...`; repeat for more copies")
+	fs.StringArrayVarP(&f.servers, "server", "s", nil, "a primary node at `host[:port]`; repeat for more")
+	fs.StringArrayVarP(&f.backups, "backup", "b", nil, "a backup node at `host[:port]`; repeat for more")
+	fs.StringArrayVar(&f.copies, "copy", nil, "one further copy on the nodes `host[:port],...`; repeat for more copies")
 	fs.StringVarP(&f.listen, "listen", "l", "0.0.0.0", "`address` to listen on, without the port; several with commas")
 	fs.IntVarP(&f.port, "port", "p", defaultPort, "TCP `port` to listen on, 0 for none (then -f is needed)")
-	fs.StringVarP(&f.socket, "socket", "f", "", "unix socket to listen on as well, a `path`")
-	fs.IntVarP(&f.maxClients, "max-conns", "n", d.MaxClients, "client connections at a time, `number`; raises the limit of open files")
+	fs.StringVarP(&f.socket, "socket", "f", "", "listen on the unix socket at this `path` as well")
+	fs.IntVarP(&f.maxClients, "max-conns", "n", d.MaxClients, "serve this `number` of clients at a time; raises the limit of open files")
 	fs.IntVarP(&f.connCeiling, "max-conns-per-node", "i", defaultCeiling,
-		"at most `number` connections per node and loop; magent opens --conns-per-node, so values from old scripts do no harm")
-	fs.IntVar(&f.connsPerNode, "conns-per-node", d.ConnsPerNode, "connections per node and loop, `number`; requests are pipelined, one is best")
+		"never more than this `number` of connections per node and loop; old scripts say 20")
+	fs.IntVar(&f.connsPerNode, "conns-per-node", d.ConnsPerNode, "open this `number` of connections per node and loop; requests are pipelined, one is best")
 	fs.BoolVarP(&f.ketama, "ketama", "k", false, "the same as --distribution "+ketamaPlacement)
-	fs.StringVar(&f.distribution, "distribution", d.Placement.Distribution, "how keys are spread over nodes, `name`: "+knownDistributions())
-	fs.StringVar(&f.hash, "hash", "", "key hash of ketama and modula, `name`")
-	fs.StringVar(&f.tag, "hash-tag", "", "two `characters`, such as {}: only the part of a key between them is hashed")
+	fs.StringVar(&f.distribution, "distribution", d.Placement.Distribution, "spread keys over the nodes by the rule of this `name`: "+knownDistributions())
+	fs.StringVar(&f.hash, "hash", "", "key hash `name` for ketama and modula; default fnv1a_64")
+	fs.StringVar(&f.tag, "hash-tag", "", "hash only the part of a key between these two `characters`, such as {}")
 
-	fs.DurationVar(&f.timeout, "timeout", d.Timeout, "how long a node may leave a request unanswered, `duration`")
-	fs.DurationVar(&f.connectTimeout, "connect-timeout", d.ConnectTimeout, "how long a connection to a node may take, `duration`")
-	fs.Var(&f.maxValue, "max-value", "largest value taken from a client, `size` as memcached's -I: 512k, 1m")
-	fs.Var(&f.clientBuffer, "client-buffer", "unread replies at which a client is closed, `size`")
-	fs.IntVar(&f.loops, "loops", 0, "event loops, `number`; 0 is half the cores")
+	fs.DurationVar(&f.timeout, "timeout", d.Timeout, "a request goes to the next copy when its node has not answered for this `duration`")
+	fs.DurationVar(&f.connectTimeout, "connect-timeout", d.ConnectTimeout, "give up on a connection to a node after this `duration`")
+	fs.Var(&f.maxValue, "max-value", "refuse values above this `size`, as memcached's -I does: 512k, 1m")
+	fs.Var(&f.clientBuffer, "client-buffer", "close a client that leaves replies of this `size` unread")
+	fs.IntVar(&f.loops, "loops", 0, "run this `number` of event loops; 0 is half the cores")
 	fs.IntVar(&f.loops, "threads", 0, "the same as --loops")
 	_ = fs.MarkHidden("threads") // it was defined on the line above
 
-	fs.StringVarP(&f.User, "user", "u", "", "run as this user, `name or number`")
-	fs.StringVarP(&f.Group, "group", "g", "", "run as this group, `name or number`; default is the user's own")
+	fs.StringVarP(&f.User, "user", "u", "", "become the user of this `name or number` once the listeners are open")
+	fs.StringVarP(&f.Group, "group", "g", "", "become the group of this `name or number`; default is the user's own")
 	fs.BoolVarP(&f.Foreground, "foreground", "D", false, "stay in the foreground")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "log every change of state, in the foreground")
 	fs.StringVar(&f.PidFile, "pidfile", "", "write the process number to `path`")
-	fs.StringVar(&f.LogFile, "log-file", "", "append the log to `path`; default is standard error, and nothing in the background")
-	fs.StringVar(&f.Profile, "profile", "", "write a profile at exit, `kind`: "+strings.Join(Profiles(), ", "))
-	fs.StringVar(&f.ProfileDir, "profile-dir", ".", "the `path` that profiles are written to")
+	fs.StringVar(&f.LogFile, "log-file", "", "append the log to `path`; default is standard error, and no log in the background")
+	fs.StringVar(&f.Profile, "profile", "", "write a profile of this `kind` at exit: "+strings.Join(Profiles(), ", "))
+	fs.StringVar(&f.ProfileDir, "profile-dir", ".", "write profiles to the directory at this `path`")
 }
 
 // Background says whether magent 0.6 would go there: not with -D, nor with -v.
 func (f *Flags) Background() bool { return !f.Foreground && !f.verbose }
 
-// MaxConnsGiven says whether -n was typed. A number asked for is kept or refused;
-// the default may be lowered to what the limit of open files allows.
-func (f *Flags) MaxConnsGiven() bool { return f.set.Changed("max-conns") && f.maxClients > 0 }
+// Verbose is -v.
+func (f *Flags) Verbose() bool { return f.verbose }
 
 // Config is what the flags say, validated. The error holds every fault, a line each.
 func (f *Flags) Config() (Config, error) {
