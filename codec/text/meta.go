@@ -42,15 +42,9 @@ func (p *parser) metaCommand(op codec.Op, flagsAt int, tooMany codec.Fault) {
 		p.fault(tooMany)
 		return
 	}
-	if op == codec.OpMetaSet {
-		size, ok := parseInt(p.text(2))
-		size = int64(int32(size))
-		if !ok || size < 0 || size > 1<<31-3 {
-			p.fault(codec.FaultFormat)
-			return
-		}
-		p.req.Value = uint32(size)
-		p.clean = p.clean && plainDigits(p.text(2))
+	if op == codec.OpMetaSet && !p.size(2) {
+		p.fault(codec.FaultFormat)
+		return
 	}
 	p.flags(flagsAt)
 }
@@ -64,7 +58,7 @@ func (p *parser) flags(at int) {
 		switch c := t[0]; {
 		case c == 'q':
 			quiet++
-		case c == 'M' && len(t) == 2:
+		case c == 'M' && len(t) > 1: // memcached 1.6.45 looks at no further letter, 1.6.18 refuses one
 			p.req.Mode = t[1]
 		}
 		if isLetter(t[0]) {
@@ -74,22 +68,6 @@ func (p *parser) flags(at int) {
 	// Two of them are the client's mistake, which the node is left to name.
 	if quiet == 1 {
 		p.req.Flags |= codec.FlagQuiet
-	}
-	if p.req.Meta.Has('b') && decodedLen(p.text(1)) == 0 {
-		p.badKey()
-	}
-}
-
-// badKey answers a key that is not base64. An ms is refused by the node, which
-// swallows the value; nothing is stored, so it does not matter which node is asked.
-func (p *parser) badKey() {
-	p.req.Flags &^= codec.FlagQuiet // a q hides news, not mistakes
-	switch p.req.Op {
-	case codec.OpMetaGet:
-		p.fault(codec.FaultKeyEncoding)
-	case codec.OpMetaSet:
-	default:
-		p.fault(codec.FaultBadFlag)
 	}
 }
 
@@ -101,9 +79,6 @@ func (p *parser) metaDebug() {
 	}
 	if p.n >= 3 && string(p.text(2)) == "b" {
 		p.req.Meta |= codec.Letter('b')
-		if decodedLen(p.text(1)) == 0 {
-			p.fault(codec.FaultFormat)
-		}
 	}
 }
 
@@ -111,12 +86,27 @@ func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 // RouteKey returns the bytes that decide where the key lives: the key itself, or
 // what its base64 stands for, decoded into buf, which must hold MaxKey bytes. A
-// key in base64 and the same key written plainly are one key to memcached.
+// key in base64 and the same key written plainly are one key to memcached. What is
+// not base64 gives no bytes: any node may be asked, because all refuse it.
 func RouteKey(key []byte, meta codec.Letters, buf []byte) []byte {
 	if !meta.Has('b') {
 		return key
 	}
 	return decode(key, buf[:0])
+}
+
+// SameKey reports whether a key as a node names it is the key as a client wrote
+// it: the same bytes, or base64 of the same bytes, which has more than one form.
+func SameKey(named, written []byte) bool {
+	if bytes.Equal(named, written) {
+		return true
+	}
+	var a, b [MaxKey]byte
+	if len(named) > MaxKey || len(written) > MaxKey {
+		return false
+	}
+	key := decode(named, a[:0])
+	return len(key) > 0 && bytes.Equal(key, decode(written, b[:0]))
 }
 
 // letters64 maps a base64 character to its value, 0x80 for any other.
@@ -130,12 +120,6 @@ var letters64 = func() (t [256]byte) {
 	t['='] = 0
 	return t
 }()
-
-// decodedLen is the number of bytes src stands for, 0 if it is not base64.
-func decodedLen(src []byte) int {
-	var buf [MaxKey]byte
-	return len(decode(src, buf[:0]))
-}
 
 // decode appends what src stands for to dst, as memcached's base64_decode does:
 // characters outside the alphabet are skipped, and what remains must come in
@@ -177,10 +161,54 @@ func decode(src, dst []byte) []byte {
 	return dst
 }
 
+// maxValue is the largest value that memcached's arithmetic has room for.
+const maxValue = 1<<31 - 3
+
+// size takes token i as the number of bytes of the value, false if it is none. Of
+// a number beyond 32 bits memcached keeps the low ones. A size that is not written
+// the way the proxy would is a riddle to other versions: the line is not sent on.
+func (p *parser) size(i int) bool {
+	b := p.text(i)
+	v, plain := plainDigits(b)
+	if !plain {
+		n, ok := parseInt(b)
+		if !ok {
+			return false
+		}
+		v = uint64(n)
+	}
+	n := int32(v)
+	if n < 0 || n > maxValue {
+		return false
+	}
+	p.req.Value = uint32(n)
+	p.clean = p.clean && plain && v == uint64(n) && (b[0] != '0' || len(b) == 1)
+	return true
+}
+
+// plainDigits reads a number as nearly all are written: digits only, and so few
+// that they cannot overflow.
+func plainDigits(b []byte) (v uint64, ok bool) {
+	if len(b) == 0 || len(b) > 18 {
+		return 0, false
+	}
+	for _, c := range b {
+		d := c - '0'
+		if d > 9 {
+			return 0, false
+		}
+		v = v*10 + uint64(d)
+	}
+	return v, true
+}
+
 // parseInt reads a decimal as C's strtol(3) does for memcached's safe_strtol:
 // leading white space and a sign are taken, white space or the token's end must
 // follow, and what does not fit 64 bits fails.
 func parseInt(b []byte) (int64, bool) {
+	if v, ok := plainDigits(b); ok {
+		return int64(v), true
+	}
 	b, neg := signed(b)
 	v, ok := digits(b)
 	switch {
@@ -198,6 +226,9 @@ func parseInt(b []byte) (int64, bool) {
 // a negative number wraps, and is refused if it is then still negative when seen
 // as a signed one.
 func parseUint(b []byte) (uint64, bool) {
+	if v, ok := plainDigits(b); ok {
+		return v, true
+	}
 	rest, neg := signed(b)
 	v, ok := digits(rest)
 	if !ok {
@@ -237,16 +268,3 @@ func digits(b []byte) (v uint64, ok bool) {
 }
 
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
-
-// plainDigits reports whether b is a number written as the proxy would write it.
-func plainDigits(b []byte) bool {
-	if len(b) == 0 || len(b) > 10 || b[0] == '0' && len(b) > 1 {
-		return false
-	}
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return true
-}

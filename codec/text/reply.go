@@ -45,8 +45,22 @@ func ParseReply(buf []byte, s codec.Shape, r *codec.Reply) error {
 	case codec.ShapeStats:
 		return parseStats(line, r)
 	}
-	if isError(line) {
+	return parseLine(line, r)
+}
+
+// parseLine reads an answer of one line. Nothing but memcached's own words and
+// numbers is taken: anything else belongs to another request.
+func parseLine(line []byte, r *codec.Reply) error {
+	switch string(line) {
+	case "STORED", "NOT_STORED", "EXISTS", "NOT_FOUND", "DELETED", "TOUCHED", "OK":
+		return nil
+	}
+	switch {
+	case len(line) > 0 && line[0] >= '0' && line[0] <= '9', bytes.HasPrefix(line, []byte("VERSION ")):
+	case isError(line):
 		r.Kind = codec.KindError
+	default:
+		return ErrReply
 	}
 	return nil
 }
@@ -99,7 +113,7 @@ func valueSize(b []byte, r *codec.Reply) error {
 
 // parseMeta reads "VA bytes flags…", or a line of a two-letter code and flags.
 func parseMeta(line []byte, r *codec.Reply) error {
-	if len(line) < 2 {
+	if len(line) < 2 || !isUpper(line[0]) || !isUpper(line[1]) {
 		return ErrReply
 	}
 	switch {
@@ -129,9 +143,14 @@ func parseMeta(line []byte, r *codec.Reply) error {
 	return nil
 }
 
+func isUpper(c byte) bool { return c >= 'A' && c <= 'Z' }
+
+// parseStats reads what the many forms of stats answer: ITEM is of cachedump and
+// PREFIX of detail dump.
 func parseStats(line []byte, r *codec.Reply) error {
 	switch {
-	case bytes.HasPrefix(line, []byte("STAT ")):
+	case bytes.HasPrefix(line, []byte("STAT ")),
+		bytes.HasPrefix(line, []byte("ITEM ")), bytes.HasPrefix(line, []byte("PREFIX ")):
 		r.Kind = codec.KindStat
 	case string(line) == "END":
 		r.Kind = codec.KindEnd

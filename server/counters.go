@@ -1,0 +1,123 @@
+package server
+
+import (
+	"time"
+
+	"magent/upstream/health"
+)
+
+// Counters is what one loop has seen. The loop alone touches its own; Snapshot
+// asks for copies.
+type Counters struct {
+	Requests  uint64 // commands read from clients
+	Hits      uint64 // keys found
+	Misses    uint64 // keys not found
+	Errors    uint64 // commands answered with an error of the proxy's or a node's
+	Failovers uint64 // requests moved from a node that did not answer to another
+	Overruns  uint64 // clients closed because they did not read their replies
+	BytesIn   uint64 // from clients
+	BytesOut  uint64 // to clients
+}
+
+func (c *Counters) add(o Counters) {
+	c.Requests += o.Requests
+	c.Hits += o.Hits
+	c.Misses += o.Misses
+	c.Errors += o.Errors
+	c.Failovers += o.Failovers
+	c.Overruns += o.Overruns
+	c.BytesIn += o.BytesIn
+	c.BytesOut += o.BytesOut
+}
+
+// Snapshot is the state of a server at one moment.
+type Snapshot struct {
+	Counters
+	Uptime   time.Duration
+	Sessions uint64 // clients connected
+	Accepted uint64 // clients ever taken
+	Refused  uint64 // clients turned away because there were too many
+	Nodes    []NodeSnapshot
+}
+
+// NodeSnapshot is the state of one node as the proxy sees it.
+type NodeSnapshot struct {
+	Name     string
+	Copies   []int  // the copies it serves
+	State    string // up, down or warming
+	Since    time.Time
+	Cause    string // why it came into this state
+	Epoch    uint64 // how many times the state has changed
+	Version  string // what it answered to version, empty if it has not
+	Conns    int    // connections open
+	InFlight int    // requests awaiting an answer
+}
+
+// part is what one loop contributes to a Snapshot.
+type part struct {
+	count Counters
+	nodes []NodeSnapshot // Conns and InFlight only
+}
+
+func (l *loop) part() part {
+	p := part{count: l.count, nodes: make([]NodeSnapshot, len(l.pool.Nodes))}
+	for i := range p.nodes {
+		p.nodes[i].InFlight, p.nodes[i].Conns = l.group.InFlight(i)
+	}
+	return p
+}
+
+// Snapshot sums what the loops have counted. It may be called from any goroutine
+// but a loop's, before Start and after Shutdown too.
+func (s *Server) Snapshot() Snapshot {
+	snap := Snapshot{
+		Uptime:   time.Since(s.started),
+		Accepted: s.accepted.Load(),
+		Refused:  s.refused.Load(),
+		Nodes:    make([]NodeSnapshot, len(s.pool.Nodes)),
+	}
+	for i, n := range s.pool.Nodes {
+		word, last := s.pool.Health.Load(i), s.pool.Monitor.Last(i)
+		snap.Nodes[i] = NodeSnapshot{Name: n.Name, Copies: s.copiesOf(i), State: word.State().String(),
+			Since: last.At, Cause: last.Cause, Epoch: word.Epoch(), Version: n.Version()}
+	}
+	for _, l := range s.loops {
+		snap.Sessions += uint64(l.any.clients.Load())
+		p := s.ask(l)
+		snap.add(p.count)
+		for i := range p.nodes {
+			snap.Nodes[i].Conns += p.nodes[i].Conns
+			snap.Nodes[i].InFlight += p.nodes[i].InFlight
+		}
+	}
+	return snap
+}
+
+// ask has loop l tell its part; an empty one if the loop is not running.
+func (s *Server) ask(l *loop) part {
+	got := make(chan part, 1)
+	if !s.running.Load() || l.do(func() { got <- l.part() }) != nil {
+		return part{}
+	}
+	select {
+	case p := <-got:
+		return p
+	case <-s.done:
+		return part{}
+	}
+}
+
+func (s *Server) copiesOf(node int) (copies []int) {
+	for c, pl := range s.pool.Copies {
+		for _, n := range pl.Nodes {
+			if n == node {
+				copies = append(copies, c)
+				break
+			}
+		}
+	}
+	return copies
+}
+
+// Up reports whether node i is trusted; it is what a status line asks most.
+func (s *Server) Up(i int) bool { return s.pool.Health.Load(i).State() == health.Up }

@@ -1,0 +1,95 @@
+package server
+
+import (
+	"errors"
+	"io"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"magent/upstream"
+)
+
+// handler receives gnet's events for every connection of every loop. What a
+// connection is stands in its context:
+//
+//	*anchor   one per loop: how the loop is got hold of
+//	*session  a client
+//	*link     a node
+type handler struct{ gnet.BuiltinEventEngine }
+
+// anchor is the context of a loop's first connection, which carries no traffic.
+type anchor struct{ opened chan gnet.Conn }
+
+// link is the context of a connection to a node: which Conn dialled it, and when.
+type link struct {
+	loop    *loop
+	conn    *upstream.Conn
+	attempt uint32
+}
+
+// OnOpen introduces a connection to the loop it will stay with.
+func (handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
+	switch ctx := c.Context().(type) {
+	case *anchor:
+		ctx.opened <- c
+	case *session:
+		ctx.opened(c)
+	case *link:
+		if !ctx.conn.Opened(c, ctx.attempt) {
+			return nil, gnet.Close
+		}
+	}
+	return nil, gnet.None
+}
+
+// OnTraffic hands over what was read. All of it is taken, so that gnet never
+// keeps, and so never copies, anything.
+func (handler) OnTraffic(c gnet.Conn) gnet.Action {
+	data, _ := c.Next(-1)
+	switch ctx := c.Context().(type) {
+	case *session:
+		l := ctx.loop
+		l.count.BytesIn += uint64(len(data))
+		ctx.feed(data)
+		if len(l.dirty) > 0 {
+			l.settle()
+		}
+	case *link:
+		if ctx.conn.On(c) {
+			ctx.conn.Feed(data)
+		}
+		ctx.loop.settle()
+	}
+	return gnet.None
+}
+
+// OnClose takes note of the end of a connection, whoever ended it.
+func (handler) OnClose(c gnet.Conn, err error) gnet.Action {
+	switch ctx := c.Context().(type) {
+	case *session:
+		ctx.loop.any.clients.Add(-1)
+		if errors.Is(err, io.EOF) && ctx.linger(c) {
+			return gnet.None
+		}
+		ctx.lost()
+	case *link:
+		ctx.conn.Lost(c)
+		ctx.loop.settle()
+	}
+	return gnet.None
+}
+
+// opened makes the session that an accepted connection stands for come to life.
+func (s *session) opened(c gnet.Conn) {
+	l := s.loop
+	s.wire = c
+	l.lastID++
+	s.id = l.lastID
+	l.sessions[s] = struct{}{}
+	if l.draining {
+		s.close()
+	}
+}
+
+// gone forgets a session.
+func (l *loop) gone(s *session) { delete(l.sessions, s) }

@@ -1,0 +1,139 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"magent/server/config"
+)
+
+// listen opens one address. A TCP address need not be on this machine yet
+// (IP_FREEBIND): a virtual address is bound before it arrives.
+func listen(l config.Listen) (net.Listener, error) {
+	if l.Network == "unix" {
+		return listenUnix(l)
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
+		var err error
+		e := rc.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
+		return errors.Join(e, err)
+	}}
+	ln, err := lc.Listen(context.Background(), l.Network, l.Address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", l.Address, cause(err))
+	}
+	return ln, nil
+}
+
+// listenUnix opens a socket file. One that a dead process left is replaced; one
+// that answers belongs to another instance.
+func listenUnix(l config.Listen) (net.Listener, error) {
+	if c, err := net.Dial("unix", l.Address); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("cannot listen on %s: %w", l.Address, syscall.EADDRINUSE)
+	}
+	if st, err := os.Lstat(l.Address); err == nil && st.Mode()&os.ModeSocket != 0 {
+		os.Remove(l.Address)
+	}
+	ln, err := net.Listen("unix", l.Address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", l.Address, cause(err))
+	}
+	mode := os.FileMode(l.Mode)
+	if mode == 0 {
+		mode = 0o644
+	}
+	if err := os.Chmod(l.Address, mode); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
+}
+
+// cause is the last error of a chain: the part that tells a person something.
+func cause(err error) error {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		return no
+	}
+	return err
+}
+
+// lineFull is told to a client that comes when there are enough.
+const lineFull = "SERVER_ERROR OUT OF CONNECTION\r\n"
+
+// acceptPause is how long accepting rests when the process has no descriptor
+// left: clients wait in the backlog meanwhile.
+const acceptPause = 20 * time.Millisecond
+
+// accept takes clients in until the listener closes.
+func (s *Server) accept(ln net.Listener) {
+	defer s.accepting.Done()
+	failing := false
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			if !failing {
+				s.log.Warn("cannot accept clients for now", "address", ln.Addr().String(), "cause", cause(err).Error())
+			}
+			failing = true
+			select {
+			case <-s.stopping:
+				return
+			case <-time.After(acceptPause):
+			}
+			continue
+		}
+		failing = false
+		s.welcome(nc)
+	}
+}
+
+// welcome gives a client to the loop that has fewest, or turns it away.
+func (s *Server) welcome(nc net.Conn) {
+	if s.clients() >= int64(s.cfg.MaxClients) {
+		s.refused.Add(1)
+		nc.SetWriteDeadline(time.Now().Add(acceptPause))
+		nc.Write([]byte(lineFull))
+		nc.Close()
+		return
+	}
+	l := s.loops[0]
+	for _, o := range s.loops[1:] {
+		if o.any.clients.Load() < l.any.clients.Load() {
+			l = o
+		}
+	}
+	l.any.clients.Add(1)
+	result, err := l.el.Enroll(gnet.NewContext(context.Background(), &session{loop: l, window: windowLarge}), nc)
+	if err != nil {
+		l.any.clients.Add(-1)
+		nc.Close()
+		return
+	}
+	s.accepted.Add(1)
+	go func() {
+		if r := <-result; r.Err != nil {
+			l.any.clients.Add(-1)
+			s.log.Warn("cannot serve a client", "cause", cause(r.Err).Error())
+		}
+	}()
+}
+
+func (s *Server) clients() (n int64) {
+	for _, l := range s.loops {
+		n += l.any.clients.Load()
+	}
+	return n
+}

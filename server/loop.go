@@ -1,0 +1,294 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"magent/codec"
+	"magent/codec/text"
+	"magent/server/config"
+	"magent/upstream"
+)
+
+// loop is the world of one event loop. Its fields are its goroutine's alone, but
+// for those of the last group.
+type loop struct {
+	srv   *Server
+	cfg   *config.Config
+	pool  *upstream.Pool
+	group *upstream.Group
+	el    gnet.EventLoop
+	poll  poller
+
+	sessions map[*session]struct{}
+	dirty    []*session       // with replies to be written
+	waiting  []*session       // with input held back
+	open     []*upstream.Conn // with a multi-get not ended
+	lingers  []*linger        // half-closed clients with replies to come
+	pair     [2][]byte
+	rings    [][]slot
+	buffers  [][]byte
+	count    Counters
+	greeting string // the node version that versionLine tells
+	versions []byte
+	draining bool
+	lastID   uint32
+	far      *os.File // the other end of the anchor
+
+	any struct {
+		busy    atomic.Bool  // ticks are wanted
+		ticking atomic.Bool  // a tick is on its way
+		clients atomic.Int64 // sessions, those on their way in included
+	}
+}
+
+func newLoop(srv *Server) *loop {
+	l := &loop{srv: srv, cfg: &srv.cfg, pool: srv.pool, sessions: map[*session]struct{}{}}
+	l.group = upstream.NewGroup(srv.pool, l, upstream.Limits{
+		Conns:   srv.cfg.ConnsPerNode,
+		Timeout: ticks(srv.cfg.Timeout),
+		Dial:    ticks(srv.cfg.ConnectTimeout) + ticks(time.Second),
+	})
+	return l
+}
+
+// tick is the unit in which waiting is measured.
+const tick = 5 * time.Millisecond
+
+func ticks(d time.Duration) uint32 { return uint32((d + tick - 1) / tick) }
+
+// Run is the task that Defer asks for: it comes after a batch of events.
+func (l *loop) Run(context.Context) error {
+	l.group.Flush()
+	l.settle()
+	return nil
+}
+
+// Defer asks gnet for Run. A task queued while serving events runs after the
+// batch that follows, so that the write takes that batch's requests along.
+func (l *loop) Defer() {
+	l.any.busy.Store(true)
+	l.el.Execute(context.Background(), l)
+}
+
+// settle writes the replies that have come, and lets sessions go on that waited
+// for room. Every entry from the event loop ends with it.
+func (l *loop) settle() {
+	for len(l.dirty) > 0 || l.resume() {
+		// A write that fails closes its session and may finish others' slots.
+		for i := 0; i < len(l.dirty); i++ {
+			l.dirty[i].flush()
+		}
+		clear(l.dirty)
+		l.dirty = l.dirty[:0]
+	}
+}
+
+// resume gives waiting sessions another go; it reports whether that made replies.
+func (l *loop) resume() bool {
+	waiting := l.waiting
+	l.waiting = nil
+	for _, s := range waiting {
+		s.waiting = false
+		if !s.resume() {
+			l.wait(s)
+		}
+	}
+	return len(l.dirty) > 0
+}
+
+func (l *loop) wait(s *session) {
+	if !s.waiting {
+		s.waiting = true
+		l.waiting = append(l.waiting, s)
+		l.any.busy.Store(true)
+	}
+}
+
+// tickTask is a loop as the runnable of its clock.
+type tickTask struct{ l *loop }
+
+func (t tickTask) Run(context.Context) error {
+	l := t.l
+	l.any.ticking.Store(false)
+	l.group.Tick()
+	l.lingerTick()
+	l.group.Flush()
+	l.settle()
+	if l.group.Pending() == 0 && len(l.waiting) == 0 && len(l.lingers) == 0 {
+		l.any.busy.Store(false)
+	}
+	return nil
+}
+
+// do runs f on the loop.
+func (l *loop) do(f func()) error {
+	return l.el.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
+		f()
+		l.settle()
+		return nil
+	}))
+}
+
+// reader is the connection to the first replica of key, in copy order, that is
+// up and not among tried, and its copy; nil if there is none.
+func (l *loop) reader(key []byte, tried uint8, salt uint32) (*upstream.Conn, uint8) {
+	for c := range l.pool.Copies {
+		if tried&(1<<c) != 0 {
+			continue
+		}
+		if node, ok := l.pool.Live(c, key); ok {
+			return l.group.Conn(node, salt), uint8(c)
+		}
+	}
+	return nil, 0
+}
+
+// mayAskAgain reports whether the only replica may be asked a second time: once,
+// when a connection was lost, which says little about the node.
+func (l *loop) mayAskAgain(sl *slot, cause upstream.Cause) bool {
+	return l.pool.Alone() && cause == upstream.CauseReset && !sl.is(slotAgain) && !l.draining
+}
+
+// routeKey is the key of p as placement sees it.
+func (l *loop) routeKey(p *upstream.Pending, buf *[text.MaxKey]byte) []byte {
+	if !p.Op.Meta() {
+		return p.Key()
+	}
+	var req codec.Request
+	text.Parse(p.Request(), &req)
+	return text.RouteKey(req.Key.In(p.Request()), req.Meta, buf[:])
+}
+
+// addKey adds a key to the multi-get that is being made for c.
+func (l *loop) addKey(c *upstream.Conn, op codec.Op, arg, key []byte, p upstream.Pending) {
+	if c.Open() > 0 && c.Open()+len(key) > maxCommand {
+		c.CloseKeys()
+	}
+	if c.Open() == 0 {
+		buf := append(c.Room(maxCommand+text.MaxKey+len(arg)+16), op.String()...)
+		if len(arg) > 0 {
+			buf = append(append(buf, ' '), arg...)
+		}
+		c.OpenKeys(buf)
+		l.open = append(l.open, c)
+	}
+	c.Key(key, p)
+}
+
+// closeCommands ends the multi-gets that addKey began.
+func (l *loop) closeCommands() {
+	for _, c := range l.open {
+		if c.Open() > 0 {
+			c.CloseKeys()
+		}
+	}
+	l.open = l.open[:0]
+}
+
+// ask sends a read that another node did not answer to c.
+func (l *loop) ask(c *upstream.Conn, op codec.Op, p *upstream.Pending) bool {
+	if op.Meta() {
+		return c.Resend(p)
+	}
+	var arg []byte
+	if op == codec.OpGat || op == codec.OpGats {
+		arg = gatTime(p.Request())
+	}
+	buf := text.AppendKeyed(c.Room(len(arg)+len(p.Key())+16), op.String(), arg, p.Key())
+	key := codec.Span{Off: uint32(len(op.String()) + 1), Len: uint32(len(p.Key()))}
+	if len(arg) > 0 {
+		key.Off += uint32(len(arg) + 1)
+	}
+	return c.Send(buf, upstream.Pending{Owner: p.Owner, Seq: p.Seq, Leg: p.Leg, Op: op}, key)
+}
+
+// oldestVersion is told until a node has named its version: the oldest that the
+// proxy's requests are made for.
+const oldestVersion = "1.6.10"
+
+// version is the answer to version: that of the first node that has told it.
+func (l *loop) version() []byte {
+	v := oldestVersion
+	for _, n := range l.pool.Nodes {
+		if got := n.Version(); got != "" {
+			v = got
+			break
+		}
+	}
+	if v != l.greeting {
+		l.greeting, l.versions = v, []byte("VERSION "+v+"\r\n")
+	}
+	return l.versions
+}
+
+// Dial connects c away from the loop.
+func (l *loop) Dial(c *upstream.Conn, attempt uint32) {
+	l.any.busy.Store(true)
+	go func() {
+		d := net.Dialer{Timeout: l.cfg.ConnectTimeout}
+		n := c.Node()
+		nc, err := d.Dial(n.Network, n.Address)
+		if err == nil {
+			_, err = l.el.Enroll(gnet.NewContext(context.Background(), &link{l, c, attempt}), nc)
+		}
+		if err != nil {
+			l.do(func() {
+				c.Refused(attempt, dialCause(err))
+				l.group.Flush()
+			})
+		}
+	}()
+}
+
+func dialCause(err error) upstream.Cause {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
+		return upstream.CauseSlowDial
+	}
+	return upstream.CauseRefused
+}
+
+const (
+	ringSize   = 16      // slots of a session that is at work
+	bufferSize = 8 << 10 // bytes of a reply buffer when new
+	bufferKeep = 1 << 20 // bytes above which a reply buffer is not kept
+	keepSpare  = 128     // rings and buffers a loop keeps
+)
+
+func (l *loop) takeRing() []slot {
+	if n := len(l.rings); n > 0 {
+		r := l.rings[n-1]
+		l.rings = l.rings[:n-1]
+		return r
+	}
+	return make([]slot, ringSize)
+}
+
+// giveRing takes back a ring whose slots are all zero.
+func (l *loop) giveRing(r []slot) {
+	if len(r) == ringSize && len(l.rings) < keepSpare {
+		l.rings = append(l.rings, r)
+	}
+}
+
+func (l *loop) takeBuffer() []byte {
+	if n := len(l.buffers); n > 0 {
+		b := l.buffers[n-1]
+		l.buffers = l.buffers[:n-1]
+		return b
+	}
+	return make([]byte, 0, bufferSize)
+}
+
+func (l *loop) giveBuffer(b []byte) {
+	if cap(b) <= bufferKeep && len(l.buffers) < keepSpare {
+		l.buffers = append(l.buffers, b[:0])
+	}
+}

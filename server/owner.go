@@ -1,0 +1,51 @@
+package server
+
+import (
+	"magent/codec"
+	"magent/upstream"
+)
+
+// A session owns the requests that its commands became: here their answers come
+// in. A client that is gone no longer hears them, but a write that its lead has
+// taken still goes to the followers.
+
+// Reply hears one frame of the answer to p.
+func (s *session) Reply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
+	switch p.Leg {
+	case legRead:
+		s.readReply(p, r, b)
+	case legLead:
+		s.leadReply(p, r, b)
+	case legFollower:
+		s.followerReply(c, p, r, b)
+	case legEveryone:
+		s.everyoneReply(p, r, b)
+	}
+}
+
+// Body hears a further part of a value.
+func (s *session) Body(_ *upstream.Conn, p *upstream.Pending, b []byte, rest int) {
+	switch p.Leg {
+	case legRead:
+		if rest == 0 {
+			s.slots.at(p.Seq).flags &^= slotPartial
+		}
+		s.emit(p.Seq, b)
+	case legLead:
+		s.slots.at(p.Seq).hold(b)
+	}
+}
+
+// Fail hears that c will not answer p.
+func (s *session) Fail(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, sent bool) {
+	switch p.Leg {
+	case legRead:
+		s.retry(c, p, cause)
+	case legLead:
+		s.moveLead(c, p, cause, sent)
+	case legFollower:
+		s.acknowledged(p.Seq)
+	case legEveryone:
+		s.everyoneFailed(c, p, cause)
+	}
+}

@@ -1,0 +1,303 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"magent/server/config"
+	"magent/upstream"
+	"magent/upstream/health"
+	"magent/upstream/route"
+)
+
+// Server is one proxy.
+type Server struct {
+	cfg       config.Config
+	log       *slog.Logger
+	pool      *upstream.Pool
+	listeners []net.Listener
+	loops     []*loop
+	engine    *gnet.Client // the event loops; it dials nothing itself
+	started   time.Time
+
+	accepted, refused atomic.Uint64
+	running           atomic.Bool
+	accepting         sync.WaitGroup
+	stopping          chan struct{} // closed when Shutdown begins
+	stop              sync.Once
+	done              chan struct{} // closed when the loops have ended
+}
+
+// New makes a server of cfg: node names are resolved and every address is
+// listened on, but no client is served before Start. Its errors are one line each.
+func New(cfg config.Config, log *slog.Logger) (*Server, error) {
+	if cfg.Loops <= 0 {
+		cfg.Loops = max(1, runtime.NumCPU()/2)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), done: make(chan struct{})}
+	var err error
+	if s.pool, err = newPool(&cfg); err != nil {
+		return nil, err
+	}
+	s.pool.Monitor = health.NewMonitor(s.pool.Health, s.probe, health.DefaultLimits, s.changed)
+	for _, l := range cfg.Listen {
+		ln, err := listen(l)
+		if err != nil {
+			s.closeListeners()
+			return nil, err
+		}
+		s.listeners = append(s.listeners, ln)
+	}
+	for range cfg.Loops {
+		s.loops = append(s.loops, newLoop(s))
+	}
+	return s, nil
+}
+
+// newPool resolves the nodes of cfg and places the key space on them. A server
+// that stands in several copies is one node.
+func newPool(cfg *config.Config) (*upstream.Pool, error) {
+	var nodes []*upstream.Node
+	index := map[string]int{}
+	var copies []upstream.Placement
+	for _, list := range cfg.Copies {
+		var pl upstream.Placement
+		var servers []route.Server
+		for _, n := range list {
+			addr, err := net.ResolveTCPAddr("tcp", n.Address())
+			if err != nil {
+				return nil, fmt.Errorf("unknown host %q: %w", n.Host, err)
+			}
+			i, known := index[addr.String()]
+			if !known {
+				i = len(nodes)
+				index[addr.String()] = i
+				nodes = append(nodes, upstream.NewNode(n.String(), "tcp", addr.String()))
+			}
+			pl.Nodes = append(pl.Nodes, i)
+			servers = append(servers, route.Server{Host: n.Host, Port: n.Port, Name: n.Name, Weight: n.Weight})
+		}
+		pick, err := route.New(cfg.Placement, servers)
+		if err != nil {
+			return nil, err
+		}
+		pl.Pick = pick
+		copies = append(copies, pl)
+	}
+	return upstream.NewPool(nodes, copies), nil
+}
+
+// Addrs is what is listened on, with the ports that port 0 became.
+func (s *Server) Addrs() (addrs []net.Addr) {
+	for _, ln := range s.listeners {
+		addrs = append(addrs, ln.Addr())
+	}
+	return addrs
+}
+
+// Start begins to serve, in the background.
+func (s *Server) Start() error {
+	var err error
+	s.engine, err = gnet.NewClient(&handler{}, gnet.WithNumEventLoop(len(s.loops)),
+		gnet.WithReadBufferCap(128<<10), gnet.WithWriteBufferCap(64<<10), gnet.WithLogger(quiet{s.log}))
+	if err != nil {
+		return err
+	}
+	if err := s.engine.Start(); err != nil {
+		return err
+	}
+	if err := s.anchor(); err != nil {
+		s.engine.Stop()
+		return err
+	}
+	s.running.Store(true)
+	for _, l := range s.loops {
+		l.do(func() {
+			for i := range s.pool.Nodes {
+				l.group.Connect(i)
+			}
+		})
+	}
+	go s.clock()
+	for _, ln := range s.listeners {
+		s.accepting.Add(1)
+		go s.accept(ln)
+	}
+	return nil
+}
+
+// anchor gets hold of gnet's loops, which it does not list: it opens a socket
+// pair for each, and as gnet gives a connection to the loop that has fewest,
+// each loop gets one.
+func (s *Server) anchor() error {
+	for _, l := range s.loops {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		near, far := os.NewFile(uintptr(fds[0]), "anchor"), os.NewFile(uintptr(fds[1]), "anchor")
+		nc, err := net.FileConn(near)
+		near.Close()
+		if err != nil {
+			far.Close()
+			return err
+		}
+		a := &anchor{opened: make(chan gnet.Conn, 1)}
+		if _, err := s.engine.EnrollContext(nc, a); err != nil {
+			far.Close()
+			return err
+		}
+		c := <-a.opened
+		l.el, l.far = c.EventLoop(), far
+		if l.poll, err = findPoller(c.Fd()); err != nil {
+			s.log.Warn("a client that sends too fast will be closed, not slowed down", "cause", err.Error())
+		}
+	}
+	return nil
+}
+
+// clock ticks the loops that have something to wait for.
+func (s *Server) clock() {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.done:
+			return
+		case <-t.C:
+		}
+		for _, l := range s.loops {
+			if l.any.busy.Load() && l.any.ticking.CompareAndSwap(false, true) {
+				l.el.Execute(context.Background(), tickTask{l})
+			}
+		}
+	}
+}
+
+// Shutdown stops accepting, lets what is in flight finish until ctx is done, and
+// closes everything. The error is ctx's if it came to that.
+func (s *Server) Shutdown(ctx context.Context) (err error) {
+	s.stop.Do(func() {
+		close(s.stopping)
+		s.closeListeners()
+		s.accepting.Wait()
+		if s.running.Load() {
+			err = s.drain(ctx)
+			for _, l := range s.loops {
+				ended := make(chan struct{})
+				l.do(func() { l.group.Close(); close(ended) })
+				<-ended
+			}
+		}
+		s.running.Store(false)
+		s.pool.Monitor.Close()
+		close(s.done)
+		if s.engine != nil {
+			err = errors.Join(err, s.engine.Stop())
+		}
+		for _, l := range s.loops {
+			if l.far != nil {
+				l.far.Close()
+			}
+		}
+	})
+	return err
+}
+
+// drain closes clients as their commands are answered, and waits for the last.
+func (s *Server) drain(ctx context.Context) error {
+	for _, l := range s.loops {
+		l.do(l.drain)
+	}
+	poll := time.NewTicker(tick)
+	defer poll.Stop()
+	for s.clients() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-poll.C:
+		}
+	}
+	return nil
+}
+
+// drain ends every session as soon as it has nothing in flight.
+func (l *loop) drain() {
+	l.draining = true
+	for s := range l.sessions {
+		s.end()
+	}
+}
+
+func (s *Server) closeListeners() {
+	for _, ln := range s.listeners {
+		ln.Close()
+	}
+}
+
+// Done is closed when the server has been shut down.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// probe asks node i for its version over a connection of its own.
+func (s *Server) probe(ctx context.Context, i int) error {
+	n := s.pool.Nodes[i]
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout+s.cfg.Timeout)
+	defer cancel()
+	d := net.Dialer{Timeout: s.cfg.ConnectTimeout}
+	c, err := d.DialContext(ctx, n.Network, n.Address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(s.cfg.Timeout))
+	if _, err := io.WriteString(c, "version\r\n"); err != nil {
+		return err
+	}
+	line, err := bufio.NewReaderSize(c, 512).ReadString('\n')
+	if err == nil && !strings.HasPrefix(line, "VERSION ") {
+		err = fmt.Errorf("answered %q", strings.TrimSpace(line))
+	}
+	return err
+}
+
+// changed logs a node's change of state and, when it is back, has the loops
+// connect before they are asked to.
+func (s *Server) changed(c health.Change) {
+	name := s.pool.Nodes[c.Node].Name
+	level := slog.LevelInfo
+	if c.To == health.Down {
+		level = slog.LevelWarn
+	}
+	s.log.Log(context.Background(), level, "node "+c.To.String(), "node", name, "was", c.From.String(), "cause", c.Cause, "epoch", c.Epoch)
+	if c.To == health.Up && s.running.Load() {
+		for _, l := range s.loops {
+			l.do(func() { l.group.Connect(c.Node) })
+		}
+	}
+}
+
+// quiet passes gnet's warnings and errors on and drops the rest.
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Debugf(string, ...any)     {}
+func (q quiet) Infof(string, ...any)      {}
+func (q quiet) Warnf(f string, a ...any)  { q.log.Debug("gnet: " + fmt.Sprintf(f, a...)) }
+func (q quiet) Errorf(f string, a ...any) { q.log.Warn("gnet: " + fmt.Sprintf(f, a...)) }
+func (q quiet) Fatalf(f string, a ...any) { q.log.Error("gnet: " + fmt.Sprintf(f, a...)) }

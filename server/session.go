@@ -1,0 +1,341 @@
+package server
+
+import (
+	"bytes"
+
+	"magent/codec"
+	"magent/codec/text"
+	"magent/upstream"
+)
+
+// The way of a client's bytes, in the order of the functions below:
+//
+//	feed → command → serve → (get.go, write.go, broadcast.go) …the nodes…
+//	     → Reply → emit → finish → flush
+//
+// Views of the read buffer die when feed returns: a line that is not whole, a
+// value that is not whole and everything behind a full window is copied.
+type session struct {
+	loop *loop
+	wire wire   // nil once the client is gone
+	id   uint32 // which Conn of several it uses
+
+	slots slots
+	line  []byte          // a command line that has not come whole
+	value *upstream.Chunk // a request whose value has not come whole
+	want  int             // bytes it still lacks
+	quiet bool            // its client wants no reply
+	waste int             // bytes to be read and thrown away
+
+	held    []byte // input that waits for slots to be free
+	window  int    // most slots at a time
+	out     []byte // replies not written yet
+	dirty   bool   // it is on the loop's list of sessions to flush
+	waiting bool   // it is on the loop's list of sessions to resume
+	mute    bool   // the rest of a multi-get is withheld: a key failed
+	ending  bool   // close once all is answered
+}
+
+// wire is what a session needs of its socket.
+type wire interface {
+	upstream.Wire
+	OutboundBuffered() int
+}
+
+const (
+	// windowSmall and windowLarge bound the commands a session has in flight.
+	// One that fetches big values gets the small window, lest the proxy hold
+	// what the client has not read.
+	windowSmall = 32
+	windowLarge = 1024
+	// bigValue is the size in bytes that makes the difference, and from which a
+	// reply is written from where it was read instead of being copied.
+	bigValue = 16 << 10
+	// maxHeld is how much input may wait if reading cannot be paused.
+	maxHeld = 64 << 20
+)
+
+// feed takes bytes the client sent.
+func (s *session) feed(data []byte) {
+	for len(data) > 0 && s.wire != nil && !s.ending {
+		switch {
+		case len(s.held) > 0 || s.full():
+			s.hold(data)
+			return
+		case s.waste > 0:
+			n := min(s.waste, len(data))
+			s.waste -= n
+			data = data[n:]
+		case s.value != nil:
+			data = s.gather(data)
+		default:
+			data = s.command(data)
+		}
+	}
+}
+
+// full reports whether the session must wait before more of it is served.
+func (s *session) full() bool {
+	return s.slots.len() >= s.window || s.wire.OutboundBuffered() > s.loop.cfg.ClientBuffer/8
+}
+
+// hold keeps input until there is room, and stops reading meanwhile.
+func (s *session) hold(data []byte) {
+	s.held = append(s.held, data...)
+	if !s.loop.pause(s) && len(s.held) > maxHeld {
+		s.close()
+		return
+	}
+	s.loop.wait(s)
+}
+
+// resume serves held input if there is room again; false if there is not.
+func (s *session) resume() bool {
+	if s.wire == nil {
+		return true
+	}
+	if s.slots.len() > s.window/2 || s.full() {
+		return false
+	}
+	data := s.held
+	s.held = nil
+	s.feed(data)
+	if len(s.held) > 0 {
+		return false
+	}
+	s.loop.unpause(s)
+	return true
+}
+
+// command reads one command from the front of data and returns what is behind it.
+func (s *session) command(data []byte) []byte {
+	n := bytes.IndexByte(data, '\n') + 1
+	if n == 0 {
+		s.line = append(s.line, data...)
+		if len(s.line) > text.MaxLine && (!text.Unbounded(s.line) || len(s.line) > s.loop.cfg.MaxValue) {
+			s.close()
+		}
+		return nil
+	}
+	line, rest := data[:n], data[n:]
+	if len(s.line) > 0 {
+		line = append(s.line, line...)
+		s.line = nil
+	}
+	var req codec.Request
+	text.Parse(line, &req)
+	return s.serve(line, rest, &req)
+}
+
+// serve carries out one command; rest is what follows its line.
+func (s *session) serve(line, rest []byte, req *codec.Request) []byte {
+	s.loop.count.Requests++
+	switch req.Op.Class() {
+	case codec.ClassRead:
+		if req.Op.MultiKey() {
+			return s.get(line, rest, req)
+		}
+		s.metaGet(line, req)
+	case codec.ClassWrite:
+		if req.Op.MultiKey() {
+			return s.get(line, rest, req)
+		}
+		s.write(line, nil, req)
+	case codec.ClassStore:
+		return s.store(line, rest, req)
+	case codec.ClassBroadcast:
+		s.broadcast(line, req)
+	default:
+		s.local(req)
+	}
+	return rest
+}
+
+// local answers what no node needs to be asked.
+func (s *session) local(req *codec.Request) {
+	switch req.Op {
+	case codec.OpVersion:
+		s.say(s.loop.version())
+	case codec.OpMetaNoop:
+		s.say(lineMN)
+	case codec.OpQuit:
+		s.end()
+	default:
+		if req.Fault == codec.FaultClose {
+			s.close()
+			return
+		}
+		if !req.Quiet() {
+			s.sayString(req.Fault.Line())
+		}
+	}
+}
+
+var (
+	lineMN  = []byte("MN\r\n")
+	lineEnd = []byte("END\r\n")
+	lineOK  = []byte("OK\r\n")
+)
+
+// say answers with b, in turn.
+func (s *session) say(b []byte) {
+	seq := s.open(slot{})
+	s.emit(seq, b)
+	s.finish(seq)
+}
+
+func (s *session) sayString(line string) {
+	seq := s.open(slot{})
+	if s.slots.first(seq) {
+		s.begin()
+		s.out = append(s.out, line...)
+	} else {
+		s.slots.at(seq).hold([]byte(line))
+	}
+	s.finish(seq)
+}
+
+// end closes the session once everything before is answered.
+func (s *session) end() {
+	s.ending = true
+	if s.slots.len() == 0 {
+		s.begin()
+	}
+}
+
+// open takes a slot for a command.
+func (s *session) open(sl slot) uint32 {
+	if n := len(s.slots.ring); n == 0 {
+		s.slots.ring = s.loop.takeRing()
+	} else if s.slots.len() == n {
+		s.slots.grow()
+	}
+	return s.slots.push(sl)
+}
+
+// emit sends b for the slot numbered seq, or keeps it until it is its turn.
+func (s *session) emit(seq uint32, b []byte) {
+	switch {
+	case s.wire == nil || len(b) == 0:
+	case !s.slots.first(seq):
+		s.slots.at(seq).hold(b)
+	case s.mute:
+	case len(b) >= bigValue:
+		s.emitBig(b)
+	default:
+		s.begin()
+		s.out = append(s.out, b...)
+	}
+}
+
+// emitBig writes b from where it lies, together with what was to go before it.
+func (s *session) emitBig(b []byte) {
+	s.window = windowSmall
+	s.begin()
+	out := s.out
+	s.out = out[:0]
+	if len(out) == 0 {
+		s.wire.Write(b)
+	} else {
+		s.loop.pair[0], s.loop.pair[1] = out, b
+		s.wire.Writev(s.loop.pair[:])
+	}
+	s.overrun()
+}
+
+// begin gets the session a buffer for replies and puts it on the list of those
+// to be flushed.
+func (s *session) begin() {
+	if s.dirty {
+		return
+	}
+	s.dirty = true
+	s.out = s.loop.takeBuffer()
+	s.loop.dirty = append(s.loop.dirty, s)
+}
+
+// finish closes the slot numbered seq. If it was the oldest, what waited behind
+// it leaves too, up to the first that is not finished.
+func (s *session) finish(seq uint32) {
+	s.slots.at(seq).flags |= slotDone
+	if !s.slots.first(seq) {
+		return
+	}
+	for {
+		sl := s.slots.at(s.slots.tail)
+		if sl.out != nil {
+			if s.wire != nil && !s.mute {
+				s.begin()
+				s.out = append(s.out, sl.out.B...)
+			}
+			sl.release()
+		}
+		if !sl.is(slotDone) {
+			return
+		}
+		s.mute = (s.mute || sl.is(slotBroken)) && sl.is(slotKey) && !sl.is(slotLast)
+		s.slots.pop()
+		if s.slots.len() == 0 {
+			s.idle()
+			return
+		}
+	}
+}
+
+// idle gives back what a session without work does not need.
+func (s *session) idle() {
+	s.loop.giveRing(s.slots.ring)
+	s.slots.ring = nil
+	if s.ending {
+		s.begin()
+	}
+}
+
+// flush writes the replies that have gathered. The write may end the session.
+func (s *session) flush() {
+	s.dirty = false
+	out := s.out
+	s.out = nil
+	if s.wire != nil && len(out) > 0 {
+		s.loop.count.BytesOut += uint64(len(out))
+		s.wire.Write(out)
+	}
+	s.loop.giveBuffer(out)
+	if s.wire == nil {
+		return
+	}
+	s.overrun()
+	if s.ending && s.slots.len() == 0 {
+		s.close()
+	}
+}
+
+// overrun closes a client that does not read its replies.
+func (s *session) overrun() {
+	if s.wire != nil && s.wire.OutboundBuffered() > s.loop.cfg.ClientBuffer {
+		s.loop.count.Overruns++
+		s.close()
+	}
+}
+
+// close ends the connection. What nodes still answer is taken and not sent.
+func (s *session) close() {
+	if w := s.wire; w != nil {
+		s.lost()
+		w.Close()
+	}
+}
+
+// lost takes note that the client is gone.
+func (s *session) lost() {
+	if s.wire == nil {
+		return
+	}
+	s.wire = nil
+	if s.value != nil {
+		s.loop.group.Release(s.value)
+		s.value = nil
+	}
+	s.line, s.held = nil, nil
+	s.loop.gone(s)
+}

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"github.com/valyala/bytebufferpool"
+
+	"magent/codec"
+)
+
+// slot is one command of a client, or one key of its multi-get, from the moment
+// it is read until its reply has left in its turn.
+type slot struct {
+	op    codec.Op
+	flags slotFlags
+	copy  uint8 // the copy that was asked last: the lead, for a write
+	tried uint8 // a bit for each copy that was asked
+	left  uint8 // answers of followers still awaited
+	fault codec.Fault
+	// out is a reply that may not leave yet: it is not this slot's turn, or
+	// followers have not answered.
+	out *bytebufferpool.ByteBuffer
+}
+
+type slotFlags uint8
+
+const (
+	slotDone    slotFlags = 1 << iota // nothing more will come for it
+	slotQuiet                         // the client wants no reply, or only news
+	slotKey                           // a key of a get: no END of its own
+	slotLast                          // the last key: its END closes the command
+	slotBroken                        // failed: what follows of its command is withheld
+	slotPartial                       // part of a value has gone to the client
+	slotAgain                         // was asked twice of the only replica
+	slotHit                           // a value was found
+)
+
+func (s *slot) is(f slotFlags) bool { return s.flags&f != 0 }
+
+// hold keeps b to be sent later.
+func (s *slot) hold(b []byte) {
+	if s.out == nil {
+		s.out = bytebufferpool.Get()
+	}
+	s.out.B = append(s.out.B, b...)
+}
+
+// release gives up what was held.
+func (s *slot) release() {
+	if s.out != nil {
+		bytebufferpool.Put(s.out)
+		s.out = nil
+	}
+}
+
+// slots is the commands of one session that are not answered yet, oldest first:
+// a queue on a ring. A slot's number is its place in the whole life of the
+// session, so that it stays the slot's name while others come and go.
+//
+// Invariants: len(ring) is 0 or a power of two; head-tail <= len(ring); slots
+// outside [tail, head) are zero.
+type slots struct {
+	ring       []slot
+	head, tail uint32 // free-running
+}
+
+func (q *slots) len() int { return int(q.head - q.tail) }
+
+// at is the slot numbered seq, which must be in the queue.
+func (q *slots) at(seq uint32) *slot { return &q.ring[seq&uint32(len(q.ring)-1)] }
+
+// first reports whether seq is the oldest: its reply may leave at once.
+func (q *slots) first(seq uint32) bool { return seq == q.tail }
+
+func (q *slots) push(s slot) uint32 {
+	seq := q.head
+	*q.at(seq) = s
+	q.head++
+	return seq
+}
+
+func (q *slots) pop() {
+	*q.at(q.tail) = slot{}
+	q.tail++
+}
+
+// grow moves the queue to a ring of twice the size.
+func (q *slots) grow() {
+	next := slots{ring: make([]slot, 2*len(q.ring)), head: q.head, tail: q.tail}
+	for seq := q.tail; seq != q.head; seq++ {
+		*next.at(seq) = *q.at(seq)
+	}
+	*q = next
+}

@@ -1,0 +1,130 @@
+package server
+
+import (
+	"bytes"
+	"fmt"
+
+	"magent/codec"
+	"magent/codec/text"
+	"magent/upstream"
+)
+
+// stats answers as one memcached would: what the nodes of the lead copy say,
+// summed. "stats proxy" and "stats nodes" are the proxy's own.
+func (s *session) stats(line []byte, req *codec.Request) {
+	l := s.loop
+	switch what := string(req.Arg.In(line)); what {
+	case "", "items", "slabs", "settings", "conns", "sizes":
+		l.gatherStats(s, line, req, what)
+	case "reset":
+		s.everyone(line, req)
+	case "proxy", "nodes":
+		seq := s.open(slot{op: codec.OpStats})
+		go func() {
+			out := proxyStats(what, l.srv.Snapshot())
+			l.do(func() {
+				s.emit(seq, out)
+				s.finish(seq)
+			})
+		}()
+	default:
+		s.sayString(codec.FaultError.Line())
+	}
+}
+
+// statsCall collects one stats command from several nodes.
+type statsCall struct {
+	session *session
+	seq     uint32
+	what    string
+	nodes   [][]byte // the STAT lines of each, in the order of the copy
+	left    int
+	failed  []byte // an error, if no node answered
+}
+
+// gatherStats asks the nodes of the first copy whose nodes are up.
+func (l *loop) gatherStats(s *session, line []byte, req *codec.Request, what string) {
+	call := &statsCall{session: s, seq: s.open(slot{op: codec.OpStats}), what: what}
+	for _, node := range l.pool.Copies[0].Nodes {
+		if !l.pool.Health.Up(node) {
+			call.failed = l.pool.Nodes[node].Error(upstream.CauseDown)
+			continue
+		}
+		c := l.group.Conn(node, s.id)
+		p := upstream.Pending{Owner: call, Seq: uint32(len(call.nodes)), Op: codec.OpStats}
+		if c.Send(text.AppendLine(c.Room(len(line)+8), line, req), p, codec.Span{}) {
+			call.nodes = append(call.nodes, nil)
+			call.left++
+		}
+	}
+	if call.left == 0 {
+		s.fail(call.seq, call.failed)
+	}
+}
+
+// Reply hears a line of one node's statistics.
+func (t *statsCall) Reply(_ *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
+	switch r.Kind {
+	case codec.KindStat:
+		t.nodes[p.Seq] = append(t.nodes[p.Seq], b...)
+		return
+	case codec.KindError:
+		t.failed = bytes.Clone(b)
+	}
+	t.answered()
+}
+
+// Body hears nothing: statistics have no values.
+func (t *statsCall) Body(*upstream.Conn, *upstream.Pending, []byte, int) {}
+
+// Fail hears that a node will not answer: the others speak for the pool.
+func (t *statsCall) Fail(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, _ bool) {
+	t.nodes[p.Seq] = nil
+	t.failed = c.Node().Error(cause)
+	t.answered()
+}
+
+func (t *statsCall) answered() {
+	if t.left--; t.left > 0 {
+		return
+	}
+	merged := mergeStats(t.what, t.nodes)
+	if len(merged) == 0 && t.failed != nil {
+		t.session.fail(t.seq, t.failed)
+		return
+	}
+	t.session.emit(t.seq, append(merged, lineEnd...))
+	t.session.finish(t.seq)
+}
+
+// proxyStats is "stats proxy" or "stats nodes".
+func proxyStats(what string, snap Snapshot) []byte {
+	var out []byte
+	stat := func(name string, value any) { out = fmt.Appendf(out, "STAT %s %v\r\n", name, value) }
+	if what == "proxy" {
+		stat("uptime", int(snap.Uptime.Seconds()))
+		stat("curr_connections", snap.Sessions)
+		stat("total_connections", snap.Accepted)
+		stat("rejected_connections", snap.Refused)
+		stat("requests", snap.Requests)
+		stat("hits", snap.Hits)
+		stat("misses", snap.Misses)
+		stat("errors", snap.Errors)
+		stat("failovers", snap.Failovers)
+		stat("overruns", snap.Overruns)
+		stat("bytes_read", snap.BytesIn)
+		stat("bytes_written", snap.BytesOut)
+		return append(out, lineEnd...)
+	}
+	for _, n := range snap.Nodes {
+		stat(n.Name+":copies", fmt.Sprint(n.Copies))
+		stat(n.Name+":state", n.State)
+		stat(n.Name+":since", n.Since.Unix())
+		stat(n.Name+":cause", n.Cause)
+		stat(n.Name+":epoch", n.Epoch)
+		stat(n.Name+":version", n.Version)
+		stat(n.Name+":connections", n.Conns)
+		stat(n.Name+":in_flight", n.InFlight)
+	}
+	return append(out, lineEnd...)
+}

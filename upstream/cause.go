@@ -1,0 +1,31 @@
+package upstream
+
+// Cause is why a request got no answer from a node.
+type Cause uint8
+
+const (
+	CauseNone     Cause = iota
+	CauseRefused        // the connection was not made
+	CauseSlowDial       // the connection took longer than the connect timeout
+	CauseReset          // the connection ended while requests were in flight
+	CauseTimeout        // the oldest request in flight was left unanswered too long
+	CauseDesync         // what came is no answer to what was asked
+	CauseFull           // more requests in flight than a Conn holds
+	CauseDown           // the node was known to be down
+	CauseShutdown       // the proxy is closing
+	numCauses
+)
+
+var causes = [numCauses]string{
+	CauseNone:     "no cause",
+	CauseRefused:  "connection refused",
+	CauseSlowDial: "connect timeout",
+	CauseReset:    "connection reset",
+	CauseTimeout:  "timeout",
+	CauseDesync:   "protocol error",
+	CauseFull:     "too many requests in flight",
+	CauseDown:     "down",
+	CauseShutdown: "proxy is shutting down",
+}
+
+func (c Cause) String() string { return causes[c] }

@@ -1,0 +1,505 @@
+package upstream
+
+import (
+	"bytes"
+
+	"magent/codec"
+	"magent/codec/text"
+	"magent/upstream/health"
+)
+
+// The life of a request on a Conn, in the order of the functions below:
+//
+//	Room, Send → flush → …the node… → Feed → frame → settle
+//	                 └──────── fail ────────┘
+//
+// A Conn is idle until its first request, then dialling, then open. Requests are
+// taken in every state and leave when it is open. Any failure returns it to idle
+// and hands every request back to its owner, oldest first.
+type Conn struct {
+	node    *Node
+	group   *Group
+	wire    Wire // nil unless open
+	dialing bool
+	attempt uint32      // numbers the dials, so that a late one is known
+	epoch   health.Word // the node's word when the dial began
+
+	ring  ring
+	out   []segment // what the next flush writes
+	tail  *Chunk    // where small requests are appended
+	dirty bool
+	sent  uint32 // ring.head at the last flush: what is behind it has not left
+
+	left  []byte     // a reply line that has not come whole
+	body  int        // bytes of a value still to come
+	last  byte       // the byte before them
+	head  codec.Span // in tail: what OpenKeys began the open command with
+	open  int        // bytes of the command that OpenKeys began and CloseKeys has not ended
+	cur   Pending
+	stamp uint32 // tick at which the front request became so, or its last byte came
+}
+
+// segment is a stretch of a chunk to be written.
+type segment struct {
+	chunk    *Chunk
+	from, to int
+}
+
+// Node is the node at the other end.
+func (c *Conn) Node() *Node { return c.node }
+
+// connect starts a dial if there is neither a connection nor a dial.
+func (c *Conn) connect() {
+	if c.wire != nil || c.dialing || c.group.closed {
+		return
+	}
+	c.dialing = true
+	c.attempt++
+	c.epoch = c.group.pool.Health.Load(c.node.Index)
+	c.stamp = c.group.tick
+	c.group.reactor.Dial(c, c.attempt)
+}
+
+// Opened gives c the connection that its dial number attempt made. It reports
+// false, and takes nothing, if nobody waits for that one any more.
+func (c *Conn) Opened(w Wire, attempt uint32) bool {
+	if !c.dialing || attempt != c.attempt || c.group.closed {
+		return false
+	}
+	c.dialing, c.wire = false, w
+	c.stamp = c.group.tick
+	c.group.pending++
+	c.ring.pushFront(Pending{Owner: c.group.greeter, Op: codec.OpVersion})
+	c.sent = c.ring.tail + 1
+	if _, err := w.Write([]byte("version\r\n")); err == nil {
+		c.mark()
+	}
+	return true
+}
+
+// Refused tells c that its dial number attempt failed.
+func (c *Conn) Refused(attempt uint32, cause Cause) {
+	if c.dialing && attempt == c.attempt {
+		c.fail(cause)
+	}
+}
+
+// Room returns the buffer that the next request is appended to. At least n bytes
+// are free behind its length.
+func (c *Conn) Room(n int) []byte {
+	t := c.tail
+	if t != nil && t.refs == 1 {
+		t.Buf = t.Buf[:0] // all that was sent from it is settled
+	}
+	if t == nil || cap(t.Buf)-len(t.Buf) < n {
+		c.group.chunks.drop(t)
+		t = c.group.chunks.get(n)
+		t.refs = 1
+		c.tail = t
+	}
+	return t.Buf
+}
+
+// Send takes the request by which buf, from Room, has grown. key is where its
+// key stands, counted from the request's first byte. It reports false, and takes
+// nothing, if c is full.
+func (c *Conn) Send(buf []byte, p Pending, key codec.Span) bool {
+	if c.full() {
+		return false
+	}
+	start := c.grow(buf)
+	p.req = codec.Span{Off: uint32(start), Len: uint32(len(buf) - start)}
+	p.key = codec.Span{Off: uint32(start) + key.Off, Len: key.Len}
+	p.chunk = c.tail
+	c.push(p)
+	return true
+}
+
+// SendChunk takes a whole request in memory of its own, from Gather.
+func (c *Conn) SendChunk(ck *Chunk, p Pending, key codec.Span) bool {
+	if c.full() {
+		return false
+	}
+	p.req = codec.Span{Len: uint32(len(ck.Buf))}
+	p.key, p.chunk = key, ck
+	c.segment(ck, 0, len(ck.Buf))
+	c.push(p)
+	c.group.chunks.drop(ck) // what Gather counted: segment and ring hold it now
+	return true
+}
+
+// SendValue takes the line by which buf, from Room, has grown, followed by value,
+// which is a part of what from sent: it is copied if it is short, else shared.
+func (c *Conn) SendValue(buf []byte, from *Pending, value codec.Span, p Pending) bool {
+	if c.full() {
+		return false
+	}
+	if value.Len <= shareAbove {
+		return c.Send(append(buf, value.In(from.Request())...), p, codec.Span{})
+	}
+	c.grow(buf)
+	p.chunk = nil
+	at := int(from.req.Off + value.Off)
+	c.segment(from.chunk, at, at+int(value.Len))
+	c.push(p)
+	return true
+}
+
+// OpenKeys begins a command of several keys with the words by which buf, from
+// Room, has grown. Room must have been asked for the length of the whole command.
+// Nothing but Key may be sent until CloseKeys.
+func (c *Conn) OpenKeys(buf []byte) {
+	start := c.grow(buf)
+	c.open = len(buf) - start
+	c.head = codec.Span{Off: uint32(start), Len: uint32(c.open)}
+}
+
+// Open is the length so far of the command that OpenKeys began, 0 if it is ended.
+func (c *Conn) Open() int { return c.open }
+
+// Key adds a key, with a space before it, to the command that OpenKeys began.
+func (c *Conn) Key(key []byte, p Pending) {
+	start := len(c.tail.Buf)
+	buf := append(c.tail.Buf, ' ')
+	c.grow(append(buf, key...))
+	c.open += 1 + len(key)
+	p.key = codec.Span{Off: uint32(start + 1), Len: uint32(len(key))}
+	p.req, p.chunk, p.More = c.head, c.tail, true
+	c.push(p)
+}
+
+// CloseKeys ends the command that OpenKeys began.
+func (c *Conn) CloseKeys() {
+	c.grow(append(c.tail.Buf, "\r\n"...))
+	c.ring.at(c.ring.len() - 1).More = false
+	c.open = 0
+}
+
+// Resend takes a request that another Conn failed to get answered, from the same
+// memory. It is not for a key of a multi-get.
+func (c *Conn) Resend(p *Pending) bool {
+	if c.full() {
+		return false
+	}
+	again := *p
+	again.value = false
+	c.segment(p.chunk, int(p.req.Off), int(p.req.End()))
+	c.push(again)
+	return true
+}
+
+// full reports whether c takes no more requests.
+func (c *Conn) full() bool { return c.ring.len() >= c.group.limits.Pending }
+
+// Free is how many more requests c takes.
+func (c *Conn) Free() int { return c.group.limits.Pending - c.ring.len() }
+
+// grow takes buf, which is the tail's with more behind it, and has the new part
+// written at the next flush. It returns where the new part begins.
+func (c *Conn) grow(buf []byte) int {
+	start := len(c.tail.Buf)
+	c.tail.Buf = buf
+	if n := len(c.out); n > 0 && c.out[n-1].chunk == c.tail && c.out[n-1].to == start {
+		c.out[n-1].to = len(buf)
+		return start
+	}
+	c.segment(c.tail, start, len(buf))
+	return start
+}
+
+func (c *Conn) segment(ck *Chunk, from, to int) {
+	ck.refs++
+	c.out = append(c.out, segment{ck, from, to})
+}
+
+func (c *Conn) push(p Pending) {
+	if p.chunk != nil {
+		p.chunk.refs++
+	}
+	if c.ring.len() == 0 {
+		c.stamp = c.group.tick
+	}
+	c.ring.push(p)
+	c.group.pending++
+	c.mark()
+}
+
+// mark puts c on the list of the next flush, and connects it if need be.
+func (c *Conn) mark() {
+	if c.wire == nil {
+		c.connect()
+		return
+	}
+	if c.dirty || len(c.out) == 0 {
+		return
+	}
+	c.dirty = true
+	if g := c.group; len(g.dirty) == 0 {
+		g.reactor.Defer()
+	}
+	c.group.dirty = append(c.group.dirty, c)
+}
+
+// maxIov keeps a Writev below the kernel's IOV_MAX of 1024.
+const maxIov = 512
+
+// flush writes everything that has been sent. Wire.Write may come back through
+// Lost, so nothing of c is relied on after it but what is read again.
+func (c *Conn) flush() {
+	c.dirty = false
+	if c.wire == nil || len(c.out) == 0 {
+		return
+	}
+	g := c.group
+	c.sent = c.ring.head
+	segs := c.out
+	c.out = g.segs[:0]
+	for i := 0; i < len(segs) && c.wire != nil; i += maxIov {
+		g.iov = g.iov[:0]
+		for _, s := range segs[i:min(i+maxIov, len(segs))] {
+			g.iov = append(g.iov, s.chunk.Buf[s.from:s.to])
+		}
+		if len(g.iov) == 1 {
+			c.wire.Write(g.iov[0])
+		} else {
+			c.wire.Writev(g.iov)
+		}
+	}
+	for _, s := range segs {
+		g.chunks.drop(s.chunk)
+	}
+	clear(segs)
+	g.segs = segs[:0]
+	clear(g.iov)
+}
+
+// Feed takes bytes that the node sent. They are not kept, but for a line that is
+// not whole.
+func (c *Conn) Feed(data []byte) {
+	c.stamp = c.group.tick
+	for len(data) > 0 && c.wire != nil {
+		switch {
+		case c.body > 0:
+			n := min(c.body, len(data))
+			c.more(data[:n])
+			data = data[n:]
+		case c.ring.len() == 0:
+			c.fail(CauseDesync)
+		case len(c.left) > 0:
+			data = c.join(data)
+		default:
+			data = c.next(data)
+		}
+	}
+}
+
+// join completes the line that an earlier Feed left, and serves it.
+func (c *Conn) join(data []byte) []byte {
+	n := bytes.IndexByte(data, '\n') + 1
+	if n == 0 {
+		n = len(data)
+	}
+	c.left = append(c.left, data[:n]...)
+	var r codec.Reply
+	switch text.ParseReply(c.left, c.ring.front().Op.Shape(), &r) {
+	case nil:
+		line := c.left
+		c.left = c.left[:0] // frame does not append to it: the view stays whole
+		c.frame(line, &r)
+	case text.ErrReply:
+		c.fail(CauseDesync)
+	}
+	return data[n:]
+}
+
+// next serves the frame at the front of data and returns what is behind it.
+func (c *Conn) next(data []byte) []byte {
+	var r codec.Reply
+	switch text.ParseReply(data, c.ring.front().Op.Shape(), &r) {
+	case nil:
+		n := min(r.Size(), len(data))
+		c.frame(data[:n], &r)
+		return data[n:]
+	case text.ErrShort:
+		c.left = append(c.left[:0], data...)
+	default:
+		c.fail(CauseDesync)
+	}
+	return nil
+}
+
+// frame serves one frame: its line, and as much of its value as is in b.
+func (c *Conn) frame(b []byte, r *codec.Reply) {
+	p := c.ring.front()
+	switch {
+	case r.Kind == codec.KindValue:
+		c.value(p, b, r)
+	case r.Kind == codec.KindStat:
+		p.Owner.Reply(c, p, r, b)
+	case p.Op == codec.OpVersion && p.chunk == nil:
+		c.greeted(b)
+	case p.Op.Shape() == codec.ShapeMeta && r.Key.Len > 0 && !text.SameKey(r.Key.In(b), p.Key()):
+		c.fail(CauseDesync)
+	case p.value && r.Kind != codec.KindEnd:
+		c.fail(CauseDesync) // an error in place of the END that was due
+	default:
+		for c.settle(r, b) && c.wire != nil {
+		}
+	}
+}
+
+// value serves a VALUE or VA frame. The key it names, if it does, must be one of
+// those that the command at the front asked for; keys before it were missed.
+func (c *Conn) value(p *Pending, b []byte, r *codec.Reply) {
+	key := r.Key.In(b)
+	if p.Op.Shape() == codec.ShapeValues || len(key) > 0 {
+		skip, ok := c.find(key)
+		if !ok {
+			c.fail(CauseDesync)
+			return
+		}
+		end := codec.Reply{Kind: codec.KindEnd}
+		for ; skip > 0; skip-- {
+			c.settle(&end, nil)
+		}
+		p = c.ring.front()
+	}
+	if len(b) == r.Size() && (b[len(b)-2] != '\r' || b[len(b)-1] != '\n') {
+		c.fail(CauseDesync)
+		return
+	}
+	p.value = true
+	c.body, c.last = r.Size()-len(b), b[len(b)-1]
+	p.Owner.Reply(c, p, r, b)
+	if c.body == 0 {
+		c.valued()
+	}
+}
+
+// find looks for key among those of the command at the front, and returns how
+// many stand before it.
+func (c *Conn) find(key []byte) (skip int, ok bool) {
+	for i := 0; i < c.ring.len(); i++ {
+		p := c.ring.at(i)
+		if !p.value && text.SameKey(key, p.Key()) {
+			return i, true
+		}
+		if p.value || !p.More {
+			break
+		}
+	}
+	return 0, false
+}
+
+// more serves a further part of the value at the front.
+func (c *Conn) more(b []byte) {
+	c.body -= len(b)
+	if c.body == 0 && (b[len(b)-1] != '\n' || len(b) > 1 && b[len(b)-2] != '\r' || len(b) == 1 && c.last != '\r') {
+		c.fail(CauseDesync)
+		return
+	}
+	c.last = b[len(b)-1]
+	p := c.ring.front()
+	p.Owner.Body(c, p, b, c.body)
+	if c.body == 0 && c.wire != nil {
+		c.valued()
+	}
+}
+
+// valued ends a request whose value is the whole answer. One that an END must
+// follow waits for it.
+func (c *Conn) valued() {
+	if p := c.ring.front(); p.More || p.Op.Shape() == codec.ShapeMeta {
+		end := codec.Reply{Kind: codec.KindEnd}
+		c.settle(&end, nil)
+	}
+}
+
+// settle takes the front request out and tells its owner how it ended. It
+// reports whether the reply ends the next one too: they were one command.
+func (c *Conn) settle(r *codec.Reply, b []byte) (again bool) {
+	c.cur = *c.ring.front()
+	c.ring.pop()
+	c.group.pending--
+	c.cur.Owner.Reply(c, &c.cur, r, b)
+	c.group.chunks.drop(c.cur.chunk)
+	again = c.cur.More && len(b) > 0
+	c.cur = Pending{}
+	return again
+}
+
+// greeted takes the answer to the version request that opened the connection.
+func (c *Conn) greeted(b []byte) {
+	if !c.node.learn(b) {
+		c.fail(CauseRefused)
+		return
+	}
+	c.ring.pop()
+	c.group.pending--
+}
+
+// check fails c if its front request, or its dial, has waited too long.
+func (c *Conn) check() {
+	limit, cause := c.group.limits.Timeout, CauseTimeout
+	if c.dialing {
+		limit, cause = c.group.limits.Dial, CauseSlowDial
+	}
+	if (c.dialing || c.ring.len() > 0) && c.group.tick-c.stamp > limit {
+		c.fail(cause)
+	}
+}
+
+// On reports whether c lives on the connection w. It does not once it has failed:
+// what still comes from w then concerns nobody.
+func (c *Conn) On(w Wire) bool { return c.wire == w }
+
+// Lost tells c that its connection has ended. With nothing in flight that is no
+// evidence against the node, which may close idle connections: connect again.
+func (c *Conn) Lost(w Wire) {
+	if c.wire != w {
+		return
+	}
+	c.wire = nil
+	if c.ring.len() == 0 {
+		c.reset()
+		c.connect()
+		return
+	}
+	c.fail(CauseReset)
+}
+
+// fail ends the connection and hands every request back.
+func (c *Conn) fail(cause Cause) {
+	w, wasDialing := c.wire, c.dialing
+	if w == nil && !wasDialing && c.ring.len() == 0 {
+		return
+	}
+	c.wire, c.dialing = nil, false
+	r, sent := c.ring, c.sent
+	if wasDialing {
+		sent = r.tail
+	}
+	c.ring = ring{}
+	c.reset()
+	c.group.trip(c, cause)
+	if w != nil {
+		w.Close()
+	}
+	for ; r.len() > 0; r.pop() {
+		p := r.front()
+		c.group.pending--
+		p.Owner.Fail(c, p, cause, int32(sent-r.tail) > 0)
+		c.group.chunks.drop(p.chunk)
+	}
+}
+
+// reset forgets what belonged to the connection that ended.
+func (c *Conn) reset() {
+	for _, s := range c.out {
+		c.group.chunks.drop(s.chunk)
+	}
+	clear(c.out)
+	c.out, c.left, c.body, c.sent = c.out[:0], nil, 0, c.ring.head
+	c.group.chunks.drop(c.tail)
+	c.tail = nil
+}

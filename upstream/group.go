@@ -1,0 +1,191 @@
+package upstream
+
+import (
+	"bytes"
+	"strings"
+
+	"magent/codec"
+	"magent/upstream/health"
+)
+
+// Wire is what a Conn needs of a socket. Write and Writev take everything, now
+// or later, and may end the connection before they return, which reaches the
+// Conn through Lost. gnet.Conn does all this.
+type Wire interface {
+	Write(b []byte) (int, error)
+	Writev(bs [][]byte) (int, error)
+	Close() error
+}
+
+// Reactor is the event loop that a Group lives on.
+type Reactor interface {
+	// Dial connects to c's node away from the loop, then calls, on the loop,
+	// c.Opened or c.Refused with the same attempt.
+	Dial(c *Conn, attempt uint32)
+	// Defer asks that Group.Flush be called on the loop once the events at hand
+	// have been served.
+	Defer()
+}
+
+// Owner is who asked: it hears what became of a request. Its methods run on the
+// loop; views (b, p.Key, p.Request) die when they return.
+//
+// For each Pending there is either one Reply that ends it (KindLine, KindMiss,
+// KindEnd, KindError), before which there may be Replies of KindValue or
+// KindStat, or a Fail, at any point before the end.
+type Owner interface {
+	// Reply hears one frame from c. A value may be cut short in b: Body brings
+	// the rest.
+	Reply(c *Conn, p *Pending, r *codec.Reply, b []byte)
+	// Body hears more of the value; rest is how many bytes of it, CRLF included,
+	// are still to come.
+	Body(c *Conn, p *Pending, b []byte, rest int)
+	// Fail hears that c will not answer. The request may have been carried out
+	// if sent is true.
+	Fail(c *Conn, p *Pending, cause Cause, sent bool)
+}
+
+// Group is one event loop's connections to the nodes of a pool.
+type Group struct {
+	pool    *Pool
+	reactor Reactor
+	limits  Limits
+	conns   [][]*Conn // by node, then by number
+	dirty   []*Conn
+	chunks  chunks
+	iov     [][]byte
+	segs    []segment
+	tick    uint32
+	pending int
+	closed  bool
+	greeter greeter
+}
+
+// Limits bounds what a Group does.
+type Limits struct {
+	Conns   int    // connections per node; at least 1
+	Timeout uint32 // ticks that the oldest request of a Conn may wait without a byte arriving
+	Dial    uint32 // ticks after which a dial that reported nothing is given up
+	Pending int    // requests in flight on one Conn; 0 means DefaultPending
+}
+
+// DefaultPending is the most requests in flight on one Conn.
+const DefaultPending = 1 << 17
+
+// NewGroup makes a loop's connections; none is opened before it is needed.
+func NewGroup(pool *Pool, reactor Reactor, limits Limits) *Group {
+	if limits.Pending == 0 {
+		limits.Pending = DefaultPending
+	}
+	g := &Group{pool: pool, reactor: reactor, limits: limits}
+	g.conns = make([][]*Conn, len(pool.Nodes))
+	for i, n := range pool.Nodes {
+		for range max(1, limits.Conns) {
+			g.conns[i] = append(g.conns[i], &Conn{node: n, group: g})
+		}
+	}
+	return g
+}
+
+// Conn is the connection to node that a caller with this salt uses: always the
+// same, so that the order of one caller's requests to one node is kept.
+func (g *Group) Conn(node int, salt uint32) *Conn {
+	cs := g.conns[node]
+	if len(cs) == 1 {
+		return cs[0]
+	}
+	return cs[salt%uint32(len(cs))]
+}
+
+// Connect opens every connection that is not open to node.
+func (g *Group) Connect(node int) {
+	for _, c := range g.conns[node] {
+		c.connect()
+	}
+}
+
+// Pending is the number of requests in flight.
+func (g *Group) Pending() int { return g.pending }
+
+// InFlight is the number of requests in flight to node, and of its open connections.
+func (g *Group) InFlight(node int) (requests, open int) {
+	for _, c := range g.conns[node] {
+		requests += c.ring.len()
+		if c.wire != nil {
+			open++
+		}
+	}
+	return requests, open
+}
+
+// Gather returns memory for a request of exactly size bytes that arrives in
+// parts. It is given away with Conn.SendChunk or given back with Release.
+func (g *Group) Gather(size int) *Chunk {
+	c := g.chunks.get(size)
+	c.refs = 1
+	return c
+}
+
+// Release gives back what Gather returned.
+func (g *Group) Release(c *Chunk) { g.chunks.drop(c) }
+
+// Flush writes what has been sent since the last one, a write per connection.
+func (g *Group) Flush() {
+	// A failing write moves requests to other connections, which join the list.
+	for i := 0; i < len(g.dirty); i++ {
+		g.dirty[i].flush()
+	}
+	clear(g.dirty)
+	g.dirty = g.dirty[:0]
+}
+
+// Tick tells the group that time has passed, in the unit of Limits. It need not
+// be called while nothing is pending: an idle clock ages nothing.
+func (g *Group) Tick() {
+	g.tick++
+	for _, cs := range g.conns {
+		for _, c := range cs {
+			c.check()
+		}
+	}
+}
+
+// Close fails what is in flight and closes the connections, for good.
+func (g *Group) Close() {
+	g.closed = true
+	for _, cs := range g.conns {
+		for _, c := range cs {
+			c.fail(CauseShutdown)
+		}
+	}
+}
+
+// trip takes c's node down unless it has changed since c was dialled. The only
+// replica of a pool of one copy is not taken down by a lost connection: there is
+// no one else to ask, and the node may well be there.
+func (g *Group) trip(c *Conn, cause Cause) {
+	if g.closed || g.pool.Monitor == nil || cause == CauseReset && g.pool.Alone() {
+		return
+	}
+	g.pool.Monitor.Trip(c.node.Index, c.epoch, cause.String())
+}
+
+// greeter owns the version request that opens every connection.
+type greeter struct{}
+
+func (greeter) Reply(*Conn, *Pending, *codec.Reply, []byte) {}
+func (greeter) Body(*Conn, *Pending, []byte, int)           {}
+func (greeter) Fail(*Conn, *Pending, Cause, bool)           {}
+
+// learn keeps the version that the node named in its greeting.
+func (n *Node) learn(b []byte) bool {
+	v, ok := bytes.CutPrefix(bytes.TrimRight(b, "\r\n"), []byte("VERSION "))
+	if ok && n.Version() != string(v) {
+		s := strings.Clone(string(v))
+		n.version.Store(&s)
+	}
+	return ok
+}
+
+// Word is the health word of a node, for callers that report on it.
+func (g *Group) Word(node int) health.Word { return g.pool.Health.Load(node) }
