@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -22,6 +23,10 @@ type CompareConfig struct {
 	// and then Duration.
 	Rounds           int
 	Duration, Warmup time.Duration
+	// MaxNoise has a round run again if the Host's noise in one of its runs is
+	// greater, Rounds times per workload at most. A round with faults is always
+	// kept. 0 keeps every round.
+	MaxNoise float64
 	// ProxyCPUs are for the proxy under test; LoadCPUs for this process and
 	// the nodes. Empty pins nothing.
 	//
@@ -62,6 +67,11 @@ type Row struct {
 	RateRatio Spread `json:"rate_ratio"`
 	P50Ratio  Spread `json:"p50_ratio"`
 	P99Ratio  Spread `json:"p99_ratio"`
+	// Noise is the Host's, of the noisier run of each pair. Where it is not
+	// small, only the medians mean something, or nothing does.
+	Noise Spread `json:"noise"`
+	// Discarded is how many rounds were noisier than allowed and run again.
+	Discarded int `json:"discarded"`
 	// Must and Aim bound the median CPURatio; 0 promises nothing.
 	Must float64 `json:"must,omitempty"`
 	Aim  float64 `json:"aim,omitempty"`
@@ -76,7 +86,8 @@ const proxyProc = "proxy"
 
 // Compare runs the comparison and returns its rows, workload by workload. A
 // workload that fails does not keep the later ones from running; the error
-// names each, and the rows are those of the others.
+// names each, and the rows are those of the others. This process stays pinned
+// to LoadCPUs.
 func Compare(ctx context.Context, cfg CompareConfig) ([]Row, error) {
 	if cfg.Rounds < 1 || cfg.Duration <= 0 || len(cfg.Others) == 0 {
 		return nil, errors.New("bench: a comparison needs rounds, a duration, and another side")
@@ -110,11 +121,7 @@ type contestant struct {
 // compareOne runs one workload: all sides are up all the time, and take turns.
 func compareOne(ctx context.Context, cfg CompareConfig, w Workload) (_ []Row, err error) {
 	var running []*Process
-	defer func() {
-		for _, p := range slices.Backward(running) {
-			err = errors.Join(err, p.Stop())
-		}
-	}()
+	defer func() { err = errors.Join(err, stopAll(running)) }()
 	nodes := max(w.Nodes, 1)
 	for range nodes * max(w.Copies, 1) {
 		p, err := startMemcached(ctx, cfg.Memcached, cfg.LoadCPUs)
@@ -143,55 +150,93 @@ func compareOne(ctx context.Context, cfg CompareConfig, w Workload) (_ []Row, er
 		}
 		running = append(running, sides[i].proc)
 	}
-	if err := rounds(ctx, cfg, w, sides); err != nil {
+	discarded, err := rounds(ctx, cfg, w, running[:nodes*max(w.Copies, 1)], sides)
+	if err != nil {
 		return nil, err
 	}
-	return makeRows(w, sides), nil
+	return makeRows(w, sides, discarded), nil
 }
 
-// rounds fills in the sides' reports. Every other round goes backwards, so that
-// no side always follows the same one.
-func rounds(ctx context.Context, cfg CompareConfig, w Workload, sides []contestant) error {
+// rounds fills in the sides' reports and returns how many rounds it discarded.
+func rounds(ctx context.Context, cfg CompareConfig, w Workload, nodes []*Process, sides []contestant) (discarded int, err error) {
+	procs := map[string]int{}
+	for i, n := range nodes {
+		procs[fmt.Sprintf("node%d", i)] = n.PID
+	}
 	for _, s := range sides {
 		load := w.Load
 		load.Addr = s.proc.Addr
 		if err := Preload(ctx, load); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	for round := range cfg.Rounds {
-		for i := range sides {
-			if round%2 == 1 {
-				i = len(sides) - 1 - i
-			}
-			s := &sides[i]
-			load := w.Load
-			load.Addr, load.Duration, load.Warmup = s.proc.Addr, cfg.Duration, cfg.Warmup
-			load.Procs = map[string]int{proxyProc: s.proc.PID}
-			load.Seed = uint64(round)
-			rep, err := Run(ctx, load)
-			if err == nil && rep.Requests == 0 {
-				err = errors.New("bench: not one answer in the time given")
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
-			}
-			s.reports = append(s.reports, rep)
-			if cfg.Progress != nil {
-				fmt.Fprintf(cfg.Progress, "%-12s round %d  %-20s %8.0f/s  %6.2f µs/req  p50 %5.0f µs  p99 %5.0f µs  %d errors  %d wrong\n",
-					w.Name, round+1, s.name, rep.Rate, rep.Procs[proxyProc].CPU, rep.Latency.P50, rep.Latency.P99, rep.Errors, rep.Wrong)
-			}
+	for done := 0; done < cfg.Rounds; {
+		reports, err := oneRound(ctx, cfg, w, procs, sides, done)
+		if err != nil {
+			return discarded, err
+		}
+		if discarded < cfg.Rounds && tooNoisy(reports, cfg.MaxNoise) {
+			discarded++
+			continue
+		}
+		for i, r := range reports {
+			sides[i].reports = append(sides[i].reports, r)
+		}
+		done++
+	}
+	return discarded, nil
+}
+
+// tooNoisy says whether a round should be run again. Faults are findings,
+// whatever the noise.
+func tooNoisy(reports []*Report, limit float64) bool {
+	noisy := false
+	for _, r := range reports {
+		if r.faults() > 0 {
+			return false
+		}
+		noisy = noisy || r.Host.Noise > limit
+	}
+	return noisy && limit > 0
+}
+
+// oneRound runs every side once and returns a report for each. Every other
+// round goes backwards, so that no side always follows the same one.
+func oneRound(ctx context.Context, cfg CompareConfig, w Workload, procs map[string]int, sides []contestant, round int) ([]*Report, error) {
+	reports := make([]*Report, len(sides))
+	for i := range sides {
+		if round%2 == 1 {
+			i = len(sides) - 1 - i
+		}
+		s := &sides[i]
+		load := w.Load
+		load.Addr, load.Duration, load.Warmup = s.proc.Addr, cfg.Duration, cfg.Warmup
+		load.Seed = uint64(round)
+		load.Procs = maps.Clone(procs)
+		load.Procs[proxyProc] = s.proc.PID
+		rep, err := Run(ctx, load)
+		if err == nil && rep.Requests == 0 {
+			err = errors.New("bench: not one answer in the time given")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+		reports[i] = rep
+		if cfg.Progress != nil {
+			fmt.Fprintf(cfg.Progress, "%-12s round %d  %-20s %8.0f/s  %6.2f µs/req  p50 %5.0f µs  p99 %5.0f µs  noise %2.0f%%  %d errors  %d wrong\n",
+				w.Name, round+1, s.name, rep.Rate, rep.Procs[proxyProc].CPU, rep.Latency.P50, rep.Latency.P99,
+				100*rep.Host.Noise, rep.Errors, rep.Wrong)
 		}
 	}
-	return nil
+	return reports, nil
 }
 
 // makeRows pairs the first side with each other, round by round. Bounds are
 // stated against the first of the others.
-func makeRows(w Workload, sides []contestant) []Row {
+func makeRows(w Workload, sides []contestant, discarded int) []Row {
 	var rows []Row
 	for i, other := range sides[1:] {
-		row := Row{Workload: w.Name, Ours: sides[0].name, Theirs: other.name}
+		row := Row{Workload: w.Name, Ours: sides[0].name, Theirs: other.name, Discarded: discarded}
 		if i == 0 {
 			row.Must, row.Aim = w.Must, w.Aim
 		}
@@ -223,11 +268,14 @@ func (r *Row) sum() {
 	r.RateRatio = ratio(func(r *Report) float64 { return r.Rate })
 	r.P50Ratio = ratio(func(r *Report) float64 { return r.Latency.P50 })
 	r.P99Ratio = ratio(func(r *Report) float64 { return r.Latency.P99 })
+	r.Noise = over(func(p Pair) float64 { return max(p.Ours.Host.Noise, p.Theirs.Host.Noise) })
 	r.Faults = 0
 	for _, p := range r.Pairs {
-		r.Faults += p.Ours.Errors + p.Ours.Wrong + p.Theirs.Errors + p.Theirs.Wrong
+		r.Faults += p.Ours.faults() + p.Theirs.faults()
 	}
 }
+
+func (r *Report) faults() int64 { return r.Errors + r.Wrong }
 
 // spread is the median of v, which must not be empty, and its ends. Of an even
 // number the median is the mean of the two in the middle.

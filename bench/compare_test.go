@@ -2,12 +2,16 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +28,7 @@ func TestRowRatios(t *testing.T) {
 		{name: "theirs", reports: []*Report{report(4, 50, 10, 20), report(8, 25, 20, 40), report(4, 90, 20, 10)}},
 		{name: "third", reports: []*Report{report(1, 100, 10, 30), report(1, 50, 20, 60), report(1, 90, 10, 30)}},
 	}
-	rows := makeRows(Workload{Name: "w", Must: 0.6, Aim: 0.4}, sides)
+	rows := makeRows(Workload{Name: "w", Must: 0.6, Aim: 0.4}, sides, 0)
 	if len(rows) != 2 {
 		t.Fatalf("%d rows, want one per other side", len(rows))
 	}
@@ -46,6 +50,10 @@ func TestRowRatios(t *testing.T) {
 	}
 	if r.Must != 0.6 || rows[1].Must != 0 {
 		t.Errorf("bounds %v and %v: only the first other side is the reference", r.Must, rows[1].Must)
+	}
+	sides[1].reports[0].Host.Noise = 0.5
+	if got := makeRows(Workload{}, sides, 0)[0].Noise; got != (Spread{0, 0, 0.5}) {
+		t.Errorf("noise %+v", got)
 	}
 	if got := spread([]float64{4, 1, 3, 2}); got != (Spread{2.5, 1, 4}) {
 		t.Errorf("spread of an even number: %+v", got)
@@ -109,6 +117,55 @@ func TestFlagsAreChecked(t *testing.T) {
 		if err := Main(strings.Fields(bad), new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("flags %q: %v, want a word of %q", bad, err, word)
 		}
+	}
+}
+
+func TestTooNoisy(t *testing.T) {
+	quiet, loud, faulty := &Report{}, &Report{Host: Host{Noise: 0.2}}, &Report{Wrong: 1}
+	for _, c := range []struct {
+		name    string
+		reports []*Report
+		limit   float64
+		want    bool
+	}{
+		{"all quiet", []*Report{quiet, quiet}, 0.1, false},
+		{"one loud", []*Report{quiet, loud}, 0.1, true},
+		{"loud within the limit", []*Report{quiet, loud}, 0.2, false},
+		{"no limit", []*Report{loud, loud}, 0, false},
+		{"loud with a fault", []*Report{loud, faulty}, 0.1, false},
+	} {
+		if got := tooNoisy(c.reports, c.limit); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// With two copies our proxy stands against itself with one; a side that cannot
+// start fails its workload alone.
+func TestCompareCopies(t *testing.T) {
+	var seen []string
+	ours := Rival{Name: "ours", Start: func(_ context.Context, top Topology) (*Process, error) {
+		seen = append(seen, fmt.Sprintf("%d+%d", len(top.Nodes), len(top.Backups)))
+		return &Process{Addr: top.Nodes[0].Addr, PID: top.Nodes[0].PID}, nil
+	}}
+	broken := Rival{Name: "broken", Start: func(context.Context, Topology) (*Process, error) {
+		return nil, errors.New("broken rival")
+	}}
+	rows, err := Compare(t.Context(), CompareConfig{
+		Ours: ours, Others: []Rival{broken}, Memcached: "memcached", Rounds: 1, Duration: 20 * time.Millisecond,
+		Workloads: []Workload{
+			{Name: "one", Load: Config{Conns: 1}},
+			{Name: "two", Load: Config{Conns: 1, Sets: 1}, Copies: 2, Must: 99, Aim: 99},
+		},
+	})
+	if err == nil || !strings.Contains(err.Error(), "one: broken rival") || strings.Contains(err.Error(), "two") {
+		t.Errorf("error %v, want one's alone", err)
+	}
+	if want := []string{"1+0", "1+1", "1+0"}; !slices.Equal(seen, want) {
+		t.Errorf("started over %v nodes+backups, want %v", seen, want)
+	}
+	if len(rows) != 1 || rows[0].Ours != "ours, 2 copies" || rows[0].Theirs != "ours, 1 copy" || rows[0].Verdict() != "aim holds" {
+		t.Errorf("rows %+v", rows)
 	}
 }
 

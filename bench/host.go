@@ -41,6 +41,9 @@ type CPUShare struct {
 type Host struct {
 	All CPUShare   `json:"all"`
 	CPU []CPUShare `json:"cpu"`
+	// Noise is the share of all CPUs that went to neither this process nor
+	// those named: other programs, the kernel's own threads, and steal.
+	Noise float64 `json:"noise"`
 }
 
 // procSample is one process's counters, from its start on.
@@ -215,11 +218,24 @@ func (r *Report) charge(procs map[string]int, a, b sample) {
 	r.Rate = float64(r.Requests) / wall.Seconds()
 	r.Self = usage(os.Getpid(), a.self, b.self, r.Requests, wall)
 	r.Procs = make(map[string]Usage, len(procs))
+	known := map[int]float64{r.Self.PID: r.Self.Cores} // a process may have two names
 	for name, pid := range procs {
-		r.Procs[name] = usage(pid, a.procs[name], b.procs[name], r.Requests, wall)
+		u := usage(pid, a.procs[name], b.procs[name], r.Requests, wall)
+		r.Procs[name] = u
+		known[pid] = u.Cores
 	}
 	r.Host.All = share(a.host[0], b.host[0])
 	for i := 1; i < min(len(a.host), len(b.host)); i++ {
 		r.Host.CPU = append(r.Host.CPU, share(a.host[i], b.host[i]))
 	}
+	r.Host.Noise = noise(r.Host.All, len(a.host)-1, known)
+}
+
+// noise is what of n CPUs the processes known, pid → cores, did not use.
+func noise(all CPUShare, n int, known map[int]float64) float64 {
+	used := 0.0
+	for _, cores := range known {
+		used += cores
+	}
+	return math.Max(0, all.Busy+all.Steal-used/float64(max(n, 1)))
 }

@@ -39,6 +39,16 @@ func TestParseHost(t *testing.T) {
 	}
 }
 
+func TestNoise(t *testing.T) {
+	// Of two CPUs, 1.5 are busy and a quarter is stolen; 1.25 are ours.
+	if got := noise(CPUShare{Busy: 0.75, Steal: 0.125}, 2, map[int]float64{1: 1, 2: 0.25}); got != 0.25 {
+		t.Errorf("got %v, want 0.25", got)
+	}
+	if got := noise(CPUShare{Busy: 0.5}, 2, map[int]float64{1: 1.01}); got != 0 {
+		t.Errorf("rounding of ticks gave %v, want 0", got)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	a := procSample{cpu: time.Second, userTicks: 10, systemTicks: 20, voluntary: 5, involuntary: 1}
 	b := procSample{cpu: 3 * time.Second, userTicks: 60, systemTicks: 170, voluntary: 25, involuntary: 4}

@@ -137,17 +137,22 @@ func (s *space) appendRequest(dst []byte, r request) []byte {
 	return append(dst, crlf...)
 }
 
-// asked says which of r's keys k is, counted from 0; false if it is none.
-func (s *space) asked(r request, k int) (int, bool) {
+// asked finds name among the keys r asks for: the key's number, and which of
+// r's keys it is, counted from 0.
+func (s *space) asked(r request, name []byte) (k, i int, ok bool) {
 	if r.n == 1 {
-		return 0, k == int(r.first)
+		k = int(r.first)
+		return k, 0, bytes.Equal(name, s.key(k))
+	}
+	if k, ok = s.index(name); !ok {
+		return 0, 0, false
 	}
 	d := k - int(r.first)
 	if d < 0 {
 		d += s.keys
 	}
-	i := d / int(r.step)
-	return i, d%int(r.step) == 0 && i < int(r.n)
+	i = d / int(r.step)
+	return k, i, d%int(r.step) == 0 && i < int(r.n)
 }
 
 // source chooses the requests of one worker.

@@ -53,9 +53,10 @@ func parseFlags(args []string, out io.Writer) (*options, error) {
 	f.StringVar(&o.ours, "ours", "magent", "what to judge: magent, nutcracker or direct (nutcracker against itself shows the noise)")
 	f.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker"}, "what to judge it against: magent, nutcracker, direct; bounds hold against the first")
 	f.StringSliceVar(&o.workloads, "workloads", nil, "which workloads (default all)")
-	f.IntVar(&o.cfg.Rounds, "rounds", 5, "how often to measure each pair")
-	f.DurationVar(&o.cfg.Duration, "duration", 2*time.Second, "how long to measure each run")
+	f.IntVar(&o.cfg.Rounds, "rounds", 9, "how often to measure each pair")
+	f.DurationVar(&o.cfg.Duration, "duration", time.Second, "how long to measure each run")
 	f.DurationVar(&o.cfg.Warmup, "warmup", 300*time.Millisecond, "load before each measurement")
+	f.Float64Var(&o.cfg.MaxNoise, "max-noise", 0.15, "run a round again if other programs took more of the CPUs, --rounds times at most; 0: never")
 	f.StringVar(&o.proxyCPUs, "cpus-proxy", "0", "CPUs of the proxy, such as 0 or 0,2-3; empty: all")
 	f.StringVar(&o.loadCPUs, "cpus-load", "1", "CPUs of the load and the nodes; empty: all")
 	f.StringVar(&o.nutcracker, "nutcracker", "nutcracker", "path of nutcracker")
@@ -169,7 +170,7 @@ func Main(args []string, out io.Writer) error {
 // 1 ours is cheaper, or quicker, except for the rate.
 func WriteTable(out io.Writer, rows []Row) {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "workload\tours\tagainst\tour µs\ttheir µs\tCPU ratio\trate ratio\tp50 ratio\tp99 ratio\tmust\taim\tverdict")
+	fmt.Fprintln(t, "workload\tours\tagainst\tour µs\ttheir µs\tCPU ratio\trate ratio\tp50 ratio\tp99 ratio\tnoise\tmust\taim\tverdict")
 	ratio := func(s Spread) string { return fmt.Sprintf("%.2f [%.2f..%.2f]", s.Median, s.Min, s.Max) }
 	bound := func(b float64) string {
 		if b == 0 {
@@ -179,9 +180,9 @@ func WriteTable(out io.Writer, rows []Row) {
 	}
 	for i := range rows {
 		r := &rows[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%.0f%%\t%s\t%s\t%s\n",
 			r.Workload, r.Ours, r.Theirs, r.OurCPU.Median, r.TheirCPU.Median,
-			ratio(r.CPURatio), ratio(r.RateRatio), ratio(r.P50Ratio), ratio(r.P99Ratio),
+			ratio(r.CPURatio), ratio(r.RateRatio), ratio(r.P50Ratio), ratio(r.P99Ratio), 100*r.Noise.Median,
 			bound(r.Must), bound(r.Aim), r.Verdict())
 	}
 	t.Flush()

@@ -135,11 +135,8 @@ func (s *scanner) header(text []byte, r request) bool {
 		return false
 	}
 	s.size, s.left, s.key = size, size+len(crlf), -1
-	k, known := s.space.index(text[:sp])
-	if !known || flags != s.space.flags(k) || size != s.space.valueSize {
-		return true
-	}
-	if i, ok := s.space.asked(r, k); ok && s.seen&(1<<i) == 0 {
+	k, i, ok := s.space.asked(r, text[:sp])
+	if ok && s.seen&(1<<i) == 0 && flags == s.space.flags(k) && size == s.space.valueSize {
 		s.seen |= 1 << i
 		s.key = k
 	}

@@ -23,6 +23,11 @@ type Workload struct {
 
 // Workloads are the standard ones. Values are 100 bytes, keys 20, the key space
 // 10000 keys, all of them stored, unless said otherwise.
+//
+// Mind the nodes' version where gets are pipelined: memcached 1.6.18 sends the
+// reply to each get by itself, 1.6.45 those to a whole batch at once. With the
+// former, the node is the bottleneck of get-c50-p16 and hands the proxies their
+// replies one by one.
 func Workloads() []Workload {
 	return []Workload{
 		{Name: "get-c50", Load: Config{Conns: 50, Gets: 1}, Must: 1.00, Aim: 0.90},
