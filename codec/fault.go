@@ -14,10 +14,8 @@ const (
 	FaultChunk
 	FaultTooLarge
 	FaultLineTooLong
-	FaultKeyEncoding
 	FaultFlagsTooLong
 	FaultOptionsTooLong
-	FaultBadFlag
 	FaultStatsLine
 	FaultShutdown
 	FaultClose
@@ -34,10 +32,8 @@ var faults = [numFaults]string{
 	FaultChunk:          "CLIENT_ERROR bad data chunk\r\n",
 	FaultTooLarge:       "SERVER_ERROR object too large for cache\r\n",
 	FaultLineTooLong:    "CLIENT_ERROR line too long\r\n",
-	FaultKeyEncoding:    "CLIENT_ERROR error decoding key\r\n",
 	FaultFlagsTooLong:   "CLIENT_ERROR options flags are too long\r\n",
 	FaultOptionsTooLong: "CLIENT_ERROR options flags too long\r\n",
-	FaultBadFlag:        "CLIENT_ERROR invalid or duplicate flag\r\n",
 	FaultStatsLine:      "CLIENT_ERROR bad command line\r\n",
 	FaultShutdown:       "ERROR: shutdown not enabled\r\n",
 	FaultClose:          "",

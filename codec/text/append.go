@@ -18,7 +18,11 @@ func AppendLine(dst, line []byte, req *codec.Request) []byte {
 		return append(dst, line...)
 	}
 	if req.Op.Meta() {
-		return appendMeta(dst, line, req, ^codec.Letter('q'), quietTwice(req))
+		keep := ^codec.Letters(0)
+		if req.Quiet() {
+			keep = ^codec.Letter('q')
+		}
+		return appendMeta(dst, line, req, keep)
 	}
 	dst = append(dst, req.Op.String()...)
 	switch req.Op {
@@ -33,8 +37,12 @@ func AppendLine(dst, line []byte, req *codec.Request) []byte {
 	case codec.OpDelete:
 		dst = appendWord(dst, req.Key.In(line))
 	case codec.OpFlushAll, codec.OpVerbosity, codec.OpStats:
-		if req.Arg.Len > 0 {
-			dst = appendWord(dst, req.Arg.In(line))
+		for at := req.Arg.Off; ; {
+			word, ok := NextKey(line, req.Arg, &at)
+			if !ok {
+				break
+			}
+			dst = appendWord(dst, word.In(line))
 		}
 	}
 	return append(dst, crlf...)
@@ -64,14 +72,12 @@ func appendWord(dst, word []byte) []byte {
 // AppendMetaEffect appends the line of a meta command with only the flags of
 // keep, in their order, and no others: what a follower is told.
 func AppendMetaEffect(dst, line []byte, req *codec.Request, keep codec.Letters) []byte {
-	return appendMeta(dst, line, req, keep, false)
+	return appendMeta(dst, line, req, keep)
 }
 
-// quietTwice reports whether the client wrote more than one q: they are then
-// passed on, for the node to refuse.
-func quietTwice(req *codec.Request) bool { return req.Meta.Has('q') && !req.Quiet() }
-
-func appendMeta(dst, line []byte, req *codec.Request, keep codec.Letters, keepQuiet bool) []byte {
+// appendMeta writes the words of a meta command. What begins with no letter is no
+// flag, and stays for the node to refuse.
+func appendMeta(dst, line []byte, req *codec.Request, keep codec.Letters) []byte {
 	words := trim(line)
 	start := len(dst)
 	at, span := uint32(0), codec.Span{Len: uint32(len(words))}
@@ -87,7 +93,7 @@ func appendMeta(dst, line []byte, req *codec.Request, keep codec.Letters, keepQu
 			dst = append(dst, ' ')
 			dst = strconv.AppendUint(dst, uint64(req.Value), 10)
 			continue
-		case isLetter(word[0]) && !keep.Has(word[0]) && !(keepQuiet && word[0] == 'q'):
+		case isLetter(word[0]) && !keep.Has(word[0]):
 			continue
 		}
 		if len(dst) > start {
@@ -111,12 +117,13 @@ func AppendKeyed(dst []byte, word string, arg, key []byte) []byte {
 // ReplyArg returns the argument of the flag c in a meta reply line, false if the
 // line has none.
 func ReplyArg(line []byte, c byte) ([]byte, bool) {
+	line = bytes.TrimSuffix(line, []byte(crlf))
 	for i := 2; i+1 < len(line); i++ {
 		if line[i] != ' ' || line[i+1] != c {
 			continue
 		}
 		arg := line[i+2:]
-		if n := bytes.IndexAny(arg, " \r"); n >= 0 {
+		if n := bytes.IndexByte(arg, ' '); n >= 0 {
 			arg = arg[:n]
 		}
 		return arg, true

@@ -9,6 +9,8 @@ package text
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 
 	"magent/codec"
 )
@@ -45,9 +47,8 @@ func Parse(line []byte, req *codec.Request) {
 	}
 	p := parser{line: trim(line), req: req}
 	p.clean = len(p.line)+2 == len(line) && line[len(line)-2] == '\r'
-	p.split()
 	p.command()
-	if p.clean && req.Flags&codec.FlagQuiet == 0 {
+	if p.clean && p.at > len(p.line) && req.Flags&codec.FlagQuiet == 0 {
 		req.Flags |= codec.FlagClean
 	}
 }
@@ -59,13 +60,31 @@ func parsePlainGet(line []byte, req *codec.Request) bool {
 		return false
 	}
 	key := line[4 : n-2]
-	if bytes.IndexByte(key, ' ') >= 0 || bytes.IndexByte(key, 0) >= 0 {
+	if !printable(key) {
 		return false
 	}
 	req.Op = codec.OpGet
 	req.Flags = codec.FlagClean
 	req.Key = codec.Span{Off: 4, Len: uint32(len(key))}
 	req.Rest = req.Key
+	return true
+}
+
+// printable reports whether no byte of b is a space, a NUL or any other control
+// character. It looks at eight bytes at a time: subtracting 0x21 from a byte below
+// it borrows, which sets a top bit that the byte itself did not have.
+func printable(b []byte) bool {
+	const low, top = 0x2121212121212121, 0x8080808080808080
+	for ; len(b) >= 8; b = b[8:] {
+		if v := binary.LittleEndian.Uint64(b); (v-low)&^v&top != 0 {
+			return false
+		}
+	}
+	for _, c := range b {
+		if c < 0x21 {
+			return false
+		}
+	}
 	return true
 }
 
@@ -86,28 +105,70 @@ type parser struct {
 	line  []byte // without its line end
 	req   *codec.Request
 	clean bool // single spaces, CRLF, no NUL: the line may be sent on as it is
+	at    int  // where the token behind those found may begin
 	n     int  // tokens found, at most maxTokens
 	tok   [maxTokens]codec.Span
 }
 
-// split finds the tokens, which are separated by spaces and by nothing else.
-func (p *parser) split() {
-	i, line := 0, p.line
-	for i < len(line) && p.n < maxTokens {
-		if line[i] == ' ' { // leading, doubled or trailing
-			p.clean = false
-			i++
-			continue
-		}
-		n := bytes.IndexByte(line[i:], ' ')
-		if n < 0 {
-			n = len(line) - i
-		}
-		p.tok[p.n] = codec.Span{Off: uint32(i), Len: uint32(n)}
-		p.n++
-		i += n + 1 // the token and the one space behind it
+// word finds the first token, which is the command.
+func (p *parser) word() []byte {
+	line, i := p.line, 0
+	for i < len(line) && line[i] == ' ' {
+		p.clean = false
+		i++
 	}
-	p.clean = p.clean && i == len(line)+1
+	start := i
+	for i < len(line) && line[i] != ' ' {
+		i++
+	}
+	p.tok[0] = codec.Span{Off: uint32(start), Len: uint32(i - start)}
+	p.n, p.at = 1, i+1
+	return line[start:i]
+}
+
+// split finds the tokens behind the command. Spaces separate them and nothing
+// else does.
+func (p *parser) split() {
+	line, start, n := p.line, p.at, p.n
+	for i := start; i < len(line) && n < maxTokens; i += 8 {
+		for m := spaces(line[i:]); m != 0 && n < maxTokens; m &= m - 1 {
+			end := i + bits.TrailingZeros64(m)/8
+			if end == start { // doubled or trailing
+				p.clean = false
+			} else {
+				p.tok[n] = span(start, end)
+				n++
+			}
+			start = end + 1
+		}
+	}
+	if start < len(line) && n < maxTokens {
+		p.tok[n] = span(start, len(line))
+		n++
+		start = len(line) + 1
+	}
+	p.n, p.at = n, start
+}
+
+// spaces marks the spaces among the first eight bytes of b: the top bit of byte i
+// of the result is set if b[i] is one. Tokens are short, so that looking at eight
+// bytes together is faster than a call of bytes.IndexByte per token.
+func spaces(b []byte) uint64 {
+	const blanks, low = 0x2020202020202020, 0x7f7f7f7f7f7f7f7f
+	var v uint64
+	if len(b) >= 8 {
+		v = binary.LittleEndian.Uint64(b)
+	} else {
+		for i, c := range b {
+			v |= uint64(c) << (8 * i)
+		}
+	}
+	v ^= blanks // now a byte is zero where a space was, and the sum carries into its top bit elsewhere
+	return ^((v&low + low) | v | low)
+}
+
+func span(start, end int) codec.Span {
+	return codec.Span{Off: uint32(start), Len: uint32(end - start)}
 }
 
 func (p *parser) text(i int) []byte { return p.tok[i].In(p.line) }
@@ -133,24 +194,33 @@ func (p *parser) key(i int) bool {
 
 // command dispatches on the first token, as memcached's process_command_ascii does.
 func (p *parser) command() {
-	if p.n < 1 || p.tok[0].Len < 2 {
+	word := p.word()
+	if len(word) < 2 {
 		p.fault(codec.FaultError)
 		return
 	}
-	word := p.text(0)
+	switch string(word) {
+	case "get":
+		p.retrieve(codec.OpGet)
+		return
+	case "gets":
+		p.retrieve(codec.OpGets)
+		return
+	case "bget": // an old name of get, which newer nodes have forgotten
+		p.retrieve(codec.OpGet)
+		p.clean = false
+		return
+	}
+	p.split()
 	if len(word) == 2 && word[0] == 'm' {
 		p.meta(word[1])
 		return
 	}
 	switch string(word) {
-	case "get", "bget":
-		p.retrieve(codec.OpGet, 1)
-	case "gets":
-		p.retrieve(codec.OpGets, 1)
 	case "gat":
-		p.retrieve(codec.OpGat, 2)
+		p.touchAndRetrieve(codec.OpGat)
 	case "gats":
-		p.retrieve(codec.OpGats, 2)
+		p.touchAndRetrieve(codec.OpGats)
 	case "set":
 		p.store(codec.OpSet, 5)
 	case "add":
@@ -176,37 +246,60 @@ func (p *parser) command() {
 	}
 }
 
-// retrieve reads "get key…" or "gat exptime key…"; the first key is token keyAt.
-func (p *parser) retrieve(op codec.Op, keyAt int) {
-	p.req.Op = op
+// touchAndRetrieve reads "gat exptime key…".
+func (p *parser) touchAndRetrieve(op codec.Op) {
 	if p.n < 2 {
 		p.fault(codec.FaultError)
 		return
 	}
-	if keyAt == 2 {
-		if _, ok := parseInt(p.text(1)); !ok {
-			p.fault(codec.FaultExptime)
-			return
-		}
-		p.req.Arg = p.tok[1]
-		if p.n == 2 {
-			return // memcached answers END to a gat without a key
+	if _, ok := parseInt(p.text(1)); !ok {
+		p.fault(codec.FaultExptime)
+		return
+	}
+	p.req.Op, p.req.Arg = op, p.tok[1]
+	p.at = int(p.tok[1].End()) + 1
+	p.keys() // memcached answers END to a gat without a key
+}
+
+// retrieve reads "get key…".
+func (p *parser) retrieve(op codec.Op) {
+	p.req.Op = op
+	p.keys()
+	if p.req.Key.Len == 0 {
+		p.fault(codec.FaultError)
+	}
+}
+
+// keys reads the rest of the line, which is any number of keys. The loop is that
+// of split, but for where a token goes.
+func (p *parser) keys() {
+	line, start := p.line, p.at
+	for i := start; i < len(line); i += 8 {
+		for m := spaces(line[i:]); m != 0; m &= m - 1 {
+			end := i + bits.TrailingZeros64(m)/8
+			p.oneKey(start, end)
+			start = end + 1
 		}
 	}
-	p.req.Key = p.tok[keyAt]
-	off := p.tok[keyAt].Off
-	p.req.Rest = codec.Span{Off: off, Len: uint32(len(p.line)) - off}
-	for rest, at := p.req.Rest, off; ; {
-		key, ok := NextKey(p.line, rest, &at)
-		if !ok {
-			break
-		}
-		if key.Len > MaxKey {
-			p.fault(codec.FaultFormat)
-			return
-		}
+	if start < len(line) {
+		p.oneKey(start, len(line))
+		start = len(line) + 1
 	}
-	p.clean = p.clean && string(p.text(0)) != "bget"
+	p.at = start
+}
+
+// oneKey takes the key at start, the first of which says where they all begin.
+func (p *parser) oneKey(start, end int) {
+	switch {
+	case end == start:
+		p.clean = false
+		return
+	case end-start > MaxKey:
+		p.fault(codec.FaultFormat)
+	}
+	if p.req.Key.Len == 0 {
+		p.req.Key, p.req.Rest = span(start, end), span(start, len(p.line))
+	}
 }
 
 // NextKey returns the key at or behind *at in the keys that rest names in line,
@@ -234,16 +327,14 @@ func (p *parser) store(op codec.Op, tokens int) {
 		p.fault(codec.FaultError)
 		return
 	}
-	noreply := p.quiet()
+	p.quiet()
 	if !p.key(1) {
 		p.fault(codec.FaultFormat)
 		return
 	}
 	_, okFlags := parseUint(p.text(2))
 	_, okTime := parseInt(p.text(3))
-	size, okSize := parseInt(p.text(4))
-	size = int64(int32(size)) // memcached keeps the low 32 bits
-	if !okFlags || !okTime || !okSize || size < 0 || size > 1<<31-3 {
+	if !okFlags || !okTime || !p.size(4) {
 		p.fault(codec.FaultFormat)
 		return
 	}
@@ -254,10 +345,9 @@ func (p *parser) store(op codec.Op, tokens int) {
 		}
 		p.req.Arg = p.tok[5]
 	}
-	p.req.Client, p.req.Expiry, p.req.Value = p.tok[2], p.tok[3], uint32(size)
-	// A sixth word that is not noreply is ignored by memcached, and a size that
-	// is not written in plain digits would be a riddle to the node: rewrite both.
-	p.clean = p.clean && !noreply && p.n == tokens && plainDigits(p.text(4))
+	p.req.Client, p.req.Expiry = p.tok[2], p.tok[3]
+	// A sixth word that is not noreply is ignored by memcached.
+	p.clean = p.clean && p.n == tokens
 }
 
 func (p *parser) arith(op codec.Op) {
@@ -341,11 +431,24 @@ func (p *parser) admin(word []byte) {
 	case "verbosity":
 		p.verbosity()
 	default:
-		if bytes.HasPrefix(p.text(p.n-1), []byte("HTTP/")) {
-			p.fault(codec.FaultClose)
-			return
-		}
-		p.fault(codec.FaultError)
+		p.unknown(word)
+	}
+}
+
+// unknown answers ERROR, or closes on what looks like a request of HTTP; memcached
+// looks for that only behind the words it does not sort by their first letter.
+func (p *parser) unknown(word []byte) {
+	p.fault(codec.FaultError)
+	switch word[0] {
+	case 'a', 'c', 'd', 'g', 'i', 's', 't':
+		return
+	}
+	switch string(word) {
+	case "lru_crawler", "watch", "lru", "extstore":
+		return
+	}
+	if bytes.HasPrefix(p.text(p.n-1), []byte("HTTP/")) {
+		p.fault(codec.FaultClose)
 	}
 }
 
