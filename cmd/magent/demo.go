@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"magent/server"
+	"magent/server/config"
+	"magent/upstream/memnode"
+)
+
+// demo is `magent demo`: two nodes in this process, a proxy before them, and
+// somebody at a terminal. It runs on one goroutine but for the workload's.
+type demo struct {
+	port      int
+	killEvery time.Duration // 0: never
+	runFor    time.Duration // 0: until a signal
+	nodeBytes int64
+
+	*service
+	nodes  [2]*memnode.Node // primary, backup
+	load   *workload        // nil without kills
+	screen *screen
+	kills  int
+	last   server.Snapshot
+	lastAt time.Time
+}
+
+func newDemo() *cobra.Command {
+	d := &demo{nodeBytes: 64 << 20}
+	cmd := &cobra.Command{
+		Use:   "demo [flags]",
+		Short: "Try it: two built-in nodes and a proxy before them",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			switch {
+			case d.port < 0 || d.port > 65535:
+				return fmt.Errorf("--port %d is not a port: want 0 to 65535, 0 for any", d.port)
+			case d.killEvery < 0 || d.runFor < 0:
+				return errors.New("--kill-every and --for take durations above 0")
+			}
+			return d.run()
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.IntVarP(&d.port, "port", "p", 12000, "`port` of the proxy on 127.0.0.1, 0 for any")
+	fs.DurationVar(&d.killEvery, "kill-every", 0, "kill the primary this often and restart it empty half a `period` later, under a small workload")
+	fs.DurationVar(&d.runFor, "for", 0, "end after this `duration`; default is to run until Ctrl-C")
+	return cmd
+}
+
+func (d *demo) run() error {
+	signal.Ignore(syscall.SIGPIPE)
+	stop, release := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer release()
+	if d.runFor > 0 {
+		var cancel context.CancelFunc
+		stop, cancel = context.WithTimeout(stop, d.runFor)
+		defer cancel()
+	}
+	d.screen = newScreen(os.Stdout)
+	if err := d.open(); err != nil {
+		return err
+	}
+	defer d.close()
+	if err := d.start(); err != nil {
+		return err
+	}
+	d.banner()
+	if d.killEvery > 0 {
+		d.load = startWorkload(d.address())
+	}
+	err := d.live(stop)
+	release()
+	if d.load != nil {
+		d.load.stop()
+	}
+	d.screen.line("%s", d.status(time.Now()))
+	return errors.Join(err, d.shutdown(), d.verdict())
+}
+
+// open starts the nodes and makes the proxy; close is for what it has opened.
+func (d *demo) open() error {
+	cfg := config.Default()
+	cfg.Loops = max(1, runtime.GOMAXPROCS(0)/2)
+	cfg.MaxClients = 256 // they, their connections to the nodes and ours are far below any limit of files
+	cfg.Listen = []config.Listen{{Network: "tcp", Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port))}}
+	for i := range d.nodes {
+		node, err := memnode.Start(memnode.Config{MaxBytes: d.nodeBytes})
+		if err != nil {
+			d.close()
+			return err
+		}
+		d.nodes[i] = node
+		n, err := config.ParseNode(node.Addr(), 0)
+		if err != nil {
+			d.close()
+			return err
+		}
+		cfg.Copies = append(cfg.Copies, []config.Node{n})
+	}
+	// What a node does is on the live line, where log lines would tear it.
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	srv, err := server.New(cfg, log)
+	if err != nil {
+		d.close()
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("%w: choose another with --port", err)
+		}
+		return err
+	}
+	d.service = &service{srv: srv, cfg: cfg, log: log}
+	return nil
+}
+
+func (d *demo) close() {
+	for _, n := range d.nodes {
+		if n != nil {
+			n.Close()
+		}
+	}
+}
+
+func (d *demo) address() string { return d.srv.Addrs()[0].String() }
+
+const invitation = `magent %s: a proxy on %s
+  primary  %s   (built in, 64 MiB)
+  backup   %s   (built in, 64 MiB)
+
+Type, in another terminal:
+  printf 'set greeting 0 0 5\r\nhello\r\nget greeting\r\nquit\r\n' | nc %s
+  printf 'get greeting\r\nquit\r\n' | nc %s      # the backup holds it too
+%s
+Ctrl-C ends it.
+`
+
+func (d *demo) banner() {
+	host, port, _ := net.SplitHostPort(d.address()) // the kernel's own text
+	backupHost, backupPort, _ := net.SplitHostPort(d.nodes[1].Addr())
+	hint := "See a failover: magent demo --kill-every 5s\n"
+	if d.killEvery > 0 {
+		hint = fmt.Sprintf("The primary is killed every %v and comes back empty %v later. A workload of %d keys\n"+
+			"checks each answer: it is the last value acknowledged, or a miss, or a fault.\n",
+			d.killEvery, d.killEvery/2, workers*keysEach)
+	}
+	d.screen.text(fmt.Sprintf(invitation, version, d.address(), d.nodes[0].Addr(), d.nodes[1].Addr(),
+		host+" "+port, backupHost+" "+backupPort, hint))
+}
+
+// live keeps the line moving and the primary dying until stop or a fault.
+func (d *demo) live(stop context.Context) error {
+	d.lastAt = time.Now()
+	refresh := time.NewTicker(d.screen.period)
+	defer refresh.Stop()
+	var strike <-chan time.Time // nil: never
+	if d.killEvery > 0 {
+		t := time.NewTicker(max(d.killEvery/2, time.Millisecond))
+		defer t.Stop()
+		strike = t.C
+	}
+	for halves := 1; ; {
+		select {
+		case <-stop.Done():
+			return nil
+		case <-d.srv.Done():
+			return d.ended()
+		case now := <-refresh.C:
+			d.screen.update("%s", d.status(now))
+		case <-strike:
+			if err := d.strike(halves%2 == 0); err != nil {
+				return err
+			}
+			halves++
+		}
+	}
+}
+
+// strike kills the primary, or brings it back.
+func (d *demo) strike(kill bool) error {
+	switch {
+	case kill:
+		d.kills++
+		d.nodes[0].Kill()
+		d.screen.line("-- killed the primary %s", d.nodes[0].Addr())
+	case d.kills > 0:
+		if err := d.nodes[0].Restart(); err != nil {
+			return err
+		}
+		d.screen.line("-- restarted the primary %s, empty", d.nodes[0].Addr())
+	}
+	return nil
+}
+
+// status is the live line: traffic since the last one, hits, health, workload.
+func (d *demo) status(now time.Time) string {
+	s := d.srv.Snapshot()
+	seconds := now.Sub(d.lastAt).Seconds()
+	rate := 0.0
+	if seconds > 0 {
+		rate = float64(s.Requests-d.last.Requests) / seconds
+	}
+	hits, misses := s.Hits-d.last.Hits, s.Misses-d.last.Misses
+	var b strings.Builder
+	fmt.Fprintf(&b, "%.0f req/s  hits ", rate)
+	if hits+misses == 0 {
+		b.WriteString("-")
+	} else {
+		fmt.Fprintf(&b, "%.1f%%", 100*float64(hits)/float64(hits+misses))
+	}
+	fmt.Fprintf(&b, "  clients %d", s.Sessions)
+	for _, n := range s.Nodes {
+		role := "primary"
+		if n.Copy > 0 {
+			role = "backup"
+		}
+		fmt.Fprintf(&b, "  %s %s", role, n.State)
+		if n.Cause != "" && n.State != "up" {
+			fmt.Fprintf(&b, " (%s)", n.Cause)
+		}
+	}
+	if d.load != nil {
+		b.WriteString("  | " + d.load.report())
+	}
+	d.last, d.lastAt = s, now
+	return b.String()
+}
+
+// verdict is the workload's, said in words; an error if anything was lost.
+func (d *demo) verdict() error {
+	if d.load == nil {
+		return nil
+	}
+	d.screen.line("%d kills; %s", d.kills, d.load.report())
+	if n := d.load.misses.Load(); n > 0 {
+		d.screen.line("The %d misses are keys that a restarted, empty primary did not hold yet.", n)
+	}
+	if d.load.lost() {
+		return errors.New("the workload saw errors or values that are not the last acknowledged ones")
+	}
+	return nil
+}
+
+// screen writes lines that stay, and one that moves: in place on a terminal, and
+// every few seconds in a pipe.
+type screen struct {
+	out      *os.File
+	terminal bool
+	period   time.Duration
+}
+
+func newScreen(out *os.File) *screen {
+	if _, err := unix.IoctlGetTermios(int(out.Fd()), unix.TCGETS); err != nil {
+		return &screen{out: out, period: 2 * time.Second}
+	}
+	return &screen{out: out, terminal: true, period: 500 * time.Millisecond}
+}
+
+const (
+	clearLine = "\r\x1b[K"
+	noWrap    = "\x1b[?7l" // a narrow terminal cuts the line instead of folding it
+	wrap      = "\x1b[?7h"
+)
+
+func (s *screen) text(text string) { fmt.Fprint(s.out, text) }
+
+func (s *screen) line(format string, args ...any) {
+	if s.terminal {
+		s.text(clearLine)
+	}
+	s.text(fmt.Sprintf(format, args...) + "\n")
+}
+
+func (s *screen) update(format string, args ...any) {
+	if !s.terminal {
+		s.line(format, args...)
+		return
+	}
+	s.text(clearLine + noWrap + fmt.Sprintf(format, args...) + wrap)
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"magent/server/config"
+)
+
+// spareFiles is for listeners, event loops, dials on the way, logs and profiles.
+const spareFiles = 128
+
+// filesBesideClients is how many files a proxy needs without any client.
+func filesBesideClients(cfg *config.Config) int {
+	nodes := 0
+	for _, c := range cfg.Copies {
+		nodes += len(c)
+	}
+	return nodes*cfg.Loops*cfg.ConnsPerNode + spareFiles
+}
+
+// fitFileLimit raises RLIMIT_NOFILE to what cfg needs: an accept that finds no
+// descriptor would end the engine. Where it cannot, MaxClients is lowered to what
+// fits and the warning says why: an old script must not stop working for the limit
+// of a machine. It is an error if not one client fits.
+func fitFileLimit(cfg *config.Config) (warning string, err error) {
+	beside := filesBesideClients(cfg)
+	need := uint64(cfg.MaxClients + beside)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return "", fmt.Errorf("cannot read the limit of open files: %w", err)
+	}
+	want := syscall.Rlimit{Cur: max(limit.Cur, need), Max: max(limit.Max, need)}
+	refused := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &want)
+	if refused == nil {
+		return "", nil
+	}
+	fits := int(limit.Max) - beside
+	why := fmt.Sprintf("-n %d needs %d open files, the hard limit is %d and cannot be raised (%v): %s",
+		cfg.MaxClients, need, limit.Max, refused, remedy(need))
+	if fits < 1 {
+		return "", errors.New(why)
+	}
+	cfg.MaxClients = fits
+	limit.Cur = limit.Max
+	return fmt.Sprintf("%s; at most %d clients are served", why, fits), syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+}
+
+// remedy says what would let this process have need files.
+func remedy(need uint64) string {
+	text, err := os.ReadFile("/proc/sys/fs/nr_open")
+	var ceiling uint64
+	if _, scanErr := fmt.Sscan(string(text), &ceiling); err == nil && scanErr == nil && need > ceiling {
+		return fmt.Sprintf("raise fs.nr_open, now %d", ceiling)
+	}
+	return "raise it with ulimit -Hn or LimitNOFILE=, or start with CAP_SYS_RESOURCE"
+}
