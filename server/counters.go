@@ -1,9 +1,10 @@
 package server
 
 import (
+	"slices"
 	"time"
 
-	"magent/upstream/health"
+	"magent/upstream"
 )
 
 // Counters is what one loop has seen. The loop alone touches its own; Snapshot
@@ -43,7 +44,7 @@ type Snapshot struct {
 // NodeSnapshot is the state of one node as the proxy sees it.
 type NodeSnapshot struct {
 	Name     string
-	Copies   []int  // the copies it serves
+	Copy     int    // the first copy it serves; 0 are the primaries
 	State    string // up, down or warming
 	Since    time.Time
 	Cause    string // why it came into this state
@@ -78,7 +79,7 @@ func (s *Server) Snapshot() Snapshot {
 	}
 	for i, n := range s.pool.Nodes {
 		word, last := s.pool.Health.Load(i), s.pool.Monitor.Last(i)
-		snap.Nodes[i] = NodeSnapshot{Name: n.Name, Copies: s.copiesOf(i), State: word.State().String(),
+		snap.Nodes[i] = NodeSnapshot{Name: n.Name, Copy: s.copyOf(i), State: word.State().String(),
 			Since: last.At, Cause: last.Cause, Epoch: word.Epoch(), Version: n.Version()}
 	}
 	for _, l := range s.loops {
@@ -107,17 +108,7 @@ func (s *Server) ask(l *loop) part {
 	}
 }
 
-func (s *Server) copiesOf(node int) (copies []int) {
-	for c, pl := range s.pool.Copies {
-		for _, n := range pl.Nodes {
-			if n == node {
-				copies = append(copies, c)
-				break
-			}
-		}
-	}
-	return copies
+// copyOf is the first copy that a node serves.
+func (s *Server) copyOf(node int) int {
+	return slices.IndexFunc(s.pool.Copies, func(pl upstream.Placement) bool { return slices.Contains(pl.Nodes, node) })
 }
-
-// Up reports whether node i is trusted; it is what a status line asks most.
-func (s *Server) Up(i int) bool { return s.pool.Health.Load(i).State() == health.Up }

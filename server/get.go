@@ -200,7 +200,8 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 func (s *session) fail(seq uint32, line []byte) {
 	sl := s.slots.at(seq)
 	s.loop.count.Errors++
-	sl.flags |= slotBroken
+	sl.release()
+	sl.flags = sl.flags&^slotWaits | slotBroken
 	if !sl.is(slotQuiet) || sl.op.Meta() {
 		s.emit(seq, line)
 	}

@@ -18,7 +18,10 @@ import (
 type handler struct{ gnet.BuiltinEventEngine }
 
 // anchor is the context of a loop's first connection, which carries no traffic.
-type anchor struct{ opened chan gnet.Conn }
+type anchor struct {
+	srv    *Server
+	opened chan gnet.Conn
+}
 
 // link is the context of a connection to a node: which Conn dialled it, and when.
 type link struct {
@@ -72,6 +75,8 @@ func (handler) OnClose(c gnet.Conn, err error) gnet.Action {
 			return gnet.None
 		}
 		ctx.lost()
+	case *anchor:
+		ctx.srv.ended(err)
 	case *link:
 		ctx.conn.Lost(c)
 		ctx.loop.settle()

@@ -39,7 +39,10 @@ type Server struct {
 	accepting         sync.WaitGroup
 	stopping          chan struct{} // closed when Shutdown begins
 	stop              sync.Once
-	done              chan struct{} // closed when the loops have ended
+	done              chan struct{} // closed when Shutdown has ended the loops
+	died              chan struct{} // closed when a loop has ended by itself
+	death             sync.Once
+	err               error // why; written before died is closed
 }
 
 // New makes a server of cfg: node names are resolved and every address is
@@ -51,7 +54,7 @@ func New(cfg config.Config, log *slog.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), done: make(chan struct{})}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), done: make(chan struct{}), died: make(chan struct{})}
 	var err error
 	if s.pool, err = newPool(&cfg); err != nil {
 		return nil, err
@@ -159,7 +162,7 @@ func (s *Server) anchor() error {
 			far.Close()
 			return err
 		}
-		a := &anchor{opened: make(chan gnet.Conn, 1)}
+		a := &anchor{srv: s, opened: make(chan gnet.Conn, 1)}
 		if _, err := s.engine.EnrollContext(nc, a); err != nil {
 			far.Close()
 			return err
@@ -252,8 +255,32 @@ func (s *Server) closeListeners() {
 	}
 }
 
-// Done is closed when the server has been shut down.
-func (s *Server) Done() <-chan struct{} { return s.done }
+// ended notes that a loop has closed its anchor, which it does when it ends.
+func (s *Server) ended(err error) {
+	select {
+	case <-s.stopping:
+		return
+	default:
+	}
+	s.death.Do(func() {
+		s.err = errors.Join(errors.New("an event loop ended"), err)
+		close(s.died)
+	})
+}
+
+// Done is closed when the server can serve no longer although nobody shut it
+// down; Err says why.
+func (s *Server) Done() <-chan struct{} { return s.died }
+
+// Err is nil until Done is closed.
+func (s *Server) Err() error {
+	select {
+	case <-s.died:
+		return s.err
+	default:
+		return nil
+	}
+}
 
 // probe asks node i for its version over a connection of its own.
 func (s *Server) probe(ctx context.Context, i int) error {

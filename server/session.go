@@ -263,7 +263,7 @@ func (s *session) finish(seq uint32) {
 	}
 	for {
 		sl := s.slots.at(s.slots.tail)
-		if sl.out != nil {
+		if sl.out != nil && !sl.is(slotWaits) {
 			if s.wire != nil && !s.mute {
 				s.begin()
 				s.out = append(s.out, sl.out.B...)

@@ -20,7 +20,7 @@ type slot struct {
 	out *bytebufferpool.ByteBuffer
 }
 
-type slotFlags uint8
+type slotFlags uint16
 
 const (
 	slotDone    slotFlags = 1 << iota // nothing more will come for it
@@ -31,6 +31,7 @@ const (
 	slotPartial                       // part of a value has gone to the client
 	slotAgain                         // was asked twice of the only replica
 	slotHit                           // a value was found
+	slotWaits                         // what is held waits for other nodes, not for its turn
 )
 
 func (s *slot) is(f slotFlags) bool { return s.flags&f != 0 }

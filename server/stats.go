@@ -117,7 +117,7 @@ func proxyStats(what string, snap Snapshot) []byte {
 		return append(out, lineEnd...)
 	}
 	for _, n := range snap.Nodes {
-		stat(n.Name+":copies", fmt.Sprint(n.Copies))
+		stat(n.Name+":copy", n.Copy)
 		stat(n.Name+":state", n.State)
 		stat(n.Name+":since", n.Since.Unix())
 		stat(n.Name+":cause", n.Cause)

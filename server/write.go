@@ -79,13 +79,13 @@ func (s *session) whole(value []byte, req *codec.Request) bool {
 // tooLarge refuses a value as memcached does: the item that a set would have
 // replaced is gone, lest an old value outlive a new one.
 func (s *session) tooLarge(line []byte, req *codec.Request) {
-	fault := slot{op: codec.OpDelete, fault: codec.FaultTooLarge}
-	if req.Quiet() && req.Op != codec.OpMetaSet {
-		fault.flags = slotQuiet
+	fault := s.slotOf(req)
+	fault.fault = codec.FaultTooLarge
+	if req.Op == codec.OpMetaSet {
+		fault.flags &^= slotQuiet // a q hides news, not errors
 	}
 	if req.Op != codec.OpSet && req.Op != codec.OpMetaSet {
-		seq := s.open(fault)
-		s.settled(seq)
+		s.settled(s.open(fault))
 		return
 	}
 	var buf [text.MaxKey + 16]byte
@@ -102,9 +102,9 @@ func (s *session) write(line, value []byte, req *codec.Request) {
 }
 
 func (s *session) slotOf(req *codec.Request) slot {
-	sl := slot{op: req.Op}
+	sl := slot{op: req.Op, flags: slotWaits}
 	if req.Quiet() {
-		sl.flags = slotQuiet
+		sl.flags |= slotQuiet
 	}
 	return sl
 }
@@ -211,6 +211,7 @@ func lastLine(b []byte) []byte {
 // settled answers a write that all its replicas have seen.
 func (s *session) settled(seq uint32) {
 	sl := s.slots.at(seq)
+	sl.flags &^= slotWaits
 	switch {
 	case sl.fault != codec.FaultNone:
 		sl.release()

@@ -174,7 +174,11 @@ func (p *parser) action(verb string) (a Action) {
 		if a.Name == "chunk" {
 			least = 1
 		}
-		a.N = int(p.number(p.token, least, "a number of bytes") & math.MaxInt32)
+		if v := p.number(p.token, least, "a number of bytes"); v > math.MaxInt32 {
+			p.fail("more bytes than any reply has")
+		} else {
+			a.N = int(v)
+		}
 	case offsetArgument:
 		a.N = p.offset()
 	case durationArgument:

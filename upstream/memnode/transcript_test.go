@@ -202,7 +202,7 @@ func unescape(t *testing.T, line string) []byte {
 	return []byte(s + end)
 }
 
-var clockWords = regexp.MustCompile(`( t| l| la=| exp=-?)([1-9][0-9]{2,}|0)\b`)
+var clockWords = regexp.MustCompile(`( t| l| la=)[0-9]+\b|( exp=)-?[0-9]{2,}\b`)
 
 // reply writes a received line as a transcript does.
 func reply(line string) string {
@@ -221,7 +221,7 @@ func reply(line string) string {
 	if !crlf {
 		q = strings.Replace(q, `\\n`, `\n`, 1)
 	}
-	return "< " + string(clockWords.ReplaceAll([]byte(q), []byte("${1}N")))
+	return "< " + string(clockWords.ReplaceAll([]byte(q), []byte("${1}${2}N")))
 }
 
 // TestStatsShape demands the names that memcached's stats has, in its order, and

@@ -1,0 +1,180 @@
+package memnode
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// faulted is a node with a=1 and a script, and a client of it.
+func faulted(t *testing.T, script string) (*Node, *client) {
+	t.Helper()
+	n := startNode(t, Config{})
+	c := dial(t, n.Addr())
+	c.do("set a 0 0 3\r\nabc\r\n", "STORED\r\n")
+	if err := n.SetFault(script); err != nil {
+		t.Fatal(err)
+	}
+	return n, c
+}
+
+// TestFaultReplies has the faults that change an answer.
+func TestFaultReplies(t *testing.T) {
+	for _, tc := range []struct{ script, send, want string }{
+		{`(on get (lie 2))`, "get a\r\nmg a v\r\n", "VALUE a 0 5\r\nabc\r\nEND\r\nVA 3\r\nabc\r\n"},
+		{`(on mg (lie -2))`, "mg a v k\r\nmg a\r\nmg b\r\n", "VA 1 ka\r\nabc\r\nHD\r\nEN\r\n"},
+		{`(on gets (lie -9))`, "gets a\r\ngets b\r\n", "VALUE a 0 0 1\r\nabc\r\nEND\r\nEND\r\n"},
+		{`(always (wrongkey))`, "get a\r\nmg a k v\r\nmg zX k\r\nget b\r\ndelete b\r\n", "VALUE X 0 3\r\nabc\r\nEND\r\nVA 3 kX\r\nabc\r\nEN kzY\r\nEND\r\nNOT_FOUND\r\n"},
+		{`(on get (drop))`, "get a\r\nmn\r\n", "MN\r\n"},
+		{`(on get (swap))`, "get a\r\nmn\r\nmn\r\n", "MN\r\nVALUE a 0 3\r\nabc\r\nEND\r\nMN\r\n"},
+		{`(on get (swap))`, "get a\r\nget b\r\nget b\r\nmn\r\n", "END\r\nVALUE a 0 3\r\nabc\r\nEND\r\nMN\r\nEND\r\n"},
+		{`(on * (reply "SERVER_ERROR busy"))`, "set a 0 0 1\r\nx\r\nget a\r\nset a 0 0 1 noreply\r\nx\r\nxx\r\n", strings.Repeat("SERVER_ERROR busy\r\n", 4)},
+		{`(on get (chunk 1))`, "get a\r\nversion\r\n", "VALUE a 0 3\r\nabc\r\nEND\r\nVERSION 1.6.18\r\n"},
+		{`(on get (chunk 2)) (on get (lie 1)) (on get (wrongkey))`, "get a\r\n", "VALUE X 0 4\r\nabc\r\nEND\r\n"},
+		{`(on get key "a" (drop))`, "get a\r\nget b\r\ngat 0 a\r\n", "END\r\nVALUE a 0 3\r\nabc\r\nEND\r\n"},
+		{`(on gat key "a" (drop))`, "gat 0 a\r\ngat 0 b\r\n", "END\r\n"},
+		{`(on mn (after 2 times 1 drop))`, "mn\r\nmn\r\nmn\r\nversion\r\nmn\r\n", "MN\r\nMN\r\nVERSION 1.6.18\r\nMN\r\n"},
+		{`(on get (drop)) (on get (reply "x"))`, "get a\r\nmn\r\n", "MN\r\n"},
+		{``, "get a\r\n", "VALUE a 0 3\r\nabc\r\nEND\r\n"},
+	} {
+		t.Run(tc.script, func(t *testing.T) {
+			n, c := faulted(t, tc.script)
+			c.do(tc.send, tc.want)
+			if err := n.SetFault(""); err != nil {
+				t.Fatal(err)
+			}
+			c.do("mn\r\n", "MN\r\n")
+			if it, _ := n.Get("a"); string(it.Value) != "abc" {
+				t.Errorf("a is %q", it.Value)
+			}
+		})
+	}
+}
+
+// TestFaultEndings has the faults that end the connection, with what comes
+// before the end and whether the command was executed.
+func TestFaultEndings(t *testing.T) {
+	for _, tc := range []struct {
+		script, want string
+		reset        bool
+		value        string
+	}{
+		{`(on set (reset))`, "", true, "abc"}, // whether the reply before it arrives is left to chance
+		{`(on set (close))`, "MN\r\n", false, "abc"},
+		{`(on set (truncate 0))`, "MN\r\n", true, "x"},
+		{`(on set (truncate 3))`, "MN\r\nSTO", true, "x"},
+		{`(on set (truncate 99))`, "MN\r\nSTORED\r\n", true, "x"},
+	} {
+		t.Run(tc.script, func(t *testing.T) {
+			n, c := faulted(t, tc.script)
+			c.send("mn\r\nset a 0 0 1\r\nx\r\nmn\r\n")
+			got, err := io.ReadAll(c.r)
+			if string(got) != tc.want && !(tc.want == "" && string(got) == "MN\r\n") {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+			if errors.Is(err, syscall.ECONNRESET) != tc.reset {
+				t.Errorf("the end is %v", err)
+			}
+			if it, _ := n.Get("a"); string(it.Value) != tc.value {
+				t.Errorf("a is %q, want %q", it.Value, tc.value)
+			}
+			if n.Stats().Faults != 1 {
+				t.Errorf("%d faults fired", n.Stats().Faults)
+			}
+		})
+	}
+}
+
+func TestFaultDelays(t *testing.T) {
+	const d = 30 * time.Millisecond
+	for _, script := range []string{`(on get (stall 30ms))`, `(on get (slow 30ms))`, `(on get (slow 30ms..40ms))`} {
+		t.Run(script, func(t *testing.T) {
+			_, c := faulted(t, script)
+			start := time.Now()
+			c.do("mn\r\nget a\r\n", "MN\r\n")
+			if took := time.Since(start); took >= d {
+				t.Errorf("the reply before the fault took %v", took)
+			}
+			c.expect("VALUE a 0 3\r\nabc\r\nEND\r\n")
+			if took := time.Since(start); took < d {
+				t.Errorf("the reply took %v only", took)
+			}
+		})
+	}
+}
+
+// TestFaultDelayOrder: stall comes before the execution, slow after it. A delay
+// does not hold up Kill.
+func TestFaultDelayOrder(t *testing.T) {
+	n, c := faulted(t, `(on set (slow 1h))`)
+	c.send("set a 0 0 1\r\nx\r\n")
+	eventually(t, "the slow command is executed", func() bool { it, _ := n.Get("a"); return string(it.Value) == "x" })
+	n.Kill()
+
+	n, c = faulted(t, `(on set (stall 1h))`)
+	c.send("set a 0 0 1\r\nx\r\n")
+	eventually(t, "the command has come", func() bool { return n.Stats().Faults == 1 })
+	if it, _ := n.Get("a"); string(it.Value) != "abc" {
+		t.Errorf("a stalled command was executed: %q", it.Value)
+	}
+	n.Freeze() // nor Freeze
+	n.Kill()
+}
+
+func TestFaultRefuse(t *testing.T) {
+	n, c := faulted(t, `(always (after 1 times 1 refuse))`)
+	ok := dial(t, n.Addr())
+	ok.do("mn\r\n", "MN\r\n")
+	if got := dial(t, n.Addr()).line(); got != "<EOF>" {
+		t.Errorf("got %q", got)
+	}
+	dial(t, n.Addr()).do("mn\r\n", "MN\r\n")
+	c.do("mn\r\n", "MN\r\n")
+}
+
+// TestFaultDraws: the seed alone decides.
+func TestFaultDraws(t *testing.T) {
+	draw := func(script string) (pattern string) {
+		n, c := faulted(t, script)
+		for range 200 {
+			c.send("mn\r\nversion\r\n")
+			if c.line() == "MN\r\n" {
+				c.expect("VERSION 1.6.18\r\n")
+				pattern += "."
+				continue
+			}
+			pattern += "x"
+		}
+		if got := n.Stats().Faults; got < uint64(strings.Count(pattern, "x")) {
+			t.Errorf("%d faults fired in %s", got, pattern)
+		}
+		return pattern
+	}
+	one, again, other := draw(`(seed 1) (on mn (1/4 drop))`), draw(`(seed 1) (on mn (1/4 drop))`), draw(`(seed 2) (on mn (1/4 drop))`)
+	if one != again || one == other {
+		t.Errorf("seed 1: %s\nseed 1: %s\nseed 2: %s", one, again, other)
+	}
+	if hits := strings.Count(one, "x"); hits < 25 || hits > 80 {
+		t.Errorf("%d of 200 at 1/4", hits)
+	}
+	if beside := draw(`(seed 1) (on mn (1/4 drop)) (on * (1/2 chunk 3))`); beside != one {
+		t.Errorf("another rule shifts the draws: %s\n%s", one, beside)
+	}
+}
+
+// TestFaultOutlivesRestart: a script stays with the node.
+func TestFaultOutlivesRestart(t *testing.T) {
+	n, _ := faulted(t, `(on version (reply "VERSION odd"))`)
+	n.Kill()
+	if err := n.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	dial(t, n.Addr()).do("version\r\n", "VERSION odd\r\n")
+	if err := n.SetFault("(oops)"); err == nil {
+		t.Error("a bad script was taken")
+	}
+	dial(t, n.Addr()).do("version\r\n", "VERSION odd\r\n")
+}
