@@ -4,7 +4,7 @@
 //
 // Parse reads a command line, ParseReply a node's answer, the Append functions
 // write what is sent to a node. Everything works on the caller's buffers; nothing
-// allocates, blocks or keeps a reference. It imports codec and std.
+// allocates, blocks or keeps a reference. It imports codec, its invariants and std.
 package text
 
 import (
@@ -13,6 +13,7 @@ import (
 	"math/bits"
 
 	"magent/codec"
+	"magent/codec/invariants"
 )
 
 // MaxKey is the longest key in bytes; a longer one is refused.
@@ -41,6 +42,7 @@ func Unbounded(buf []byte) bool {
 // of req is then meaningless, but for FlagQuiet: the answer is then withheld.
 // Whether a value follows, and how long it is, is in req.Value and the Op's class.
 func Parse(line []byte, req *codec.Request) {
+	invariants.Check(len(line) > 0 && line[len(line)-1] == '\n', "text: Parse is given a whole line")
 	*req = codec.Request{Line: uint32(len(line))}
 	if parsePlainGet(line, req) {
 		return
