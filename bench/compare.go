@@ -19,10 +19,11 @@ type CompareConfig struct {
 	Others []Rival
 	// Memcached is the path of the program to run as nodes.
 	Memcached string
-	// Rounds is how often each pair is measured; each of its runs takes Warmup
-	// and then Duration.
+	// Rounds is how often each pair is measured; each of its runs takes Warmup,
+	// and then Duration or, if that is not 0, as long as Requests take.
 	Rounds           int
 	Duration, Warmup time.Duration
+	Requests         int64
 	// MaxNoise has a round run again if the Host's noise in one of its runs is
 	// greater, Rounds times per workload at most. A round with faults is always
 	// kept. 0 keeps every round.
@@ -77,8 +78,10 @@ type Row struct {
 	Aim  float64 `json:"aim,omitempty"`
 	// Faults are errors and wrong values in any run. A row with faults holds
 	// nothing.
-	Faults int64  `json:"faults"`
-	Pairs  []Pair `json:"pairs"`
+	Faults int64 `json:"faults"`
+	// FirstFault is whose the first of them was, and what it said.
+	FirstFault string `json:"first_fault,omitempty"`
+	Pairs      []Pair `json:"pairs"`
 }
 
 // proxyProc is the name of the proxy in the Reports' Procs.
@@ -89,8 +92,8 @@ const proxyProc = "proxy"
 // names each, and the rows are those of the others. This process stays pinned
 // to LoadCPUs.
 func Compare(ctx context.Context, cfg CompareConfig) ([]Row, error) {
-	if cfg.Rounds < 1 || cfg.Duration <= 0 || len(cfg.Others) == 0 {
-		return nil, errors.New("bench: a comparison needs rounds, a duration, and another side")
+	if cfg.Rounds < 1 || (cfg.Duration <= 0 && cfg.Requests <= 0) || len(cfg.Others) == 0 {
+		return nil, errors.New("bench: a comparison needs rounds, a duration or requests, and another side")
 	}
 	if len(cfg.LoadCPUs) > 0 {
 		if err := Pin(os.Getpid(), cfg.LoadCPUs); err != nil {
@@ -211,6 +214,9 @@ func oneRound(ctx context.Context, cfg CompareConfig, w Workload, procs map[stri
 		s := &sides[i]
 		load := w.Load
 		load.Addr, load.Duration, load.Warmup = s.proc.Addr, cfg.Duration, cfg.Warmup
+		if cfg.Requests > 0 {
+			load.Requests, load.Duration = cfg.Requests, 0
+		}
 		load.Seed = uint64(round)
 		load.Procs = maps.Clone(procs)
 		load.Procs[proxyProc] = s.proc.PID
@@ -269,9 +275,20 @@ func (r *Row) sum() {
 	r.P50Ratio = ratio(func(r *Report) float64 { return r.Latency.P50 })
 	r.P99Ratio = ratio(func(r *Report) float64 { return r.Latency.P99 })
 	r.Noise = over(func(p Pair) float64 { return max(p.Ours.Host.Noise, p.Theirs.Host.Noise) })
-	r.Faults = 0
 	for _, p := range r.Pairs {
-		r.Faults += p.Ours.faults() + p.Theirs.faults()
+		r.blame(r.Ours, p.Ours)
+		r.blame(r.Theirs, p.Theirs)
+	}
+}
+
+// blame adds rep's faults, if any, to the row's.
+func (r *Row) blame(side string, rep *Report) {
+	if r.Faults += rep.faults(); r.FirstFault != "" || rep.faults() == 0 {
+		return
+	}
+	r.FirstFault = fmt.Sprintf("%s: %s", side, rep.FirstError)
+	if rep.Wrong > 0 {
+		r.FirstFault = fmt.Sprintf("%s: %d wrong values", side, rep.Wrong)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,6 +53,16 @@ func TestRowRatios(t *testing.T) {
 	sides[1].reports[0].Host.Noise = 0.5
 	if got := makeRows(Workload{}, sides, 0)[0].Noise; got != (Spread{0, 0, 0.5}) {
 		t.Errorf("noise %+v", got)
+	}
+	sides[1].reports[2].Errors, sides[1].reports[2].FirstError = 2, "SERVER_ERROR busy"
+	sides[0].reports[2].Wrong = 1
+	rows = makeRows(Workload{}, sides, 0)
+	if rows[0].Faults != 3 || rows[0].FirstFault != "ours: 1 wrong values" || rows[1].Faults != 1 {
+		t.Errorf("faults %d (%s) and %d", rows[0].Faults, rows[0].FirstFault, rows[1].Faults)
+	}
+	sides[0].reports[2].Wrong = 0
+	if got := makeRows(Workload{}, sides, 0)[0].FirstFault; got != "theirs: SERVER_ERROR busy" {
+		t.Errorf("first fault %q", got)
 	}
 	if got := spread([]float64{4, 1, 3, 2}); got != (Spread{2.5, 1, 4}) {
 		t.Errorf("spread of an even number: %+v", got)
@@ -152,7 +161,7 @@ func TestCompareCopies(t *testing.T) {
 		return nil, errors.New("broken rival")
 	}}
 	rows, err := Compare(t.Context(), CompareConfig{
-		Ours: ours, Others: []Rival{broken}, Memcached: "memcached", Rounds: 1, Duration: 20 * time.Millisecond,
+		Ours: ours, Others: []Rival{broken}, Memcached: "memcached", Rounds: 1, Requests: 200,
 		Workloads: []Workload{
 			{Name: "one", Load: Config{Conns: 1}},
 			{Name: "two", Load: Config{Conns: 1, Sets: 1}, Copies: 2, Must: 99, Aim: 99},
@@ -175,7 +184,7 @@ func TestMainComparesRealPrograms(t *testing.T) {
 	var out bytes.Buffer
 	err := Main([]string{
 		"--ours", "nutcracker", "--theirs", "nutcracker,direct", "--workloads", "get-c50-p16,multiget20",
-		"--rounds", "2", "--duration", "50ms", "--warmup", "10ms", "--cpus-proxy", "", "--cpus-load", "", "--out", dir,
+		"--rounds", "2", "--requests", "2000", "--warmup", "10ms", "--cpus-proxy", "", "--cpus-load", "", "--out", dir,
 	}, &out)
 	// Three nodes behind one address: straight to the first, keys are found too,
 	// since its preload put them there.

@@ -55,6 +55,7 @@ func parseFlags(args []string, out io.Writer) (*options, error) {
 	f.StringSliceVar(&o.workloads, "workloads", nil, "which workloads (default all)")
 	f.IntVar(&o.cfg.Rounds, "rounds", 9, "how often to measure each pair")
 	f.DurationVar(&o.cfg.Duration, "duration", time.Second, "how long to measure each run")
+	f.Int64Var(&o.cfg.Requests, "requests", 0, "measure so many requests in each run, however long they take")
 	f.DurationVar(&o.cfg.Warmup, "warmup", 300*time.Millisecond, "load before each measurement")
 	f.Float64Var(&o.cfg.MaxNoise, "max-noise", 0.15, "run a round again if other programs took more of the CPUs, --rounds times at most; 0: never")
 	f.StringVar(&o.proxyCPUs, "cpus-proxy", "0", "CPUs of the proxy, such as 0 or 0,2-3; empty: all")
@@ -160,7 +161,7 @@ func Main(args []string, out io.Writer) error {
 	}
 	for _, r := range rows {
 		if r.Faults > 0 {
-			err = errors.Join(err, fmt.Errorf("bench: %s against %s: %d errors or wrong values", r.Workload, r.Theirs, r.Faults))
+			err = errors.Join(err, fmt.Errorf("bench: %s against %s: %d errors or wrong values; first %s", r.Workload, r.Theirs, r.Faults, r.FirstFault))
 		}
 	}
 	return err
