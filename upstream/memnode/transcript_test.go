@@ -65,7 +65,7 @@ type exchange struct {
 }
 
 // read returns the exchanges of each connection of a file.
-func read(t *testing.T, file string) (talks [][]exchange) {
+func read(t testing.TB, file string) (talks [][]exchange) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func record(t *testing.T, file, addr string) {
 var repeated = regexp.MustCompile(`\{(.+?)\*(\d+)\}`)
 
 // unescape turns a line to send of a transcript into bytes.
-func unescape(t *testing.T, line string) []byte {
+func unescape(t testing.TB, line string) []byte {
 	end := "\r\n"
 	text, raw := strings.CutPrefix(line[1:], "-")
 	if raw {
