@@ -111,8 +111,7 @@ func (s *session) follow(p *upstream.Pending, sl *slot) {
 		return
 	}
 	value := codec.Span{Off: uint32(n), Len: uint32(len(sent) - n)}
-	var buf [text.MaxKey]byte
-	key := text.RouteKey(req.Key.In(line), req.Meta, buf[:])
+	key := l.route(line, &req)
 	lead := l.pool.Replica(int(sl.copy), key)
 	for i := range l.pool.Copies {
 		node := l.pool.Replica(i, key)
@@ -174,8 +173,7 @@ func (s *session) touched(p *upstream.Pending, sl *slot) {
 	if !mutates || l.pool.Alone() {
 		return
 	}
-	var buf [text.MaxKey]byte
-	key := l.routeKey(p, &buf)
+	key := l.routeKey(p)
 	lead := l.pool.Replica(int(sl.copy), key)
 	for i := range l.pool.Copies {
 		node := l.pool.Replica(i, key)

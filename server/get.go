@@ -12,71 +12,46 @@ const (
 	legLead                         // a write, at the first replica
 	legFollower                     // its effect, at the others
 	legEveryone                     // a command to all nodes
+	legResume                       // a read, the front of whose value the client has
 )
 
-// maxCommand bounds the line of a multi-get to one node: memcached closes a
-// connection that sends a longer gat in more than one piece.
-const maxCommand = 1900
-
 // get serves get, gets, gat and gats. Each key is a slot of its own, so that the
-// values leave in the order asked whatever node they come from; keys for one node
-// share a command.
+// values leave in the order asked whatever node they come from.
 func (s *session) get(line, rest []byte, req *codec.Request) []byte {
 	if req.Key.Len == 0 { // gat without a key
 		s.say(lineEnd)
 		return rest
 	}
-	if req.Flags&codec.FlagClean != 0 && req.Key == req.Rest && req.Op.Class() == codec.ClassRead {
-		s.getOne(line, req)
+	arg := req.Arg.In(line)
+	if req.Key == req.Rest {
+		s.getKey(req.Op, arg, req.Key.In(line), slotKey|slotLast)
 		return rest
 	}
 	at := req.Key.Off
 	key, _ := text.NextKey(line, req.Rest, &at)
-	for more := true; more; {
-		var next codec.Span
-		next, more = text.NextKey(line, req.Rest, &at)
-		flags := slotKey
+	for {
+		next, more := text.NextKey(line, req.Rest, &at)
 		if !more {
-			flags |= slotLast
+			s.getKey(req.Op, arg, key.In(line), slotKey|slotLast)
+			return rest
 		}
-		s.getKey(line, req, key, flags)
-		if more && s.full() {
-			s.loop.closeCommands()
+		s.getKey(req.Op, arg, key.In(line), slotKey)
+		if s.full() {
 			return s.defer_(line, rest, req, next)
 		}
 		key = next
 	}
-	s.loop.closeCommands()
-	return rest
 }
 
-// getOne sends a get of one key, byte for byte.
-func (s *session) getOne(line []byte, req *codec.Request) {
-	key := req.Key.In(line)
+// getKey asks for one key.
+func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
 	c, copy := s.loop.reader(key, 0, s.id)
-	seq := s.open(slot{op: req.Op, flags: slotKey | slotLast, copy: copy, tried: 1 << copy})
-	if c == nil {
-		s.noReplica(seq, key)
-		return
-	}
-	buf := append(c.Room(len(line)), line...)
-	if !c.Send(buf, upstream.Pending{Owner: s, Seq: seq, Leg: legRead, Op: req.Op}, req.Key) {
-		s.fail(seq, c.Node().Error(upstream.CauseFull))
-	}
-}
-
-// getKey adds one key of a multi-get to the command that is being made for its node.
-func (s *session) getKey(line []byte, req *codec.Request, at codec.Span, flags slotFlags) {
-	key := at.In(line)
-	c, copy := s.loop.reader(key, 0, s.id)
-	seq := s.open(slot{op: req.Op, flags: flags, copy: copy, tried: 1 << copy})
+	seq := s.open(slot{op: op, flags: flags, copy: copy, tried: 1 << copy})
 	switch {
 	case c == nil:
 		s.noReplica(seq, key)
-	case c.Free() == 0:
+	case !c.Get(upstream.Pending{Owner: s, Seq: seq, Leg: legRead, Op: op}, arg, key):
 		s.fail(seq, c.Node().Error(upstream.CauseFull))
-	default:
-		s.loop.addKey(c, req.Op, req.Arg.In(line), key, upstream.Pending{Owner: s, Seq: seq, Leg: legRead, Op: req.Op})
 	}
 }
 
@@ -98,8 +73,7 @@ func (s *session) defer_(line, rest []byte, req *codec.Request, next codec.Span)
 
 // metaGet serves mg and me.
 func (s *session) metaGet(line []byte, req *codec.Request) {
-	var buf [text.MaxKey]byte
-	key := text.RouteKey(req.Key.In(line), req.Meta, buf[:])
+	key := s.loop.route(line, req)
 	c, copy := s.loop.reader(key, 0, s.id)
 	sl := slot{op: req.Op, copy: copy, tried: 1 << copy}
 	if req.Quiet() {
@@ -117,6 +91,9 @@ func (s *session) metaGet(line []byte, req *codec.Request) {
 	}
 }
 
+// end is the frame that closes a read whose END did not come.
+var end = codec.Reply{Kind: codec.KindEnd}
+
 // readReply hears a frame of a read's answer.
 func (s *session) readReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 	sl := s.slots.at(p.Seq)
@@ -125,11 +102,14 @@ func (s *session) readReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 		sl.flags |= slotHit
 		if len(b) < r.Size() {
 			sl.flags |= slotPartial
+			if s.slots.first(p.Seq) {
+				s.relaying(r.Value, b)
+			}
 		}
 		s.emit(p.Seq, b)
 		return
 	case codec.KindEnd:
-		if sl.op.MultiKey() && sl.is(slotLast) {
+		if sl.is(slotLast) {
 			s.emit(p.Seq, lineEnd)
 		}
 	case codec.KindMiss:
@@ -150,6 +130,19 @@ func (s *session) readReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 	s.finish(p.Seq)
 }
 
+// readBody hears more of a value.
+func (s *session) readBody(seq uint32, b []byte, rest int) {
+	sl := s.slots.at(seq)
+	switch {
+	case rest == 0:
+		sl.flags &^= slotPartial
+	case s.slots.first(seq):
+		s.relayed(b)
+	}
+	s.emit(seq, b)
+}
+
+// counted keeps the score of hits and misses.
 func (s *session) counted(sl *slot, k codec.Kind) {
 	switch {
 	case k == codec.KindError:
@@ -166,34 +159,39 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 	sl := s.slots.at(p.Seq)
 	switch {
 	case sl.is(slotPartial) && s.slots.first(p.Seq):
-		// Half of the value is with the client: nothing can be put in its place.
-		s.loop.count.Errors++
-		s.close()
-		s.finish(p.Seq)
+		s.takeUp(c, p, cause)
 		return
 	case sl.is(slotHit) && !sl.is(slotPartial):
 		// The value was whole; only the END that follows it did not come.
-		s.readReply(p, &codec.Reply{Kind: codec.KindEnd}, nil)
+		s.readReply(p, &end, nil)
 		return
 	}
 	sl.release()
 	sl.flags &^= slotHit | slotPartial
-	var buf [text.MaxKey]byte
-	key := s.loop.routeKey(p, &buf)
-	next, copy := s.loop.reader(key, sl.tried, s.id)
-	if next == nil && s.loop.mayAskAgain(sl, cause) {
-		sl.flags |= slotAgain
-		next, copy = c, sl.copy
-	}
+	next := s.nextReplica(c, p, sl, cause)
 	if next == nil {
 		s.fail(p.Seq, c.Node().Error(cause))
 		return
 	}
-	s.loop.count.Failovers++
-	sl.copy, sl.tried = copy, sl.tried|1<<copy
-	if !s.loop.ask(next, sl.op, p) {
+	if !s.loop.ask(next, p, legRead) {
 		s.fail(p.Seq, next.Node().Error(upstream.CauseFull))
 	}
+}
+
+// nextReplica picks who is asked after c did not answer, and notes it in sl; nil
+// if nobody is left.
+func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, cause upstream.Cause) *upstream.Conn {
+	next, copy := s.loop.reader(s.loop.routeKey(p), sl.tried, s.id)
+	if next == nil {
+		if !s.loop.mayAskAgain(sl, cause) {
+			return nil
+		}
+		sl.flags |= slotAgain
+		next, copy = c, sl.copy
+	}
+	s.loop.count.Failovers++
+	sl.copy, sl.tried = copy, sl.tried|1<<copy
+	return next
 }
 
 // fail answers a slot with an error line and closes it.

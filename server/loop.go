@@ -28,11 +28,11 @@ type loop struct {
 	poll  poller
 
 	sessions map[*session]struct{}
-	dirty    []*session       // with replies to be written
-	waiting  []*session       // with input held back
-	open     []*upstream.Conn // with a multi-get not ended
-	lingers  []*linger        // half-closed clients with replies to come
+	dirty    []*session // with replies to be written
+	waiting  []*session // with input held back
+	lingers  []*linger  // half-closed clients with replies to come
 	pair     [2][]byte
+	key      [text.MaxKey]byte // of route
 	rings    [][]slot
 	buffers  [][]byte
 	count    Counters
@@ -157,57 +157,33 @@ func (l *loop) mayAskAgain(sl *slot, cause upstream.Cause) bool {
 	return l.pool.Alone() && cause == upstream.CauseReset && !sl.is(slotAgain) && !l.draining
 }
 
-// routeKey is the key of p as placement sees it.
-func (l *loop) routeKey(p *upstream.Pending, buf *[text.MaxKey]byte) []byte {
+// route is the key of req as placement sees it. The view is good until the next call.
+func (l *loop) route(line []byte, req *codec.Request) []byte {
+	return text.RouteKey(req.Key.In(line), req.Meta, l.key[:])
+}
+
+// routeKey is route for a request that has been sent.
+func (l *loop) routeKey(p *upstream.Pending) []byte {
 	if !p.Op.Meta() {
 		return p.Key()
 	}
 	var req codec.Request
 	text.Parse(p.Request(), &req)
-	return text.RouteKey(req.Key.In(p.Request()), req.Meta, buf[:])
+	return l.route(p.Request(), &req)
 }
 
-// addKey adds a key to the multi-get that is being made for c.
-func (l *loop) addKey(c *upstream.Conn, op codec.Op, arg, key []byte, p upstream.Pending) {
-	if c.Open() > 0 && c.Open()+len(key) > maxCommand {
-		c.CloseKeys()
-	}
-	if c.Open() == 0 {
-		buf := append(c.Room(maxCommand+text.MaxKey+len(arg)+16), op.String()...)
-		if len(arg) > 0 {
-			buf = append(append(buf, ' '), arg...)
-		}
-		c.OpenKeys(buf)
-		l.open = append(l.open, c)
-	}
-	c.Key(key, p)
-}
-
-// closeCommands ends the multi-gets that addKey began.
-func (l *loop) closeCommands() {
-	for _, c := range l.open {
-		if c.Open() > 0 {
-			c.CloseKeys()
-		}
-	}
-	l.open = l.open[:0]
-}
-
-// ask sends a read that another node did not answer to c.
-func (l *loop) ask(c *upstream.Conn, op codec.Op, p *upstream.Pending) bool {
-	if op.Meta() {
-		return c.Resend(p)
+// ask sends a read that another node did not answer to c, as leg.
+func (l *loop) ask(c *upstream.Conn, p *upstream.Pending, leg upstream.Leg) bool {
+	again := *p
+	again.Leg = leg
+	if p.Op.Meta() {
+		return c.Resend(&again)
 	}
 	var arg []byte
-	if op == codec.OpGat || op == codec.OpGats {
+	if p.Op == codec.OpGat || p.Op == codec.OpGats {
 		arg = gatTime(p.Request())
 	}
-	buf := text.AppendKeyed(c.Room(len(arg)+len(p.Key())+16), op.String(), arg, p.Key())
-	key := codec.Span{Off: uint32(len(op.String()) + 1), Len: uint32(len(p.Key()))}
-	if len(arg) > 0 {
-		key.Off += uint32(len(arg) + 1)
-	}
-	return c.Send(buf, upstream.Pending{Owner: p.Owner, Seq: p.Seq, Leg: p.Leg, Op: op}, key)
+	return c.Get(upstream.Pending{Owner: p.Owner, Seq: p.Seq, Leg: leg, Op: p.Op}, arg, p.Key())
 }
 
 // oldestVersion is told until a node has named its version: the oldest that the

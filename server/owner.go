@@ -20,6 +20,8 @@ func (s *session) Reply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b
 		s.followerReply(c, p, r, b)
 	case legEveryone:
 		s.everyoneReply(p, r, b)
+	case legResume:
+		s.resumeReply(p, r, b)
 	}
 }
 
@@ -27,10 +29,9 @@ func (s *session) Reply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b
 func (s *session) Body(_ *upstream.Conn, p *upstream.Pending, b []byte, rest int) {
 	switch p.Leg {
 	case legRead:
-		if rest == 0 {
-			s.slots.at(p.Seq).flags &^= slotPartial
-		}
-		s.emit(p.Seq, b)
+		s.readBody(p.Seq, b, rest)
+	case legResume:
+		s.resumeBody(p.Seq, b)
 	case legLead:
 		s.slots.at(p.Seq).hold(b)
 	}
@@ -39,7 +40,7 @@ func (s *session) Body(_ *upstream.Conn, p *upstream.Pending, b []byte, rest int
 // Fail hears that c will not answer p.
 func (s *session) Fail(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, sent bool) {
 	switch p.Leg {
-	case legRead:
+	case legRead, legResume:
 		s.retry(c, p, cause)
 	case legLead:
 		s.moveLead(c, p, cause, sent)

@@ -34,6 +34,7 @@ type session struct {
 	waiting bool   // it is on the loop's list of sessions to resume
 	mute    bool   // the rest of a multi-get is withheld: a key failed
 	ending  bool   // close once all is answered
+	relay   *relay // the value that the client has the front of
 }
 
 // wire is what a session needs of its socket.
@@ -267,6 +268,9 @@ func (s *session) finish(seq uint32) {
 			if s.wire != nil && !s.mute {
 				s.begin()
 				s.out = append(s.out, sl.out.B...)
+			}
+			if sl.is(slotPartial) {
+				s.relaying(valueSize(sl.op, sl.out.B), sl.out.B)
 			}
 			sl.release()
 		}

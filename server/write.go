@@ -138,8 +138,7 @@ func (s *session) writeChunk(line []byte, ck *upstream.Chunk, req *codec.Request
 // leader opens a slot for a write and finds its lead; nil, and the slot is
 // answered, if there is none.
 func (s *session) leader(line []byte, req *codec.Request, sl slot) (*upstream.Conn, uint32) {
-	var buf [text.MaxKey]byte
-	key := text.RouteKey(req.Key.In(line), req.Meta, buf[:])
+	key := s.loop.route(line, req)
 	c, copy := s.loop.reader(key, 0, s.id)
 	sl.copy, sl.tried = copy, 1<<copy
 	seq := s.open(sl)
@@ -238,8 +237,7 @@ func (s *slot) silenced() bool {
 func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, sent bool) {
 	sl := s.slots.at(p.Seq)
 	sl.release()
-	var buf [text.MaxKey]byte
-	next, copy := s.loop.reader(s.loop.routeKey(p, &buf), sl.tried, s.id)
+	next, copy := s.loop.reader(s.loop.routeKey(p), sl.tried, s.id)
 	if next == nil && !sent && s.loop.mayAskAgain(sl, cause) {
 		sl.flags |= slotAgain
 		next, copy = c, sl.copy

@@ -10,8 +10,8 @@ import (
 
 // The life of a request on a Conn, in the order of the functions below:
 //
-//	Room, Send → flush → …the node… → Feed → frame → settle
-//	                 └──────── fail ────────┘
+//	Get | Room, Send → flush → …the node… → Feed → frame → settle
+//	                       └──────── fail ────────┘
 //
 // A Conn is idle until its first request, then dialling, then open. Requests are
 // taken in every state and leave when it is open. Any failure returns it to idle
@@ -30,13 +30,16 @@ type Conn struct {
 	dirty bool
 	sent  uint32 // ring.head at the last flush: what is behind it has not left
 
-	left  []byte     // a reply line that has not come whole
-	body  int        // bytes of a value still to come
-	last  byte       // the byte before them
-	head  codec.Span // in tail: what OpenKeys began the open command with
-	open  int        // bytes of the command that OpenKeys began and CloseKeys has not ended
-	cur   Pending
-	stamp uint32 // tick at which the front request became so, or its last byte came
+	left []byte // a reply line that has not come whole
+	body int    // bytes of a value still to come
+	last byte   // the byte before them
+
+	// The command at the end of tail may take more keys, if open is not OpNone.
+	open  codec.Op
+	head  codec.Span  // in tail: what stands before its keys
+	cur   Pending     // the request being settled: out of the ring, its memory still held
+	reply codec.Reply // the frame being served; here, as a view of it goes to owners
+	stamp uint32      // tick at which the front request became so, or its last byte came
 }
 
 // segment is a stretch of a chunk to be written.
@@ -87,6 +90,7 @@ func (c *Conn) Refused(attempt uint32, cause Cause) {
 // Room returns the buffer that the next request is appended to. At least n bytes
 // are free behind its length.
 func (c *Conn) Room(n int) []byte {
+	c.seal()
 	t := c.tail
 	if t != nil && t.refs == 1 {
 		t.Buf = t.Buf[:0] // all that was sent from it is settled
@@ -120,6 +124,7 @@ func (c *Conn) SendChunk(ck *Chunk, p Pending, key codec.Span) bool {
 	if c.full() {
 		return false
 	}
+	c.seal()
 	p.req = codec.Span{Len: uint32(len(ck.Buf))}
 	p.key, p.chunk = key, ck
 	c.segment(ck, 0, len(ck.Buf))
@@ -145,34 +150,52 @@ func (c *Conn) SendValue(buf []byte, from *Pending, value codec.Span, p Pending)
 	return true
 }
 
-// OpenKeys begins a command of several keys with the words by which buf, from
-// Room, has grown. Room must have been asked for the length of the whole command.
-// Nothing but Key may be sent until CloseKeys.
-func (c *Conn) OpenKeys(buf []byte) {
-	start := c.grow(buf)
-	c.open = len(buf) - start
-	c.head = codec.Span{Off: uint32(start), Len: uint32(c.open)}
-}
+// maxKeys bounds the line of a command of several keys, in bytes: memcached
+// closes a connection that sends a longer gat in more than one piece.
+const maxKeys = 1900
 
-// Open is the length so far of the command that OpenKeys began, 0 if it is ended.
-func (c *Conn) Open() int { return c.open }
-
-// Key adds a key, with a space before it, to the command that OpenKeys began.
-func (c *Conn) Key(key []byte, p Pending) {
+// Get asks for one key with get, gets, gat or gats; arg is the exptime of the
+// latter two. Keys asked for one after the other travel in one command, whoever
+// asks: the node then answers them with one write, and looks at them in the same
+// order. Each still has a Pending and an end of its own.
+func (c *Conn) Get(p Pending, arg, key []byte) bool {
+	if c.full() {
+		return false
+	}
+	if c.open != p.Op || len(c.tail.Buf)-int(c.head.Off)+len(key) > maxKeys || !c.sameArg(arg) {
+		buf := append(c.Room(maxKeys+text.MaxKey+len(arg)+16), p.Op.String()...)
+		if len(arg) > 0 {
+			buf = append(append(buf, ' '), arg...)
+		}
+		start := c.grow(buf)
+		c.open, c.head = p.Op, codec.Span{Off: uint32(start), Len: uint32(len(buf) - start)}
+	}
 	start := len(c.tail.Buf)
 	buf := append(c.tail.Buf, ' ')
 	c.grow(append(buf, key...))
-	c.open += 1 + len(key)
 	p.key = codec.Span{Off: uint32(start + 1), Len: uint32(len(key))}
 	p.req, p.chunk, p.More = c.head, c.tail, true
 	c.push(p)
+	return true
 }
 
-// CloseKeys ends the command that OpenKeys began.
-func (c *Conn) CloseKeys() {
+// sameArg reports whether the open command has this argument before its keys.
+func (c *Conn) sameArg(arg []byte) bool {
+	word := len(c.open.String())
+	if len(arg) == 0 {
+		return int(c.head.Len) == word
+	}
+	return int(c.head.Len) == word+1+len(arg) && bytes.Equal(arg, c.head.In(c.tail.Buf)[word+1:])
+}
+
+// seal ends the command that was open for more keys.
+func (c *Conn) seal() {
+	if c.open == codec.OpNone {
+		return
+	}
+	c.open = codec.OpNone
 	c.grow(append(c.tail.Buf, "\r\n"...))
 	c.ring.at(c.ring.len() - 1).More = false
-	c.open = 0
 }
 
 // Resend takes a request that another Conn failed to get answered, from the same
@@ -181,6 +204,7 @@ func (c *Conn) Resend(p *Pending) bool {
 	if c.full() {
 		return false
 	}
+	c.seal()
 	again := *p
 	again.value = false
 	c.segment(p.chunk, int(p.req.Off), int(p.req.End()))
@@ -190,9 +214,6 @@ func (c *Conn) Resend(p *Pending) bool {
 
 // full reports whether c takes no more requests.
 func (c *Conn) full() bool { return c.ring.len() >= c.group.limits.Pending }
-
-// Free is how many more requests c takes.
-func (c *Conn) Free() int { return c.group.limits.Pending - c.ring.len() }
 
 // grow takes buf, which is the tail's with more behind it, and has the new part
 // written at the next flush. It returns where the new part begins.
@@ -250,6 +271,7 @@ func (c *Conn) flush() {
 	if c.wire == nil || len(c.out) == 0 {
 		return
 	}
+	c.seal()
 	g := c.group
 	c.sent = c.ring.head
 	segs := c.out
@@ -300,12 +322,11 @@ func (c *Conn) join(data []byte) []byte {
 		n = len(data)
 	}
 	c.left = append(c.left, data[:n]...)
-	var r codec.Reply
-	switch text.ParseReply(c.left, c.ring.front().Op.Shape(), &r) {
+	switch text.ParseReply(c.left, c.ring.front().Op.Shape(), &c.reply) {
 	case nil:
 		line := c.left
 		c.left = c.left[:0] // frame does not append to it: the view stays whole
-		c.frame(line, &r)
+		c.frame(line, &c.reply)
 	case text.ErrReply:
 		c.fail(CauseDesync)
 	}
@@ -314,11 +335,10 @@ func (c *Conn) join(data []byte) []byte {
 
 // next serves the frame at the front of data and returns what is behind it.
 func (c *Conn) next(data []byte) []byte {
-	var r codec.Reply
-	switch text.ParseReply(data, c.ring.front().Op.Shape(), &r) {
+	switch text.ParseReply(data, c.ring.front().Op.Shape(), &c.reply) {
 	case nil:
-		n := min(r.Size(), len(data))
-		c.frame(data[:n], &r)
+		n := min(c.reply.Size(), len(data))
+		c.frame(data[:n], &c.reply)
 		return data[n:]
 	case text.ErrShort:
 		c.left = append(c.left[:0], data...)
@@ -348,6 +368,9 @@ func (c *Conn) frame(b []byte, r *codec.Reply) {
 	}
 }
 
+// end is the frame that closes a request whose END is not on the wire.
+var end = codec.Reply{Kind: codec.KindEnd}
+
 // value serves a VALUE or VA frame. The key it names, if it does, must be one of
 // those that the command at the front asked for; keys before it were missed.
 func (c *Conn) value(p *Pending, b []byte, r *codec.Reply) {
@@ -358,7 +381,6 @@ func (c *Conn) value(p *Pending, b []byte, r *codec.Reply) {
 			c.fail(CauseDesync)
 			return
 		}
-		end := codec.Reply{Kind: codec.KindEnd}
 		for ; skip > 0; skip-- {
 			c.settle(&end, nil)
 		}
@@ -410,7 +432,6 @@ func (c *Conn) more(b []byte) {
 // follow waits for it.
 func (c *Conn) valued() {
 	if p := c.ring.front(); p.More || p.Op.Shape() == codec.ShapeMeta {
-		end := codec.Reply{Kind: codec.KindEnd}
 		c.settle(&end, nil)
 	}
 }
@@ -499,7 +520,7 @@ func (c *Conn) reset() {
 		c.group.chunks.drop(s.chunk)
 	}
 	clear(c.out)
-	c.out, c.left, c.body, c.sent = c.out[:0], nil, 0, c.ring.head
+	c.out, c.left, c.body, c.sent, c.open = c.out[:0], nil, 0, c.ring.head, codec.OpNone
 	c.group.chunks.drop(c.tail)
 	c.tail = nil
 }

@@ -14,8 +14,8 @@ type Pending struct {
 	Seq   uint32 // the owner's name for it
 	Leg   Leg
 	Op    codec.Op
-	// More: this key shares its command with the next Pending. A get of three
-	// keys is one command and three Pendings, the first two with More.
+	// More: this key shares its command with the next Pending, or may yet: a get
+	// of three keys is one command and three Pendings, the first two with More.
 	More  bool
 	value bool // its VALUE has come, its END has not
 	key   codec.Span
@@ -32,8 +32,8 @@ func (p *Pending) Key() []byte {
 	return p.key.In(p.chunk.Buf)
 }
 
-// Request is the request as it was sent. For a key of a multi-get it is what
-// stands before the first key.
+// Request is the request as it was sent. For one that Get made it is what stands
+// before the keys.
 func (p *Pending) Request() []byte {
 	if p.chunk == nil {
 		return nil
