@@ -150,7 +150,7 @@ var law = []struct {
 	{"upstream/health", nil, "health is a pure state machine: std only"},
 	{"upstream/memnode", nil, "memnode judges the proxy and must not share its bugs: std only"},
 	{"server", []string{"magent/codec", "magent/codec/...", "magent/upstream", "magent/upstream/...", "magent/server/...",
-		"github.com/panjf2000/gnet/v2", "github.com/panjf2000/gnet/v2/...", "github.com/valyala/bytebufferpool", "golang.org/x/sys/..."},
+		"github.com/panjf2000/gnet/v2", "github.com/panjf2000/gnet/v2/...", "github.com/cespare/xxhash/v2", "github.com/valyala/bytebufferpool", "golang.org/x/sys/..."},
 		"server joins upstream, codec and gnet; the command line is cmd's"},
 	{"server/config", []string{"magent/upstream/route", "github.com/spf13/pflag"}, "a configuration is data: std, pflag and route"},
 	{"server/e2e", []string{"magent/server", "magent/server/...", "magent/upstream/memnode", "golang.org/x/sys/..."}, "the end-to-end harness sees the proxy from outside"},
