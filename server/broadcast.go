@@ -22,6 +22,7 @@ func (s *session) broadcast(line []byte, req *codec.Request) {
 func (s *session) everyone(line []byte, req *codec.Request) {
 	l := s.loop
 	seq := s.open(s.slotOf(req))
+	failed := l.pool.Nodes[0].Error(upstream.CauseDown)
 	for _, n := range l.pool.Nodes {
 		if !l.pool.Health.Writable(n.Index) {
 			continue
@@ -30,10 +31,12 @@ func (s *session) everyone(line []byte, req *codec.Request) {
 		buf := text.AppendLine(c.Room(len(line)+8), line, req)
 		if c.Send(buf, upstream.Pending{Owner: s, Seq: seq, Leg: legEveryone, Op: req.Op}, codec.Span{}) {
 			s.slots.at(seq).left++
+		} else {
+			failed = n.Error(upstream.CauseFull)
 		}
 	}
 	if s.slots.at(seq).left == 0 {
-		s.fail(seq, l.pool.Nodes[0].Error(upstream.CauseDown))
+		s.fail(seq, failed)
 	}
 }
 

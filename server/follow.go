@@ -159,7 +159,7 @@ func appendForget(buf, key []byte, meta codec.Letters) []byte {
 
 // forget takes the key of p, which c was sent, away from c's node.
 func (l *loop) forget(c *upstream.Conn, p *upstream.Pending) {
-	line := p.Request()
+	line := lineOf(p)
 	var req codec.Request
 	text.Parse(line, &req)
 	l.effect(c, effectDelete, line, codec.Span{}, &req, p, 0, discard{})

@@ -25,7 +25,7 @@ const maxLinger = 1000
 // linger keeps the client of s, whose end of file gnet has seen on c, if replies
 // are due; false if there is nothing to wait for.
 func (s *session) linger(c gnet.Conn) bool {
-	if s.wire == nil || s.slots.len() == 0 && !s.dirty || c.OutboundBuffered() > 0 {
+	if s.wire == nil || s.slots.len() == 0 && !s.dirty && len(s.held) == 0 || c.OutboundBuffered() > 0 {
 		return false
 	}
 	fd, err := c.Dup()

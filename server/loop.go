@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -51,12 +52,16 @@ type loop struct {
 
 func newLoop(srv *Server) *loop {
 	l := &loop{srv: srv, cfg: &srv.cfg, pool: srv.pool, sessions: map[*session]struct{}{}}
-	l.group = upstream.NewGroup(srv.pool, l, upstream.Limits{
-		Conns:   srv.cfg.ConnsPerNode,
-		Timeout: ticks(srv.cfg.Timeout),
-		Dial:    ticks(srv.cfg.ConnectTimeout) + ticks(time.Second),
-	})
+	l.group = upstream.NewGroup(srv.pool, l, l.limits())
 	return l
+}
+
+func (l *loop) limits() upstream.Limits {
+	return upstream.Limits{
+		Conns:   l.cfg.ConnsPerNode,
+		Timeout: ticks(l.cfg.Timeout),
+		Dial:    ticks(l.cfg.ConnectTimeout) + ticks(time.Second),
+	}
 }
 
 // tick is the unit in which waiting is measured.
@@ -167,9 +172,17 @@ func (l *loop) routeKey(p *upstream.Pending) []byte {
 	if !p.Op.Meta() {
 		return p.Key()
 	}
+	line := lineOf(p)
 	var req codec.Request
-	text.Parse(p.Request(), &req)
-	return l.route(p.Request(), &req)
+	text.Parse(line, &req)
+	return l.route(line, &req)
+}
+
+// lineOf is the line of the request p, without the value that may follow it: what
+// a client stores may look like anything, flags of its own included.
+func lineOf(p *upstream.Pending) []byte {
+	b := p.Request()
+	return b[:bytes.IndexByte(b, '\n')+1]
 }
 
 // ask sends a read that another node did not answer to c, as leg.

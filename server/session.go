@@ -34,6 +34,7 @@ type session struct {
 	waiting bool   // it is on the loop's list of sessions to resume
 	mute    bool   // the rest of a multi-get is withheld: a key failed
 	ending  bool   // close once all is answered
+	quit    bool   // takes no more commands
 	relay   *relay // the value that the client has the front of
 }
 
@@ -58,7 +59,7 @@ const (
 
 // feed takes bytes the client sent.
 func (s *session) feed(data []byte) {
-	for len(data) > 0 && s.wire != nil && !s.ending {
+	for len(data) > 0 && s.wire != nil && !s.quit {
 		switch {
 		case len(s.held) > 0 || s.full():
 			s.hold(data)
@@ -103,6 +104,9 @@ func (s *session) resume() bool {
 	s.feed(data)
 	if len(s.held) > 0 {
 		return false
+	}
+	if s.ending && s.slots.len() == 0 {
+		s.begin()
 	}
 	s.loop.unpause(s)
 	return true
@@ -175,7 +179,6 @@ func (s *session) local(req *codec.Request) {
 var (
 	lineMN  = []byte("MN\r\n")
 	lineEnd = []byte("END\r\n")
-	lineOK  = []byte("OK\r\n")
 )
 
 // say answers with b, in turn.
@@ -196,9 +199,10 @@ func (s *session) sayString(line string) {
 	s.finish(seq)
 }
 
-// end closes the session once everything before is answered.
+// end closes the session once everything before is answered; what comes behind is
+// not served.
 func (s *session) end() {
-	s.ending = true
+	s.ending, s.quit, s.held = true, true, nil
 	if s.slots.len() == 0 {
 		s.begin()
 	}
@@ -235,6 +239,7 @@ func (s *session) emitBig(b []byte) {
 	s.begin()
 	out := s.out
 	s.out = out[:0]
+	s.loop.count.BytesOut += uint64(len(out) + len(b))
 	if len(out) == 0 {
 		s.wire.Write(b)
 	} else {
@@ -309,7 +314,7 @@ func (s *session) flush() {
 		return
 	}
 	s.overrun()
-	if s.ending && s.slots.len() == 0 {
+	if s.ending && s.slots.len() == 0 && len(s.held) == 0 {
 		s.close()
 	}
 }

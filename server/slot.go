@@ -10,11 +10,11 @@ import (
 // it is read until its reply has left in its turn.
 type slot struct {
 	op    codec.Op
-	flags slotFlags
-	copy  uint8 // the copy that was asked last: the lead, for a write
-	tried uint8 // a bit for each copy that was asked
-	left  uint8 // answers of followers still awaited
 	fault codec.Fault
+	flags slotFlags
+	copy  uint8  // the copy that was asked last: the lead, for a write
+	tried uint8  // a bit for each copy that was asked
+	left  uint16 // answers of followers, or of all nodes, still awaited
 	// out is a reply that may not leave yet: it is not this slot's turn, or
 	// followers have not answered.
 	out *bytebufferpool.ByteBuffer

@@ -55,6 +55,8 @@ func (l *loop) gatherStats(s *session, line []byte, req *codec.Request, what str
 		if c.Send(text.AppendLine(c.Room(len(line)+8), line, req), p, codec.Span{}) {
 			call.nodes = append(call.nodes, nil)
 			call.left++
+		} else {
+			call.failed = c.Node().Error(upstream.CauseFull)
 		}
 	}
 	if call.left == 0 {

@@ -134,7 +134,8 @@ func (c *Conn) SendChunk(ck *Chunk, p Pending, key codec.Span) bool {
 }
 
 // SendValue takes the line by which buf, from Room, has grown, followed by value,
-// which is a part of what from sent: it is copied if it is short, else shared.
+// which is a part of what from sent: it is copied if it is short, else shared. What
+// was shared is not in Pending.Request, which then is the line alone.
 func (c *Conn) SendValue(buf []byte, from *Pending, value codec.Span, p Pending) bool {
 	if c.full() {
 		return false
@@ -142,8 +143,9 @@ func (c *Conn) SendValue(buf []byte, from *Pending, value codec.Span, p Pending)
 	if value.Len <= shareAbove {
 		return c.Send(append(buf, value.In(from.Request())...), p, codec.Span{})
 	}
-	c.grow(buf)
-	p.chunk = nil
+	start := c.grow(buf)
+	p.req = codec.Span{Off: uint32(start), Len: uint32(len(buf) - start)}
+	p.chunk = c.tail
 	at := int(from.req.Off + value.Off)
 	c.segment(from.chunk, at, at+int(value.Len))
 	c.push(p)

@@ -1,0 +1,399 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"magent/server/config"
+	"magent/upstream"
+	"magent/upstream/health"
+)
+
+// world is one event loop with clients and nodes that exist in memory only. There
+// is no gnet, no socket and no clock: what gnet would do happens when the test says
+// so, on the test's goroutine, through the same handler.
+type world struct {
+	t       testing.TB
+	loop    *loop
+	tasks   taskQueue
+	clients []*fakeConn // in the order they came
+	nodes   []*fakeNode
+	moves   chan health.Change
+	byHand  bool // greetings are not answered by the world
+}
+
+// fakeNode is what the world knows of a node.
+type fakeNode struct {
+	name   string
+	conn   *fakeConn     // the connection that is open, or was last
+	dials  []fakeDial    // not answered yet
+	refuse bool          // dials are refused
+	silent bool          // dials are left unanswered
+	frail  bool          // the first write to the next connection fails
+	up     chan struct{} // lets one probe succeed
+}
+
+type fakeDial struct {
+	conn    *upstream.Conn
+	attempt uint32
+}
+
+// taskQueue is the part of an event loop that runs tasks: later, in order.
+type taskQueue struct {
+	gnet.EventLoop
+	tasks []gnet.Runnable
+}
+
+func (q *taskQueue) Execute(_ context.Context, r gnet.Runnable) error {
+	q.tasks = append(q.tasks, r)
+	return nil
+}
+
+// run runs what is queued and what that queues.
+func (q *taskQueue) run() {
+	for i := 0; i < len(q.tasks); i++ {
+		q.tasks[i].Run(context.Background())
+	}
+	clear(q.tasks)
+	q.tasks = q.tasks[:0]
+}
+
+// lastByte places a key by its last byte: 1 is the first node, 2 the second.
+type lastByte int
+
+func (n lastByte) Pick(key []byte) int {
+	if len(key) == 0 {
+		return 0
+	}
+	return int(key[len(key)-1]+byte(n)-'1'%byte(n)) % int(n)
+}
+
+// newWorld makes a loop whose pool has copies[i] nodes in copy i: p1 p2 … in the
+// first, b1 b2 … in the second, c1 … in the third.
+func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
+	w := &world{t: t, moves: make(chan health.Change, 64)}
+	cfg := config.Default()
+	if set != nil {
+		set(&cfg)
+	}
+	var nodes []*upstream.Node
+	var places []upstream.Placement
+	for i, n := range copies {
+		pl := upstream.Placement{Pick: lastByte(n)}
+		for j := range n {
+			name := fmt.Sprintf("%c%d", "pbc"[i], j+1)
+			pl.Nodes = append(pl.Nodes, len(nodes))
+			nodes = append(nodes, upstream.NewNode(name, "tcp", name))
+			w.nodes = append(w.nodes, &fakeNode{name: name, up: make(chan struct{})})
+		}
+		places = append(places, pl)
+	}
+	pool := upstream.NewPool(nodes, places)
+	pool.Monitor = health.NewMonitor(pool.Health, w.probe, health.DefaultLimits, func(c health.Change) { w.moves <- c })
+	t.Cleanup(pool.Monitor.Close)
+	srv := &Server{cfg: cfg, pool: pool, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{})}
+	w.loop = newLoop(srv)
+	w.regroup(w.loop.limits())
+	w.loop.el = &w.tasks
+	w.loop.poll = poller{-1}
+	srv.loops = []*loop{w.loop}
+	return w
+}
+
+// regroup gives the loop connections that the world dials.
+func (w *world) regroup(limits upstream.Limits) {
+	w.loop.group = upstream.NewGroup(w.loop.pool, w, limits)
+}
+
+// start connects to every node, as Server.Start does.
+func (w *world) start() {
+	for i := range w.nodes {
+		w.loop.group.Connect(i)
+	}
+	w.settle()
+}
+
+// probe is answered when the test says that the node is up.
+func (w *world) probe(ctx context.Context, i int) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.nodes[i].up:
+		return nil
+	}
+}
+
+// Dial and Defer make the world the Reactor of its loop's group.
+func (w *world) Dial(c *upstream.Conn, attempt uint32) {
+	n := w.nodes[c.Node().Index]
+	n.dials = append(n.dials, fakeDial{c, attempt})
+}
+
+func (w *world) Defer() { w.loop.Defer() }
+
+// settle lets all that is due happen: tasks, and the ends of dials.
+func (w *world) settle() {
+	for {
+		w.tasks.run()
+		if !w.answerDial() && len(w.tasks.tasks) == 0 {
+			return
+		}
+	}
+}
+
+// answerDial ends one dial; false if none is due.
+func (w *world) answerDial() bool {
+	for _, n := range w.nodes {
+		if len(n.dials) == 0 || n.silent {
+			continue
+		}
+		d := n.dials[0]
+		n.dials = n.dials[1:]
+		if n.refuse {
+			d.conn.Refused(d.attempt, upstream.CauseRefused)
+			w.loop.group.Flush()
+			w.loop.settle()
+			return true
+		}
+		n.conn = &fakeConn{world: w, name: n.name, ctx: &link{w.loop, d.conn, d.attempt}, broken: n.frail}
+		n.frail = false
+		n.conn.open()
+		if !w.byHand && !n.conn.closed {
+			n.conn.writes = n.conn.writes[1:] // version
+			n.conn.traffic([]byte("VERSION 1.6.18\r\n"))
+		}
+		return true
+	}
+	return false
+}
+
+// tick lets time pass.
+func (w *world) tick() {
+	tickTask{w.loop}.Run(context.Background())
+	w.settle()
+}
+
+// client returns the connection called name, opened now if need be.
+func (w *world) client(name string) *fakeConn {
+	for _, c := range w.clients {
+		if c.name == name {
+			return c
+		}
+	}
+	c := &fakeConn{world: w, name: name, ctx: &session{loop: w.loop, window: windowLarge}}
+	w.loop.any.clients.Add(1)
+	w.clients = append(w.clients, c)
+	c.open()
+	return c
+}
+
+func (w *world) node(name string) *fakeNode {
+	for _, n := range w.nodes {
+		if n.name == name {
+			return n
+		}
+	}
+	w.t.Fatalf("there is no node %q", name)
+	return nil
+}
+
+// revive has the probe of node i succeed and waits until that is known.
+func (w *world) revive(n *fakeNode) {
+	deadline := time.After(10 * time.Second)
+	select {
+	case n.up <- struct{}{}:
+	case <-deadline:
+		w.t.Fatalf("nobody probes %s", n.name)
+	}
+	for {
+		select {
+		case c := <-w.moves:
+			if c.To == health.Up && w.nodes[c.Node] == n {
+				w.loop.group.Connect(c.Node)
+				w.settle()
+				return
+			}
+		case <-deadline:
+			w.t.Fatalf("%s does not come back", n.name)
+		}
+	}
+}
+
+// fakeConn is a connection as the handler sees it. What it writes is kept for the
+// test to look at. A write to a broken one ends it before it returns, as in gnet.
+type fakeConn struct {
+	gnet.Conn
+	world  *world
+	name   string
+	ctx    any
+	in     []byte
+	writes [][]byte // not looked at yet
+	deaf   bool     // its peer does not read
+	broken bool     // the next write fails
+	closed bool
+	ended  bool // closed by the proxy, and the test has not looked
+	far    int  // once half-closed: the client's end of the descriptor that Dup gave
+}
+
+func (c *fakeConn) Context() any { return c.ctx }
+
+func (c *fakeConn) open() {
+	if _, action := (handler{}).OnOpen(c); action == gnet.Close {
+		c.end(nil)
+	}
+}
+
+// traffic delivers b, and spoils it afterwards: whoever kept a view will show.
+func (c *fakeConn) traffic(b []byte) {
+	if c.closed {
+		return
+	}
+	c.in = bytes.Clone(b)
+	in := c.in
+	handler{}.OnTraffic(c)
+	for i := range in {
+		in[i] = 0xDB
+	}
+}
+
+func (c *fakeConn) Next(int) ([]byte, error) {
+	b := c.in
+	c.in = nil
+	return b, nil
+}
+
+func (c *fakeConn) Write(b []byte) (int, error) { return c.Writev([][]byte{b}) }
+
+func (c *fakeConn) Writev(bs [][]byte) (n int, err error) {
+	if c.closed {
+		return 0, net.ErrClosed
+	}
+	if c.broken {
+		c.end(syscall.EPIPE)
+		return 0, syscall.EPIPE
+	}
+	b := bytes.Join(bs, nil)
+	c.writes = append(c.writes, b)
+	return len(b), nil
+}
+
+func (c *fakeConn) OutboundBuffered() (n int) {
+	if c.deaf {
+		for _, b := range c.writes {
+			n += len(b)
+		}
+	}
+	return n
+}
+
+// Close ends the connection later, as gnet's does.
+func (c *fakeConn) Close() error {
+	return c.world.tasks.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
+		c.ended = !c.closed
+		c.end(nil)
+		return nil
+	}))
+}
+
+// end ends the connection now.
+func (c *fakeConn) end(err error) {
+	if !c.closed {
+		c.closed = true
+		handler{}.OnClose(c, err)
+	}
+}
+
+// Dup is what a half-closed client lives on: a real descriptor.
+func (c *fakeConn) Dup() (int, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return 0, err
+	}
+	c.far = fds[1]
+	c.world.t.Cleanup(func() { unix.Close(fds[1]) })
+	return fds[0], nil
+}
+
+// take returns what has been written since the last call, write by write, and
+// whether the proxy has closed the connection since.
+func (c *fakeConn) take() (writes [][]byte, ended bool) {
+	if c.deaf {
+		return nil, false
+	}
+	writes, ended = c.writes, c.ended
+	c.writes, c.ended = nil, false
+	if c.far == 0 {
+		return writes, ended
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.Read(c.far, buf)
+		if n <= 0 || err != nil {
+			if n == 0 {
+				ended, c.far = true, 0
+			}
+			return writes, ended
+		}
+		writes = append(writes, bytes.Clone(buf[:n]))
+	}
+}
+
+// sent is all that c has been written since the last look at it.
+func (c *fakeConn) sent() string {
+	writes, _ := c.take()
+	return string(bytes.Join(writes, nil))
+}
+
+// wires lists every connection, the nodes' first.
+func (w *world) wires() (all []*fakeConn) {
+	for _, n := range w.nodes {
+		if n.conn != nil {
+			all = append(all, n.conn)
+		}
+	}
+	return append(all, w.clients...)
+}
+
+// finish demands that nothing is left on a wire, in flight or to be run.
+func (w *world) finish() {
+	w.t.Helper()
+	for _, c := range w.wires() {
+		if writes, _ := c.take(); len(writes) > 0 {
+			w.t.Errorf("left on the wire of %s: %q", c.name, writes)
+		}
+	}
+	if n := w.loop.group.Pending(); n != 0 {
+		w.t.Errorf("%d requests are still in flight", n)
+	}
+	for s := range w.loop.sessions {
+		if s.slots.len() > 0 {
+			w.t.Errorf("%d commands of a client are not answered", s.slots.len())
+		}
+	}
+}
+
+var errLost = errors.New("connection reset by peer")
+
+// metric is one of the loop's counters by its name in "stats proxy".
+func (w *world) metric(name string) string {
+	snap := Snapshot{Counters: w.loop.count, Sessions: uint64(w.loop.any.clients.Load())}
+	for line := range strings.Lines(string(proxyStats("proxy", snap))) {
+		if f := strings.Fields(line); len(f) == 3 && f[1] == name {
+			return f[2]
+		}
+	}
+	w.t.Fatalf("there is no metric %q", name)
+	return ""
+}
