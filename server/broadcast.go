@@ -45,8 +45,8 @@ func (s *session) everyone(line []byte, req *codec.Request) {
 func (s *session) everyoneReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 	sl := s.slots.at(p.Seq)
 	if sl.out == nil || r.Kind == codec.KindError && !isError(sl.out.B) {
-		sl.release()
-		sl.hold(b)
+		sl.release(s.loop)
+		sl.hold(s.loop, b)
 	}
 	s.acknowledged(p.Seq)
 }

@@ -166,7 +166,7 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 		s.readReply(p, &end, nil)
 		return
 	}
-	sl.release()
+	sl.release(s.loop)
 	sl.flags &^= slotHit | slotPartial
 	next := s.nextReplica(c, p, sl, cause)
 	if next == nil {
@@ -198,7 +198,7 @@ func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, c
 func (s *session) fail(seq uint32, line []byte) {
 	sl := s.slots.at(seq)
 	s.loop.count.Errors++
-	sl.release()
+	sl.release(s.loop)
 	sl.flags = sl.flags&^slotWaits | slotBroken
 	if !sl.is(slotQuiet) || sl.op.Meta() {
 		s.emit(seq, line)

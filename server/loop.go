@@ -36,6 +36,7 @@ type loop struct {
 	key      [text.MaxKey]byte // of route
 	rings    [][]slot
 	buffers  [][]byte
+	held     heldBuffers
 	count    Counters
 	greeting string // the node version that versionLine tells
 	versions []byte

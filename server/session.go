@@ -116,6 +116,9 @@ func (s *session) resume() bool {
 func (s *session) command(data []byte) []byte {
 	n := bytes.IndexByte(data, '\n') + 1
 	if n == 0 {
+		if s.line == nil {
+			s.line = s.loop.takeBuffer()
+		}
 		s.line = append(s.line, data...)
 		if len(s.line) > text.MaxLine && (!text.Unbounded(s.line) || len(s.line) > s.loop.cfg.MaxValue) {
 			s.close()
@@ -123,13 +126,17 @@ func (s *session) command(data []byte) []byte {
 		return nil
 	}
 	line, rest := data[:n], data[n:]
-	if len(s.line) > 0 {
-		line = append(s.line, line...)
-		s.line = nil
-	}
 	var req codec.Request
+	if s.line == nil {
+		text.Parse(line, &req)
+		return s.serve(line, rest, &req)
+	}
+	line = append(s.line, line...)
+	s.line = nil
 	text.Parse(line, &req)
-	return s.serve(line, rest, &req)
+	rest = s.serve(line, rest, &req)
+	s.loop.giveBuffer(line)
+	return rest
 }
 
 // serve carries out one command; rest is what follows its line.
@@ -194,7 +201,7 @@ func (s *session) sayString(line string) {
 		s.begin()
 		s.out = append(s.out, line...)
 	} else {
-		s.slots.at(seq).hold([]byte(line))
+		s.slots.at(seq).hold(s.loop, []byte(line))
 	}
 	s.finish(seq)
 }
@@ -223,7 +230,7 @@ func (s *session) emit(seq uint32, b []byte) {
 	switch {
 	case s.wire == nil || len(b) == 0:
 	case !s.slots.first(seq):
-		s.slots.at(seq).hold(b)
+		s.slots.at(seq).hold(s.loop, b)
 	case s.mute:
 	case len(b) >= bigValue:
 		s.emitBig(b)
@@ -277,7 +284,7 @@ func (s *session) finish(seq uint32) {
 			if sl.is(slotPartial) {
 				s.relaying(valueSize(sl.op, sl.out.B), sl.out.B)
 			}
-			sl.release()
+			sl.release(s.loop)
 		}
 		if !sl.is(slotDone) {
 			return
@@ -344,6 +351,9 @@ func (s *session) lost() {
 	if s.value != nil {
 		s.loop.group.Release(s.value)
 		s.value = nil
+	}
+	if s.line != nil {
+		s.loop.giveBuffer(s.line)
 	}
 	s.line, s.held = nil, nil
 	s.loop.gone(s)

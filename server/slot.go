@@ -37,19 +37,50 @@ const (
 func (s *slot) is(f slotFlags) bool { return s.flags&f != 0 }
 
 // hold keeps b to be sent later.
-func (s *slot) hold(b []byte) {
+func (s *slot) hold(l *loop, b []byte) {
 	if s.out == nil {
-		s.out = bytebufferpool.Get()
+		s.out = l.held.get()
 	}
 	s.out.B = append(s.out.B, b...)
 }
 
 // release gives up what was held.
-func (s *slot) release() {
+func (s *slot) release(l *loop) {
 	if s.out != nil {
-		bytebufferpool.Put(s.out)
+		l.held.put(s.out)
 		s.out = nil
 	}
+}
+
+// heldBuffers is a loop's supply of buffers for replies that wait. It is a stack of
+// its own and not the pool that comes with the buffers: that one drops what is
+// larger than most, so that a command of ten keys would allocate for its largest.
+type heldBuffers struct {
+	free []*bytebufferpool.ByteBuffer
+	size int // bytes in free
+}
+
+// keepHeld bounds the spare memory of held replies of a loop, in bytes.
+const keepHeld = 4 << 20
+
+func (h *heldBuffers) get() *bytebufferpool.ByteBuffer {
+	n := len(h.free)
+	if n == 0 {
+		return new(bytebufferpool.ByteBuffer)
+	}
+	b := h.free[n-1]
+	h.free = h.free[:n-1]
+	h.size -= cap(b.B)
+	return b
+}
+
+func (h *heldBuffers) put(b *bytebufferpool.ByteBuffer) {
+	if h.size+cap(b.B) > keepHeld {
+		return
+	}
+	b.Reset()
+	h.size += cap(b.B)
+	h.free = append(h.free, b)
 }
 
 // slots is the commands of one session that are not answered yet, oldest first:

@@ -241,6 +241,7 @@ type fakeConn struct {
 	in     []byte
 	writes [][]byte // not looked at yet
 	deaf   bool     // its peer does not read
+	sink   bool     // what is written is not kept
 	broken bool     // the next write fails
 	closed bool
 	ended  bool // closed by the proxy, and the test has not looked
@@ -283,6 +284,9 @@ func (c *fakeConn) Writev(bs [][]byte) (n int, err error) {
 	if c.broken {
 		c.end(syscall.EPIPE)
 		return 0, syscall.EPIPE
+	}
+	if c.sink {
+		return 0, nil
 	}
 	b := bytes.Join(bs, nil)
 	c.writes = append(c.writes, b)

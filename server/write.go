@@ -157,7 +157,7 @@ func keyOf(req *codec.Request) codec.Span {
 func (s *session) leadReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 	sl := s.slots.at(p.Seq)
 	if r.Kind != codec.KindEnd { // of a VA that has been held already
-		sl.hold(b)
+		sl.hold(s.loop, b)
 		if r.Kind == codec.KindValue {
 			return
 		}
@@ -213,12 +213,12 @@ func (s *session) settled(seq uint32) {
 	sl.flags &^= slotWaits
 	switch {
 	case sl.fault != codec.FaultNone:
-		sl.release()
+		sl.release(s.loop)
 		if !sl.is(slotQuiet) {
-			sl.hold([]byte(sl.fault.Line()))
+			sl.hold(s.loop, []byte(sl.fault.Line()))
 		}
 	case sl.is(slotQuiet) && sl.silenced():
-		sl.release()
+		sl.release(s.loop)
 	}
 	s.finish(seq)
 }
@@ -236,7 +236,7 @@ func (s *slot) silenced() bool {
 // moveLead gives a write whose lead died to the next replica, which has not had it.
 func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, sent bool) {
 	sl := s.slots.at(p.Seq)
-	sl.release()
+	sl.release(s.loop)
 	next, copy := s.loop.reader(s.loop.routeKey(p), sl.tried, s.id)
 	if next == nil && !sent && s.loop.mayAskAgain(sl, cause) {
 		sl.flags |= slotAgain

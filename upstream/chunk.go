@@ -1,5 +1,7 @@
 package upstream
 
+import "slices"
+
 // chunkSize is the room of a chunk that many small requests share.
 const chunkSize = 16 << 10
 
@@ -15,15 +17,25 @@ type Chunk struct {
 	refs int
 }
 
-// chunks is a loop's supply of chunks of chunkSize.
-type chunks struct{ free []*Chunk }
+// chunks is a loop's supply of chunks: those of chunkSize, and larger ones, each
+// made to the size of one request and used again for others not much smaller.
+// Without them values of some size would keep the garbage collector busy.
+type chunks struct {
+	free  []*Chunk
+	large []*Chunk // least recently used first
+	bytes int      // in large
+}
 
-// keepChunks bounds the spare memory of a loop.
-const keepChunks = 64
+// What a loop keeps to spare.
+const (
+	keepChunks     = 64 // chunks of chunkSize
+	keepLarge      = 64 // larger ones
+	keepLargeBytes = 8 << 20
+)
 
 func (s *chunks) get(size int) *Chunk {
 	if size > chunkSize {
-		return &Chunk{Buf: make([]byte, 0, size)}
+		return s.getLarge(size)
 	}
 	if n := len(s.free); n > 0 {
 		c := s.free[n-1]
@@ -31,6 +43,29 @@ func (s *chunks) get(size int) *Chunk {
 		return c
 	}
 	return &Chunk{Buf: make([]byte, 0, chunkSize)}
+}
+
+// getLarge takes a spare chunk that is not more than twice too large, or makes one
+// of exactly size.
+func (s *chunks) getLarge(size int) *Chunk {
+	for i := len(s.large) - 1; i >= 0; i-- {
+		if c := s.large[i]; cap(c.Buf) >= size && cap(c.Buf)/2 <= size {
+			s.large = slices.Delete(s.large, i, i+1)
+			s.bytes -= cap(c.Buf)
+			return c
+		}
+	}
+	return &Chunk{Buf: make([]byte, 0, size)}
+}
+
+// putLarge keeps c, in place of those that nobody wanted for longest.
+func (s *chunks) putLarge(c *Chunk) {
+	s.large = append(s.large, c)
+	s.bytes += cap(c.Buf)
+	for len(s.large) > keepLarge || s.bytes > keepLargeBytes {
+		s.bytes -= cap(s.large[0].Buf)
+		s.large = slices.Delete(s.large, 0, 1)
+	}
 }
 
 func (s *chunks) drop(c *Chunk) {
@@ -43,8 +78,12 @@ func (s *chunks) drop(c *Chunk) {
 	if c.refs < 0 {
 		panic("upstream: a chunk was dropped once too often")
 	}
-	if cap(c.Buf) == chunkSize && len(s.free) < keepChunks {
-		c.Buf = c.Buf[:0]
+	size := cap(c.Buf)
+	c.Buf = c.Buf[:0]
+	switch {
+	case size == chunkSize && len(s.free) < keepChunks:
 		s.free = append(s.free, c)
+	case size > chunkSize:
+		s.putLarge(c)
 	}
 }
