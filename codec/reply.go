@@ -25,6 +25,7 @@ type Reply struct {
 	Line  uint32 // bytes of the line, with its CRLF
 	Value uint32 // KindValue: bytes of the value, without its CRLF
 	Key   Span   // VALUE: the key. Meta: the argument of the k flag, if it is there
+	Coded bool   // meta: the key is in base64
 }
 
 // Size is the length of the whole frame.

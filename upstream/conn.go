@@ -360,7 +360,7 @@ func (c *Conn) frame(b []byte, r *codec.Reply) {
 		p.Owner.Reply(c, p, r, b)
 	case p.Op == codec.OpVersion && p.chunk == nil:
 		c.greeted(b)
-	case p.Op.Shape() == codec.ShapeMeta && r.Key.Len > 0 && !text.SameKey(r.Key.In(b), p.Key()):
+	case p.Op.Shape() == codec.ShapeMeta && r.Key.Len > 0 && !p.names(r, b):
 		c.fail(CauseDesync)
 	case p.value && r.Kind != codec.KindEnd:
 		c.fail(CauseDesync) // an error in place of the END that was due
@@ -376,9 +376,12 @@ var end = codec.Reply{Kind: codec.KindEnd}
 // value serves a VALUE or VA frame. The key it names, if it does, must be one of
 // those that the command at the front asked for; keys before it were missed.
 func (c *Conn) value(p *Pending, b []byte, r *codec.Reply) {
-	key := r.Key.In(b)
-	if p.Op.Shape() == codec.ShapeValues || len(key) > 0 {
-		skip, ok := c.find(key)
+	switch {
+	case p.Op.Shape() == codec.ShapeMeta && r.Key.Len > 0 && !p.names(r, b):
+		c.fail(CauseDesync)
+		return
+	case p.Op.Shape() == codec.ShapeValues:
+		skip, ok := c.find(r.Key.In(b))
 		if !ok {
 			c.fail(CauseDesync)
 			return
@@ -405,7 +408,7 @@ func (c *Conn) value(p *Pending, b []byte, r *codec.Reply) {
 func (c *Conn) find(key []byte) (skip int, ok bool) {
 	for i := 0; i < c.ring.len(); i++ {
 		p := c.ring.at(i)
-		if !p.value && text.SameKey(key, p.Key()) {
+		if !p.value && bytes.Equal(key, p.Key()) {
 			return i, true
 		}
 		if p.value || !p.More {

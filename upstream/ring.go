@@ -1,6 +1,11 @@
 package upstream
 
-import "magent/codec"
+import (
+	"bytes"
+
+	"magent/codec"
+	"magent/codec/text"
+)
 
 // Leg says what a request is to its owner: which part of the whole it carries.
 // The values are the owner's; a Conn only keeps them.
@@ -39,6 +44,17 @@ func (p *Pending) Request() []byte {
 		return nil
 	}
 	return p.req.In(p.chunk.Buf)
+}
+
+// names reports whether the key that the meta reply r in b names is p's.
+func (p *Pending) names(r *codec.Reply, b []byte) bool {
+	key := r.Key.In(b)
+	if !r.Coded && bytes.Equal(key, p.Key()) {
+		return true
+	}
+	var req codec.Request
+	text.Parse(p.Request(), &req)
+	return text.SameKey(key, r.Coded, p.Key(), req.Meta.Has('b'))
 }
 
 // ring is the requests of one Conn that are not answered yet, oldest first: a

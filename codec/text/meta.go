@@ -95,18 +95,21 @@ func RouteKey(key []byte, meta codec.Letters, buf []byte) []byte {
 	return decode(key, buf[:0])
 }
 
-// SameKey reports whether a key as a node names it is the key as a client wrote
-// it: the same bytes, or base64 of the same bytes, which has more than one form.
-func SameKey(named, written []byte) bool {
-	if bytes.Equal(named, written) {
+// SameKey reports whether a key that a node names is the key that a client wrote,
+// each in base64 or not: a node names a key in the form it was stored in, which
+// need not be the one it was asked for in.
+func SameKey(named []byte, namedCoded bool, written []byte, writtenCoded bool) bool {
+	if namedCoded == writtenCoded && bytes.Equal(named, written) {
 		return true
 	}
 	var a, b [MaxKey]byte
-	if len(named) > MaxKey || len(written) > MaxKey {
-		return false
+	if namedCoded && len(named) <= len(a)*4/3+4 {
+		named = decode(named, a[:0])
 	}
-	key := decode(named, a[:0])
-	return len(key) > 0 && bytes.Equal(key, decode(written, b[:0]))
+	if writtenCoded {
+		written = decode(written, b[:0])
+	}
+	return len(named) > 0 && bytes.Equal(named, written)
 }
 
 // letters64 maps a base64 character to its value, 0x80 for any other.

@@ -139,6 +139,8 @@ func parseMeta(line []byte, r *codec.Reply) error {
 			n = len(line) - off
 		}
 		r.Key = codec.Span{Off: uint32(off), Len: uint32(n)}
+		rest := line[off+n:]
+		r.Coded = len(rest) >= 2 && rest[1] == 'b' && (len(rest) == 2 || rest[2] == ' ')
 	}
 	return nil
 }
