@@ -34,7 +34,7 @@ type loop struct {
 	lingers  []*linger  // half-closed clients with replies to come
 	pair     [2][]byte
 	key      [text.MaxKey]byte // of route
-	rings    [][]slot
+	rings    slotRings
 	buffers  [][]byte
 	held     heldBuffers
 	count    Counters
@@ -246,27 +246,10 @@ func dialCause(err error) upstream.Cause {
 }
 
 const (
-	ringSize   = 16      // slots of a session that is at work
 	bufferSize = 8 << 10 // bytes of a reply buffer when new
 	bufferKeep = 1 << 20 // bytes above which a reply buffer is not kept
-	keepSpare  = 128     // rings and buffers a loop keeps
+	keepSpare  = 128     // buffers a loop keeps
 )
-
-func (l *loop) takeRing() []slot {
-	if n := len(l.rings); n > 0 {
-		r := l.rings[n-1]
-		l.rings = l.rings[:n-1]
-		return r
-	}
-	return make([]slot, ringSize)
-}
-
-// giveRing takes back a ring whose slots are all zero.
-func (l *loop) giveRing(r []slot) {
-	if len(r) == ringSize && len(l.rings) < keepSpare {
-		l.rings = append(l.rings, r)
-	}
-}
 
 func (l *loop) takeBuffer() []byte {
 	if n := len(l.buffers); n > 0 {

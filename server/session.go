@@ -217,10 +217,11 @@ func (s *session) end() {
 
 // open takes a slot for a command.
 func (s *session) open(sl slot) uint32 {
+	rings := &s.loop.rings
 	if n := len(s.slots.ring); n == 0 {
-		s.slots.ring = s.loop.takeRing()
+		s.slots.ring = rings.get(ringSize)
 	} else if s.slots.len() == n {
-		s.slots.grow()
+		rings.put(s.slots.grow(rings.get(2 * n)))
 	}
 	return s.slots.push(sl)
 }
@@ -300,7 +301,7 @@ func (s *session) finish(seq uint32) {
 
 // idle gives back what a session without work does not need.
 func (s *session) idle() {
-	s.loop.giveRing(s.slots.ring)
+	s.loop.rings.put(s.slots.ring)
 	s.slots.ring = nil
 	if s.ending {
 		s.begin()

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"math/bits"
+
 	"github.com/valyala/bytebufferpool"
 
 	"magent/codec"
@@ -114,11 +116,44 @@ func (q *slots) pop() {
 	q.tail++
 }
 
-// grow moves the queue to a ring of twice the size.
-func (q *slots) grow() {
-	next := slots{ring: make([]slot, 2*len(q.ring)), head: q.head, tail: q.tail}
+// grow moves the queue to ring, which is larger, and returns the one it was on.
+func (q *slots) grow(ring []slot) (old []slot) {
+	next := slots{ring: ring, head: q.head, tail: q.tail}
 	for seq := q.tail; seq != q.head; seq++ {
 		*next.at(seq) = *q.at(seq)
 	}
+	old = q.ring
+	clear(old)
 	*q = next
+	return old
+}
+
+// slotRings is a loop's supply of rings, by size: ringSize, twice that, and so on to
+// windowLarge. The larger they are, the fewer are kept.
+type slotRings [7][][]slot
+
+const (
+	ringSize  = windowLarge >> (len(slotRings{}) - 1) // slots of a session that begins to work
+	keepRings = 128                                   // spare rings of ringSize
+)
+
+// class is the place of rings of n slots.
+func (*slotRings) class(n int) int { return bits.Len(uint(n)/ringSize) - 1 }
+
+// get returns a ring of n slots, all zero.
+func (r *slotRings) get(n int) []slot {
+	if c := r.class(n); c < len(r) && len(r[c]) > 0 {
+		last := len(r[c]) - 1
+		ring := r[c][last]
+		r[c] = r[c][:last]
+		return ring
+	}
+	return make([]slot, n)
+}
+
+// put takes back a ring whose slots are all zero.
+func (r *slotRings) put(ring []slot) {
+	if c := r.class(len(ring)); c < len(r) && len(r[c]) < keepRings>>c {
+		r[c] = append(r[c], ring)
+	}
 }
