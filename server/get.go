@@ -37,7 +37,7 @@ func (s *session) get(line, rest []byte, req *codec.Request) []byte {
 		}
 		s.getKey(req.Op, arg, key.In(line), slotKey)
 		if s.full() {
-			return s.defer_(line, rest, req, next)
+			return s.holdKeys(line, rest, req, next)
 		}
 		key = next
 	}
@@ -55,9 +55,9 @@ func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
 	}
 }
 
-// defer_ holds back the keys of a multi-get from next on, as a command of their
+// holdKeys holds back the keys of a multi-get from next on, as a command of their
 // own: the slots before them have no END, so the two read as one to the client.
-func (s *session) defer_(line, rest []byte, req *codec.Request, next codec.Span) []byte {
+func (s *session) holdKeys(line, rest []byte, req *codec.Request, next codec.Span) []byte {
 	held := make([]byte, 0, len(line)+len(rest))
 	held = append(held, req.Op.String()...)
 	if req.Arg.Len > 0 {
@@ -101,10 +101,7 @@ func (s *session) readReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 	case codec.KindValue:
 		sl.flags |= slotHit
 		if len(b) < r.Size() {
-			sl.flags |= slotPartial
-			if s.slots.first(p.Seq) {
-				s.relaying(r.Value, b)
-			}
+			s.partial(p.Seq, sl, r, b)
 		}
 		s.emit(p.Seq, b)
 		return
@@ -133,13 +130,32 @@ func (s *session) readReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 // readBody hears more of a value.
 func (s *session) readBody(seq uint32, b []byte, rest int) {
 	sl := s.slots.at(seq)
-	switch {
-	case rest == 0:
-		sl.flags &^= slotPartial
-	case s.slots.first(seq):
-		s.relayed(b)
+	if rest > 0 {
+		if s.slots.first(seq) && !sl.is(slotWaits) {
+			s.relayed(b)
+		}
+		s.emit(seq, b)
+		return
 	}
 	s.emit(seq, b)
+	sl.flags &^= slotPartial
+	if sl.is(slotWaits) {
+		sl.flags &^= slotWaits
+		if s.slots.first(seq) {
+			s.leave(sl)
+		}
+	}
+}
+
+// partial decides what becomes of a value that has not come whole.
+func (s *session) partial(seq uint32, sl *slot, r *codec.Reply, b []byte) {
+	sl.flags |= slotPartial
+	switch {
+	case r.Size() <= s.loop.streamAbove:
+		sl.flags |= slotWaits
+	case s.slots.first(seq):
+		s.relaying(r.Value, b)
+	}
 }
 
 // counted keeps the score of hits and misses.
@@ -158,7 +174,7 @@ func (s *session) counted(sl *slot, k codec.Kind) {
 func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause) {
 	sl := s.slots.at(p.Seq)
 	switch {
-	case sl.is(slotPartial) && s.slots.first(p.Seq):
+	case sl.is(slotPartial) && !sl.is(slotWaits) && s.slots.first(p.Seq):
 		s.takeUp(c, p, cause)
 		return
 	case sl.is(slotHit) && !sl.is(slotPartial):
@@ -167,7 +183,7 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 		return
 	}
 	sl.release(s.loop)
-	sl.flags &^= slotHit | slotPartial
+	sl.flags &^= slotHit | slotPartial | slotWaits
 	next := s.nextReplica(c, p, sl, cause)
 	if next == nil {
 		s.fail(p.Seq, c.Node().Error(cause))

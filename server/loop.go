@@ -29,10 +29,10 @@ type loop struct {
 	poll  poller
 
 	sessions map[*session]struct{}
-	dirty    []*session // with replies to be written
-	waiting  []*session // with input held back
-	lingers  []*linger  // half-closed clients with replies to come
-	pair     [2][]byte
+	dirty    []*session        // with replies to be written
+	waiting  []*session        // with input held back
+	lingers  []*linger         // half-closed clients with replies to come
+	parts    [3][]byte         // of join
 	key      [text.MaxKey]byte // of route
 	rings    slotRings
 	buffers  [][]byte
@@ -41,8 +41,14 @@ type loop struct {
 	greeting string // the node version that versionLine tells
 	versions []byte
 	draining bool
-	lastID   uint32
-	far      *os.File // the other end of the anchor
+
+	// streamAbove is the size in bytes of a reply above which it goes to the
+	// client as it comes. A smaller one that came in two reads goes in one write:
+	// copying it costs less than a system call, and while the client has none of it
+	// another node can be asked for it.
+	streamAbove int
+	lastID      uint32
+	far         *os.File // the other end of the anchor
 
 	any struct {
 		busy    atomic.Bool  // ticks are wanted
@@ -53,6 +59,7 @@ type loop struct {
 
 func newLoop(srv *Server) *loop {
 	l := &loop{srv: srv, cfg: &srv.cfg, pool: srv.pool, sessions: map[*session]struct{}{}}
+	l.streamAbove = defaultStreamAbove
 	l.group = upstream.NewGroup(srv.pool, l, l.limits())
 	return l
 }
@@ -64,6 +71,9 @@ func (l *loop) limits() upstream.Limits {
 		Dial:    ticks(l.cfg.ConnectTimeout) + ticks(time.Second),
 	}
 }
+
+// defaultStreamAbove is half of what a read takes at most.
+const defaultStreamAbove = 64 << 10
 
 // tick is the unit in which waiting is measured.
 const tick = 5 * time.Millisecond
@@ -141,6 +151,17 @@ func (l *loop) do(f func()) error {
 		l.settle()
 		return nil
 	}))
+}
+
+// join is those of three parts that are not empty. It is good until the next call.
+func (l *loop) join(parts ...[]byte) [][]byte {
+	joined := l.parts[:0]
+	for _, b := range parts {
+		if len(b) > 0 {
+			joined = append(joined, b)
+		}
+	}
+	return joined
 }
 
 // reader is the connection to the first replica of key, in copy order, that is

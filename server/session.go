@@ -28,9 +28,8 @@ type session struct {
 	waste int             // bytes to be read and thrown away
 
 	held    []byte // input that waits for slots to be free
+	output         // replies not written yet
 	window  int    // most slots at a time
-	out     []byte // replies not written yet
-	dirty   bool   // it is on the loop's list of sessions to flush
 	waiting bool   // it is on the loop's list of sessions to resume
 	mute    bool   // the rest of a multi-get is withheld: a key failed
 	ending  bool   // close once all is answered
@@ -52,7 +51,7 @@ const (
 	windowLarge = 1024
 	// bigValue is the size in bytes that makes the difference, and from which a
 	// reply is written from where it was read instead of being copied.
-	bigValue = 16 << 10
+	bigValue = 8 << 10
 	// maxHeld is how much input may wait if reading cannot be paused.
 	maxHeld = 64 << 20
 )
@@ -224,115 +223,6 @@ func (s *session) open(sl slot) uint32 {
 		rings.put(s.slots.grow(rings.get(2 * n)))
 	}
 	return s.slots.push(sl)
-}
-
-// emit sends b for the slot numbered seq, or keeps it until it is its turn.
-func (s *session) emit(seq uint32, b []byte) {
-	switch {
-	case s.wire == nil || len(b) == 0:
-	case !s.slots.first(seq):
-		s.slots.at(seq).hold(s.loop, b)
-	case s.mute:
-	case len(b) >= bigValue:
-		s.emitBig(b)
-	default:
-		s.begin()
-		s.out = append(s.out, b...)
-	}
-}
-
-// emitBig writes b from where it lies, together with what was to go before it.
-func (s *session) emitBig(b []byte) {
-	s.window = windowSmall
-	s.begin()
-	out := s.out
-	s.out = out[:0]
-	s.loop.count.BytesOut += uint64(len(out) + len(b))
-	if len(out) == 0 {
-		s.wire.Write(b)
-	} else {
-		s.loop.pair[0], s.loop.pair[1] = out, b
-		s.wire.Writev(s.loop.pair[:])
-	}
-	s.overrun()
-}
-
-// begin gets the session a buffer for replies and puts it on the list of those
-// to be flushed.
-func (s *session) begin() {
-	if s.dirty {
-		return
-	}
-	s.dirty = true
-	s.out = s.loop.takeBuffer()
-	s.loop.dirty = append(s.loop.dirty, s)
-}
-
-// finish closes the slot numbered seq. If it was the oldest, what waited behind
-// it leaves too, up to the first that is not finished.
-func (s *session) finish(seq uint32) {
-	s.slots.at(seq).flags |= slotDone
-	if !s.slots.first(seq) {
-		return
-	}
-	for {
-		sl := s.slots.at(s.slots.tail)
-		if sl.out != nil && !sl.is(slotWaits) {
-			if s.wire != nil && !s.mute {
-				s.begin()
-				s.out = append(s.out, sl.out.B...)
-			}
-			if sl.is(slotPartial) {
-				s.relaying(valueSize(sl.op, sl.out.B), sl.out.B)
-			}
-			sl.release(s.loop)
-		}
-		if !sl.is(slotDone) {
-			return
-		}
-		s.mute = (s.mute || sl.is(slotBroken)) && sl.is(slotKey) && !sl.is(slotLast)
-		s.slots.pop()
-		if s.slots.len() == 0 {
-			s.idle()
-			return
-		}
-	}
-}
-
-// idle gives back what a session without work does not need.
-func (s *session) idle() {
-	s.loop.rings.put(s.slots.ring)
-	s.slots.ring = nil
-	if s.ending {
-		s.begin()
-	}
-}
-
-// flush writes the replies that have gathered. The write may end the session.
-func (s *session) flush() {
-	s.dirty = false
-	out := s.out
-	s.out = nil
-	if s.wire != nil && len(out) > 0 {
-		s.loop.count.BytesOut += uint64(len(out))
-		s.wire.Write(out)
-	}
-	s.loop.giveBuffer(out)
-	if s.wire == nil {
-		return
-	}
-	s.overrun()
-	if s.ending && s.slots.len() == 0 && len(s.held) == 0 {
-		s.close()
-	}
-}
-
-// overrun closes a client that does not read its replies.
-func (s *session) overrun() {
-	if s.wire != nil && s.wire.OutboundBuffered() > s.loop.cfg.ClientBuffer {
-		s.loop.count.Overruns++
-		s.close()
-	}
 }
 
 // close ends the connection. What nodes still answer is taken and not sent.

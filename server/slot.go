@@ -48,10 +48,8 @@ func (s *slot) hold(l *loop, b []byte) {
 
 // release gives up what was held.
 func (s *slot) release(l *loop) {
-	if s.out != nil {
-		l.held.put(s.out)
-		s.out = nil
-	}
+	l.held.put(s.out)
+	s.out = nil
 }
 
 // heldBuffers is a loop's supply of buffers for replies that wait. It is a stack of
@@ -76,8 +74,9 @@ func (h *heldBuffers) get() *bytebufferpool.ByteBuffer {
 	return b
 }
 
+// put takes b back, which may be nil.
 func (h *heldBuffers) put(b *bytebufferpool.ByteBuffer) {
-	if h.size+cap(b.B) > keepHeld {
+	if b == nil || h.size+cap(b.B) > keepHeld {
 		return
 	}
 	b.Reset()

@@ -25,7 +25,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //
 //	# comment
 //	pool 3 2                    3 nodes p1 p2 p3 and their backups b1 b2; "1 1" if not given
-//	option max-value 100        or timeout (ticks), client-buffer, greeting by-hand
+//	option max-value 100        or timeout (ticks), client-buffer, greeting by-hand,
+//	                            stream-above (0 unless set: every value is relayed as it comes)
 //	client> get k1|get k2       a client sends; | is CRLF, and one is added at the end
 //	client>- ge                 the same without the CRLF at the end
 //	p1< get k1 k2               one write to p1; the key's last digit names its node
@@ -86,6 +87,7 @@ type player struct {
 	copies []int
 	set    []func(*config.Config)
 	byHand bool
+	stream int // loop.streamAbove
 }
 
 var observed = regexp.MustCompile(`^[a-z]+[0-9]*<-? `)
@@ -136,6 +138,8 @@ func (p *player) setting(line string) bool {
 		p.set = append(p.set, func(c *config.Config) { c.MaxValue = number(f[2]) })
 	case f[0] == "option" && f[1] == "client-buffer":
 		p.set = append(p.set, func(c *config.Config) { c.ClientBuffer = number(f[2]) })
+	case f[0] == "option" && f[1] == "stream-above":
+		p.stream = number(f[2])
 	case f[0] == "option" && f[1] == "timeout":
 		p.set = append(p.set, func(c *config.Config) { c.Timeout = time.Duration(number(f[2])) * tick })
 	default:
@@ -151,6 +155,7 @@ func (p *player) begin() {
 		}
 	}, p.copies...)
 	p.world.byHand = p.byHand
+	p.world.loop.streamAbove = p.stream
 	p.world.start()
 }
 
