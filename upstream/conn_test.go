@@ -1,0 +1,315 @@
+package upstream
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"magent/codec"
+)
+
+// Requests from several owners leave in one write per flush, gets of one kind in
+// one command, in the order they were sent.
+func TestFlushIsOneWrite(t *testing.T) {
+	r := newRig(1)
+	c, w := r.open(t, 0)
+	w.taken()
+	w.writes, r.defers = 0, 0
+	var e ear
+	c.Get(Pending{Owner: &e, Seq: 1, Op: codec.OpGet}, nil, []byte("a"))
+	c.Get(Pending{Owner: &e, Seq: 2, Op: codec.OpGet}, nil, []byte("b"))
+	c.Get(Pending{Owner: &e, Seq: 3, Op: codec.OpGat}, []byte("10"), []byte("c"))
+	c.Get(Pending{Owner: &e, Seq: 4, Op: codec.OpGat}, []byte("10"), []byte("d"))
+	c.Get(Pending{Owner: &e, Seq: 5, Op: codec.OpGat}, []byte("20"), []byte("e"))
+	send(c, &e, 6, codec.OpDelete, "delete f\r\n", codec.Span{Off: 7, Len: 1})
+	r.group.Flush()
+	if got, want := w.taken(), "get a b\r\ngat 10 c d\r\ngat 20 e\r\ndelete f\r\n"; got != want || w.writes != 1 || r.defers != 1 {
+		t.Errorf("%d writes after %d calls of Defer: %q, want %q", w.writes, r.defers, got, want)
+	}
+	c.Feed([]byte("VALUE b 0 1\r\nx\r\nEND\r\nEND\r\nEND\r\nDELETED\r\n"))
+	want := []string{`1 "a" end:"" `, `2 "b" value:"VALUE b 0 1\r\n" x` + "\r\n" + `end:"END\r\n" `, `3 "c" end:"END\r\n" `,
+		`4 "d" end:"END\r\n" `, `5 "e" end:"END\r\n" `, `6 "f" line:"DELETED\r\n" `}
+	if !slices.Equal(e.heard, want) {
+		t.Errorf("got  %q\nwant %q", e.heard, want)
+	}
+	if r.group.Pending() != 0 {
+		t.Errorf("%d requests in flight", r.group.Pending())
+	}
+}
+
+// A write that fails comes back through Lost before it returns, and the owners send
+// to other connections, and to the same, meanwhile.
+func TestFlushBearsALostConnection(t *testing.T) {
+	r := newRig(2)
+	a, wa := r.open(t, 0)
+	b, wb := r.open(t, 1)
+	wb.taken()
+	e := ear{fail: func(c *Conn, p *Pending, _ Cause, sent bool) {
+		if !sent {
+			t.Errorf("%d counts as not sent, though it was being written", p.Seq)
+		}
+		if p.Seq == 1 {
+			b.Resend(p)
+		} else {
+			c.Resend(p)
+		}
+	}}
+	wa.broken = true
+	for seq := range uint32(3) {
+		send(a, &e, seq+1, codec.OpIncr, fmt.Sprintf("incr k%d 1\r\n", seq+1), codec.Span{Off: 5, Len: 2})
+	}
+	r.group.Flush()
+	if got := wb.taken(); got != "incr k1 1\r\n" {
+		t.Errorf("the other node was sent %q", got)
+	}
+	e.fail = nil
+	_, wa = r.accept(t)
+	r.group.Flush()
+	if got := wa.taken(); got != "version\r\nincr k2 1\r\nincr k3 1\r\n" {
+		t.Errorf("the new connection was sent %q", got)
+	}
+	a.Feed([]byte("VERSION 1.6.18\r\n2\r\n3\r\n"))
+	b.Feed([]byte("1\r\n"))
+	want := []string{"1 fail connection reset sent=true", "2 fail connection reset sent=true", "3 fail connection reset sent=true",
+		`2 "k2" line:"2\r\n" `, `3 "k3" line:"3\r\n" `, `1 "k1" line:"1\r\n" `}
+	if !slices.Equal(e.heard, want) {
+		t.Errorf("got  %q\nwant %q", e.heard, want)
+	}
+}
+
+// What was handed over but not flushed has not been sent.
+func TestFailSaysWhatWasSent(t *testing.T) {
+	r := newRig(1)
+	c, w := r.open(t, 0)
+	var e ear
+	key := codec.Span{Off: 7, Len: 1}
+	send(c, &e, 1, codec.OpDelete, "delete a\r\n", key)
+	r.group.Flush()
+	send(c, &e, 2, codec.OpDelete, "delete b\r\n", key)
+	c.Lost(w)
+	send(c, &e, 3, codec.OpDelete, "delete c\r\n", key)
+	c.Refused(c.attempt, CauseRefused)
+	send(c, &e, 4, codec.OpDelete, "delete d\r\n", key)
+	for range 11 {
+		r.group.Tick()
+	}
+	want := []string{"1 fail connection reset sent=true", "2 fail connection reset sent=false",
+		"3 fail connection refused sent=false", "4 fail connect timeout sent=false"}
+	if !slices.Equal(e.heard, want) {
+		t.Errorf("got  %q\nwant %q", e.heard, want)
+	}
+}
+
+// Late news of an old dial or an old connection concerns nobody.
+func TestLateNews(t *testing.T) {
+	r := newRig(1)
+	c, old := r.open(t, 0)
+	r.group.Connect(0)
+	if len(r.dials) != 0 {
+		t.Error("dialled although connected")
+	}
+	c.Lost(old)
+	if len(r.dials) != 1 {
+		t.Fatal("an idle connection that was lost is not made again")
+	}
+	late := r.dials[0].attempt
+	r.dials = nil
+	c.Refused(late, CauseRefused)
+	if c.Opened(&wire{}, late) {
+		t.Error("a dial that was given up is taken")
+	}
+	r.group.Connect(0)
+	c, w := r.accept(t)
+	c.Lost(old)
+	c.Refused(late, CauseRefused)
+	if !c.On(w) {
+		t.Error("late news has ended the connection")
+	}
+	r.group.Close()
+	if !w.closed || c.On(w) {
+		t.Error("open after Close")
+	}
+	r.group.Connect(0)
+	if len(r.dials) != 0 {
+		t.Error("dialled after Close")
+	}
+}
+
+// A Conn holds no more requests than its limit, of any kind.
+func TestFull(t *testing.T) {
+	r := newRig(1)
+	r.group.limits.Pending = 1
+	c, _ := r.open(t, 0)
+	var e ear
+	if !send(c, &e, 1, codec.OpDelete, "delete a\r\n", codec.Span{Off: 7, Len: 1}) {
+		t.Fatal("the first is not taken")
+	}
+	p := Pending{Owner: &e, Seq: 2, Op: codec.OpGet}
+	ck := r.group.Gather(100)
+	from := c.ring.front()
+	for name, taken := range map[string]bool{
+		"Send":      send(c, &e, 2, codec.OpDelete, "delete b\r\n", codec.Span{}),
+		"Get":       c.Get(p, nil, []byte("k")),
+		"SendChunk": c.SendChunk(ck, p, codec.Span{}),
+		"SendValue": c.SendValue(c.Room(10), from, codec.Span{}, p),
+		"Resend":    c.Resend(from),
+	} {
+		if taken {
+			t.Errorf("%s is taken", name)
+		}
+	}
+	r.group.Release(ck)
+}
+
+// TestChunksComeBack drives connections at random and demands that no chunk is held
+// once everything is settled, and that none was given back while it was needed.
+func TestChunksComeBack(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		d := &driver{t: t, rng: rng, rig: newRig(2), seen: map[*Chunk]bool{}}
+		for range 200 {
+			d.step()
+			d.note()
+		}
+		d.rig.group.Close()
+		for c := range d.seen {
+			if c.refs != 0 {
+				t.Fatalf("seed %d: a chunk of %d bytes has %d references left", seed, cap(c.Buf), c.refs)
+			}
+		}
+		if n := d.rig.group.Pending(); n != 0 {
+			t.Fatalf("seed %d: %d requests in flight", seed, n)
+		}
+	}
+}
+
+// driver does random things to two connections. The owner of its requests sends
+// them on, in part, when they fail; their key is checked whenever they are seen.
+type driver struct {
+	t     *testing.T
+	rng   *rand.Rand
+	rig   *rig
+	wires [2]*wire
+	seen  map[*Chunk]bool
+}
+
+// note remembers every chunk that is held somewhere.
+func (d *driver) note() {
+	for _, cs := range d.rig.group.conns {
+		for _, c := range cs {
+			if c.tail != nil {
+				d.seen[c.tail] = true
+			}
+			for i := range c.ring.len() {
+				if ck := c.ring.at(i).chunk; ck != nil {
+					d.seen[ck] = true
+				}
+			}
+		}
+	}
+}
+
+func (d *driver) step() {
+	i := d.rng.IntN(2)
+	c := d.rig.group.conns[i][0]
+	seq := d.rng.Uint32()
+	key := fmt.Sprintf("key-%d", seq)
+	p := Pending{Owner: d, Seq: seq, Op: codec.OpDelete}
+	switch d.rng.IntN(12) {
+	case 0, 1, 2:
+		line := "delete " + key + "\r\n"
+		c.Send(append(c.Room(len(line)), line...), p, codec.Span{Off: 7, Len: uint32(len(key))})
+	case 3, 4:
+		p.Op = codec.OpGet
+		c.Get(p, nil, []byte(key))
+	case 5, 6:
+		p.Op = codec.OpSet
+		size := d.rng.IntN(3 * chunkSize)
+		line := fmt.Sprintf("set %s 0 0 %d\r\n", key, size)
+		ck := d.rig.group.Gather(len(line) + size + 2)
+		ck.Buf = fmt.Appendf(ck.Buf, "%s%s\r\n", line, strings.Repeat("v", size))
+		c.SendChunk(ck, p, codec.Span{Off: 4, Len: uint32(len(key))})
+	case 7:
+		d.rig.group.Release(d.rig.group.Gather(d.rng.IntN(2 * chunkSize)))
+	case 8, 9:
+		d.rig.group.Flush()
+	case 10:
+		d.answer(c)
+	case 11:
+		d.disturb(i, c)
+	}
+}
+
+// disturb changes the state of c's connection.
+func (d *driver) disturb(i int, c *Conn) {
+	w := d.wires[i]
+	switch {
+	case c.dialing && d.rng.IntN(3) == 0:
+		c.Refused(c.attempt, CauseRefused)
+	case c.dialing:
+		w = &wire{broken: d.rng.IntN(8) == 0}
+		w.lost = func() { c.Lost(w) }
+		d.wires[i] = w
+		c.Opened(w, c.attempt)
+	case w != nil && d.rng.IntN(3) == 0:
+		w.broken = true
+	case w != nil:
+		c.Lost(w)
+	}
+}
+
+// answer has the node answer some of what it was sent.
+func (d *driver) answer(c *Conn) {
+	for range 8 {
+		if c.wire == nil || c.ring.len() == 0 || int32(c.sent-c.ring.tail) <= 0 {
+			return
+		}
+		switch p := c.ring.front(); p.Op {
+		case codec.OpVersion:
+			c.Feed([]byte("VERSION 1.6.18\r\n"))
+		case codec.OpGet:
+			c.Feed([]byte("END\r\n"))
+		case codec.OpDelete:
+			c.Feed([]byte("DELETED\r\n"))
+		default:
+			c.Feed([]byte("STORED\r\n"))
+		}
+	}
+}
+
+func (d *driver) check(p *Pending) {
+	if want := fmt.Sprintf("key-%d", p.Seq); len(p.Key()) > 0 && string(p.Key()) != want {
+		d.t.Fatalf("a request for %s has become one for %q", want, p.Key())
+	}
+}
+
+// Reply sends the value of a set on to the other connection.
+func (d *driver) Reply(c *Conn, p *Pending, r *codec.Reply, _ []byte) {
+	d.check(p)
+	if p.Op != codec.OpSet || len(p.Key()) == 0 {
+		return
+	}
+	other := d.rig.group.conns[1-c.node.Index][0]
+	n := uint32(strings.IndexByte(string(p.Request()), '\n') + 1)
+	line := fmt.Sprintf("set key-%d 0 0 0\r\n", p.Seq)
+	other.SendValue(append(other.Room(len(line)+shareAbove), line...), p, codec.Span{Off: n, Len: uint32(len(p.Request())) - n},
+		Pending{Owner: d, Seq: p.Seq, Op: codec.OpSet})
+	d.note()
+}
+
+func (d *driver) Body(*Conn, *Pending, []byte, int) {}
+
+func (d *driver) Fail(c *Conn, p *Pending, _ Cause, _ bool) {
+	d.check(p)
+	next := d.rig.group.conns[d.rng.IntN(2)][0]
+	switch {
+	case d.rng.IntN(3) == 0 || d.rig.group.closed:
+	case p.Op == codec.OpGet:
+		next.Get(Pending{Owner: d, Seq: p.Seq, Op: p.Op}, nil, p.Key())
+	case len(p.Key()) > 0:
+		next.Resend(p)
+	}
+	d.note()
+}
