@@ -25,6 +25,7 @@ type Monitor struct {
 	probe  Probe
 	limits Limits
 	notify func(Change)
+	wait   func(context.Context, time.Duration) // between probes; a test's own
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -37,7 +38,7 @@ type Monitor struct {
 // that made it, which may be an event loop: it must not block.
 func NewMonitor(table *Table, probe Probe, limits Limits, notify func(Change)) *Monitor {
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &Monitor{table: table, probe: probe, limits: limits, notify: notify, ctx: ctx, cancel: cancel,
+	m := &Monitor{table: table, probe: probe, limits: limits, notify: notify, wait: wait, ctx: ctx, cancel: cancel,
 		last: make([]Change, len(table.words))}
 	now := time.Now()
 	for i := range m.last {
@@ -79,11 +80,19 @@ func (m *Monitor) recover(i int, seen Word) {
 			}
 			return
 		}
-		select {
-		case <-m.ctx.Done():
+		if m.wait(m.ctx, node.wait); m.ctx.Err() != nil {
 			return
-		case <-time.After(node.wait):
 		}
+	}
+}
+
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }
 
