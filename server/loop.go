@@ -36,6 +36,7 @@ type loop struct {
 	key      [text.MaxKey]byte // of route
 	rings    slotRings
 	buffers  [][]byte
+	spare    int // bytes in buffers
 	held     heldBuffers
 	count    Counters
 	greeting string // the node version that versionLine tells
@@ -267,22 +268,24 @@ func dialCause(err error) upstream.Cause {
 }
 
 const (
-	bufferSize = 8 << 10 // bytes of a reply buffer when new
-	bufferKeep = 1 << 20 // bytes above which a reply buffer is not kept
-	keepSpare  = 128     // buffers a loop keeps
+	bufferSize  = 1 << 10 // bytes of a reply buffer when new
+	bufferKeep  = 1 << 20 // bytes above which a reply buffer is not kept
+	keepBuffers = 8 << 20 // bytes of reply buffers that a loop keeps to spare
 )
 
 func (l *loop) takeBuffer() []byte {
 	if n := len(l.buffers); n > 0 {
 		b := l.buffers[n-1]
 		l.buffers = l.buffers[:n-1]
+		l.spare -= cap(b)
 		return b
 	}
 	return make([]byte, 0, bufferSize)
 }
 
 func (l *loop) giveBuffer(b []byte) {
-	if cap(b) <= bufferKeep && len(l.buffers) < keepSpare {
+	if cap(b) <= bufferKeep && l.spare+cap(b) <= keepBuffers {
+		l.spare += cap(b)
 		l.buffers = append(l.buffers, b[:0])
 	}
 }

@@ -133,7 +133,7 @@ type slotRings [7][][]slot
 
 const (
 	ringSize  = windowLarge >> (len(slotRings{}) - 1) // slots of a session that begins to work
-	keepRings = 128                                   // spare rings of ringSize
+	keepRings = 4096                                  // spare rings of ringSize
 )
 
 // class is the place of rings of n slots.
