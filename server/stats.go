@@ -39,7 +39,8 @@ type statsCall struct {
 	what    string
 	nodes   [][]byte // the STAT lines of each, in the order of the copy
 	left    int
-	failed  []byte // an error, if no node answered
+	spoke   bool   // a node has answered to the end
+	failed  []byte // an error, if none did
 }
 
 // gatherStats asks the nodes of the first copy whose nodes are up.
@@ -72,6 +73,8 @@ func (t *statsCall) Reply(_ *upstream.Conn, p *upstream.Pending, r *codec.Reply,
 		return
 	case codec.KindError:
 		t.failed = bytes.Clone(b)
+	default:
+		t.spoke = true
 	}
 	t.answered()
 }
@@ -90,11 +93,11 @@ func (t *statsCall) answered() {
 	if t.left--; t.left > 0 {
 		return
 	}
-	merged := mergeStats(t.what, t.nodes)
-	if len(merged) == 0 && t.failed != nil {
+	if !t.spoke {
 		t.session.fail(t.seq, t.failed)
 		return
 	}
+	merged := mergeStats(t.what, t.nodes)
 	t.session.emit(t.seq, append(merged, lineEnd...))
 	t.session.finish(t.seq)
 }
