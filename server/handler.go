@@ -1,11 +1,13 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"io"
 
 	"github.com/panjf2000/gnet/v2"
 
+	"magent/codec/invariants"
 	"magent/upstream"
 )
 
@@ -49,6 +51,10 @@ func (handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 // keeps, and so never copies, anything.
 func (handler) OnTraffic(c gnet.Conn) gnet.Action {
 	data, _ := c.Next(-1)
+	if invariants.Enabled { // a view that outlives the event will show
+		data = bytes.Clone(data)
+		defer invariants.Poison(data)
+	}
 	switch ctx := c.Context().(type) {
 	case *session:
 		l := ctx.loop

@@ -3,6 +3,9 @@ package server
 import (
 	"bytes"
 	"fmt"
+	"slices"
+
+	"github.com/valyala/bytebufferpool"
 
 	"magent/codec"
 	"magent/codec/text"
@@ -37,7 +40,7 @@ type statsCall struct {
 	session *session
 	seq     uint32
 	what    string
-	nodes   [][]byte // the STAT lines of each, in the order of the copy
+	nodes   []*bytebufferpool.ByteBuffer // the STAT lines of each, in the order of the copy
 	left    int
 	spoke   bool   // a node has answered to the end
 	failed  []byte // an error, if none did
@@ -54,7 +57,7 @@ func (l *loop) gatherStats(s *session, line []byte, req *codec.Request, what str
 		c := l.group.Conn(node, s.id)
 		p := upstream.Pending{Owner: call, Seq: uint32(len(call.nodes)), Op: codec.OpStats}
 		if c.Send(text.AppendLine(c.Room(len(line)+8), line, req), p, codec.Span{}) {
-			call.nodes = append(call.nodes, nil)
+			call.nodes = append(call.nodes, bytebufferpool.Get())
 			call.left++
 		} else {
 			call.failed = c.Node().Error(upstream.CauseFull)
@@ -69,7 +72,7 @@ func (l *loop) gatherStats(s *session, line []byte, req *codec.Request, what str
 func (t *statsCall) Reply(_ *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
 	switch r.Kind {
 	case codec.KindStat:
-		t.nodes[p.Seq] = append(t.nodes[p.Seq], b...)
+		t.nodes[p.Seq].Write(b)
 		return
 	case codec.KindError:
 		t.failed = bytes.Clone(b)
@@ -84,7 +87,7 @@ func (t *statsCall) Body(*upstream.Conn, *upstream.Pending, []byte, int) {}
 
 // Fail hears that a node will not answer: the others speak for the pool.
 func (t *statsCall) Fail(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, _ bool) {
-	t.nodes[p.Seq] = nil
+	t.nodes[p.Seq].Reset()
 	t.failed = c.Node().Error(cause)
 	t.answered()
 }
@@ -97,8 +100,15 @@ func (t *statsCall) answered() {
 		t.session.fail(t.seq, t.failed)
 		return
 	}
-	merged := mergeStats(t.what, t.nodes)
-	t.session.emit(t.seq, append(merged, lineEnd...))
+	lines := make([][]byte, len(t.nodes))
+	for i, b := range t.nodes {
+		lines[i] = b.B
+	}
+	merged := slices.Concat(mergeStats(t.what, lines), lineEnd) // a copy: the lines go back to their pool
+	for _, b := range t.nodes {
+		bytebufferpool.Put(b)
+	}
+	t.session.emit(t.seq, merged)
 	t.session.finish(t.seq)
 }
 
