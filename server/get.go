@@ -131,7 +131,7 @@ func (s *session) readReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 func (s *session) readBody(seq uint32, b []byte, rest int) {
 	sl := s.slots.at(seq)
 	if rest > 0 {
-		if s.slots.first(seq) && !sl.is(slotWaits) {
+		if s.wire != nil && s.slots.first(seq) && !sl.is(slotWaits) {
 			s.relayed(b)
 		}
 		s.emit(seq, b)

@@ -101,7 +101,11 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 		places = append(places, pl)
 	}
 	pool := upstream.NewPool(nodes, places)
-	pool.Monitor = health.NewMonitor(pool.Health, w.probe, health.DefaultLimits, func(c health.Change) { w.moves <- c })
+	pool.Monitor = health.NewMonitor(pool.Health, w.probe, health.DefaultLimits, func(c health.Change) {
+		if c.To == health.Up {
+			w.moves <- c
+		}
+	})
 	t.Cleanup(pool.Monitor.Close)
 	srv := &Server{cfg: cfg, pool: pool, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{})}
 	w.loop = newLoop(srv)
@@ -220,7 +224,7 @@ func (w *world) revive(n *fakeNode) {
 	for {
 		select {
 		case c := <-w.moves:
-			if c.To == health.Up && w.nodes[c.Node] == n {
+			if w.nodes[c.Node] == n {
 				w.loop.group.Connect(c.Node)
 				w.settle()
 				return

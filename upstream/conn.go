@@ -354,12 +354,14 @@ func (c *Conn) next(data []byte) []byte {
 func (c *Conn) frame(b []byte, r *codec.Reply) {
 	p := c.ring.front()
 	switch {
+	case p.Op == codec.OpVersion && p.chunk == nil:
+		c.greeted(b)
+	case !fits(p.Op, r.Kind, b):
+		c.fail(CauseDesync)
 	case r.Kind == codec.KindValue:
 		c.value(p, b, r)
 	case r.Kind == codec.KindStat:
 		p.Owner.Reply(c, p, r, b)
-	case p.Op == codec.OpVersion && p.chunk == nil:
-		c.greeted(b)
 	case p.Op.Shape() == codec.ShapeMeta && r.Key.Len > 0 && !p.names(r, b):
 		c.fail(CauseDesync)
 	case p.value && r.Kind != codec.KindEnd:
