@@ -1,6 +1,6 @@
-//go:build !race
+//go:build !race && !invariants
 
-// The race detector allocates on its own account.
+// The race detector and the invariants allocate on their own account.
 
 package server
 

@@ -268,10 +268,12 @@ func (c *fakeConn) traffic(b []byte) {
 	c.in = bytes.Clone(b)
 	in := c.in
 	handler{}.OnTraffic(c)
-	for i := range in {
-		in[i] = 0xDB
+	for len(in) > 0 {
+		in = in[copy(in, spoilt):]
 	}
 }
+
+var spoilt = bytes.Repeat([]byte{0xDB}, 64<<10)
 
 func (c *fakeConn) Next(int) ([]byte, error) {
 	b := c.in
