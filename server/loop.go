@@ -139,7 +139,7 @@ func (t tickTask) Run(context.Context) error {
 	l.lingerTick()
 	l.group.Flush()
 	l.settle()
-	if l.group.Pending() == 0 && len(l.waiting) == 0 && len(l.lingers) == 0 {
+	if l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 {
 		l.any.busy.Store(false)
 	}
 	return nil

@@ -189,6 +189,25 @@ func TestFloodIsClosed(t *testing.T) {
 	}
 }
 
+// A dial whose end is never told is given up, though nothing waited for it when it
+// began: the clock goes on as long as there is a dial.
+func TestClockRunsWhileDialling(t *testing.T) {
+	w := newWorld(t, nil, 1, 1)
+	w.node("p1").silent = true
+	w.start()
+	limit := int(w.loop.limits().Dial)
+	ticks := 0
+	for ; w.loop.any.busy.Load() && ticks <= 2*limit; ticks++ {
+		w.tick()
+	}
+	if ticks <= limit || ticks > limit+2 {
+		t.Errorf("the clock stopped after %d ticks, the dial may take %d", ticks, limit)
+	}
+	if w.loop.pool.Health.Up(0) {
+		t.Error("the node is still up")
+	}
+}
+
 // A node whose Conn is full turns requests away; the connection lives.
 func TestFullConn(t *testing.T) {
 	w := newWorld(t, nil, 1)

@@ -141,6 +141,7 @@ func (w *world) probe(ctx context.Context, i int) error {
 
 // Dial and Defer make the world the Reactor of its loop's group.
 func (w *world) Dial(c *upstream.Conn, attempt uint32) {
+	w.loop.any.busy.Store(true)
 	n := w.nodes[c.Node().Index]
 	n.dials = append(n.dials, fakeDial{c, attempt})
 }

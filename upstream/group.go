@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"magent/codec"
@@ -139,8 +140,14 @@ func (g *Group) Flush() {
 	g.dirty = g.dirty[:0]
 }
 
+// Idle reports whether nothing is awaited, neither an answer nor a connection.
+func (g *Group) Idle() bool {
+	dialing := func(c *Conn) bool { return c.dialing }
+	return g.pending == 0 && !slices.ContainsFunc(g.conns, func(cs []*Conn) bool { return slices.ContainsFunc(cs, dialing) })
+}
+
 // Tick tells the group that time has passed, in the unit of Limits. It need not
-// be called while nothing is pending: an idle clock ages nothing.
+// be called while the group is idle: an idle clock ages nothing.
 func (g *Group) Tick() {
 	g.tick++
 	for _, cs := range g.conns {
