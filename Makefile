@@ -20,6 +20,7 @@ TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tool
 .PHONY: help run build test check lint fuzz bench e2e install deps clean
 
 help: ## this list
+	@echo "magent: a memcached proxy. 'make run' shows it at work, README.md says the rest."
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## magent demo: two built-in nodes and a proxy on 127.0.0.1:12000 (DEMO= for no kills)

@@ -141,16 +141,18 @@ const invitation = `magent %s: a proxy on %s
   primary  %s   (built in, 64 MiB)
   backup   %s   (built in, 64 MiB)
 
-Type, in another terminal:
-  printf 'set greeting 0 0 5\r\nhello\r\nget greeting\r\nquit\r\n' | nc %s
-  printf 'get greeting\r\nquit\r\n' | nc %s      # the backup holds it too
+Type, in another terminal with bash:
+  mc() ( exec 3<>/dev/tcp/127.0.0.1/$1 && printf '%%s\r\n' "${@:2}" quit >&3 && cat <&3 )
+  mc %s 'set greeting 0 0 5' hello 'get greeting'
+  mc %s 'get greeting'      # the backup holds it too
+
 %s
 Ctrl-C ends it.
 `
 
 func (d *demo) banner() {
-	host, port, _ := net.SplitHostPort(d.address()) // the kernel's own text
-	backupHost, backupPort, _ := net.SplitHostPort(d.nodes[1].Addr())
+	_, port, _ := net.SplitHostPort(d.address()) // the kernel's own text
+	_, backupPort, _ := net.SplitHostPort(d.nodes[1].Addr())
 	hint := "See a failover: magent demo --kill-every 5s\n"
 	if d.killEvery > 0 {
 		hint = fmt.Sprintf("The primary is killed every %v and comes back empty %v later. A workload of %d keys\n"+
@@ -158,7 +160,7 @@ func (d *demo) banner() {
 			d.killEvery, d.killEvery/2, workers*keysEach)
 	}
 	d.screen.text(fmt.Sprintf(invitation, version, d.address(), d.nodes[0].Addr(), d.nodes[1].Addr(),
-		host+" "+port, backupHost+" "+backupPort, hint))
+		port, backupPort, hint))
 }
 
 // live keeps the line moving and the primary dying until stop or a fault.
