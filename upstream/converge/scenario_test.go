@@ -174,7 +174,9 @@ func TestTwoWritersConverge(t *testing.T) {
 			for _, s := range []func() world{equal, cold, empty} {
 				for death := -1; death <= 1; death++ {
 					demand(t, s, death, same, cast(a, b))
-					demand(t, s, death, same, asking(cast(a, b)))
+					if !testing.Short() {
+						demand(t, s, death, same, asking(cast(a, b)))
+					}
 				}
 			}
 		}
@@ -192,7 +194,7 @@ func TestThreeWritersConverge(t *testing.T) {
 	for i, a := range everyKind {
 		for j, b := range everyKind[i:] {
 			for _, c := range everyKind[i+j:] {
-				if testing.Short() && (a == b || b == c) {
+				if testing.Short() && (a != "set" || b == c) {
 					continue
 				}
 				for death := -1; death <= last; death++ {
@@ -208,9 +210,9 @@ func TestThreeWritersConverge(t *testing.T) {
 // The three that get into each other's way most, with a death.
 func TestThreeWritersAndADeath(t *testing.T) {
 	t.Parallel()
-	casts := [][]string{{"set", "incr", "delete"}, {"set", "append", "touch"}}
+	casts := [][]string{{"cas", "append", "touch"}}
 	if !testing.Short() {
-		casts = append(casts, []string{"set", "set", "delete"}, []string{"cas", "incr", "touch"}, []string{"set", "invalidate", "append"},
+		casts = append(casts, []string{"set", "incr", "delete"}, []string{"set", "append", "touch"}, []string{"set", "set", "delete"}, []string{"cas", "incr", "touch"}, []string{"set", "invalidate", "append"},
 			[]string{"vivify", "add", "delete"})
 	}
 	for _, names := range casts {
@@ -225,11 +227,11 @@ func TestRepairsConverge(t *testing.T) {
 	t.Parallel()
 	for i, a := range everyKind {
 		for _, b := range everyKind[i:] {
-			demand(t, cold, -1, same, cast("refill", a, b))
-			demand(t, equal, -1, same, cast("repair", a, b))
-			if testing.Short() {
+			if testing.Short() && a != "set" {
 				continue
 			}
+			demand(t, cold, -1, same, cast("refill", a, b))
+			demand(t, equal, -1, same, cast("repair", a, b))
 			demand(t, cold, -1, same, cast("repair", a, b))
 			demand(t, cold, 0, same, cast("refill", a))
 		}
@@ -242,9 +244,9 @@ func TestRepairsConverge(t *testing.T) {
 
 func TestAcknowledgedStepsSurvive(t *testing.T) {
 	t.Parallel()
-	casts := [][]string{{"incr", "incr"}, {"append", "append"}, {"incr", "refill"}, {"incr", "repair"}, {"append", "touch", "repair"}}
+	casts := [][]string{{"incr", "incr"}, {"append", "append"}, {"incr", "refill"}, {"incr", "repair"}}
 	if !testing.Short() {
-		casts = append(casts, []string{"incr", "incr", "incr"}, []string{"append", "append", "touch"}, []string{"append", "append", "repair"})
+		casts = append(casts, []string{"append", "touch", "repair"}, []string{"incr", "incr", "incr"}, []string{"append", "append", "touch"}, []string{"append", "append", "repair"})
 	}
 	for _, names := range casts {
 		demand(t, equal, 0, kept, cast(names...))
@@ -261,7 +263,10 @@ func TestNothingComesBack(t *testing.T) {
 	t.Parallel()
 	for _, a := range []string{"put", "delete", "append"} {
 		for _, b := range []string{"put", "delete", "append"} {
-			for _, c := range []string{"repair", "refill", "touch"} {
+			for _, c := range []string{"refill", "repair", "touch"} {
+				if testing.Short() && c != "refill" {
+					continue
+				}
 				for _, s := range []func() world{equal, cold} {
 					for death := -1; death <= 0; death++ {
 						ws := cast(a, b, c)
@@ -281,7 +286,9 @@ func TestExplicitVersionsConverge(t *testing.T) {
 	for i, a := range everyKind {
 		for j, b := range everyKind[i:] {
 			demandExplicit(t, equal, cast(a, b))
-			demandExplicit(t, cold, cast("refill", a, b))
+			if !testing.Short() {
+				demandExplicit(t, cold, cast("refill", a, b))
+			}
 			for _, c := range everyKind[i+j:] {
 				if *long || !testing.Short() && a != b && b != c && i < 4 {
 					demandExplicit(t, equal, cast(a, b, c))
@@ -332,6 +339,8 @@ func TestMistakesAreFound(t *testing.T) {
 	wrong(t, blindTTL, equal, -1, "set", "touch")
 	wrong(t, blindTTL, equal, -1, "touch", "touch")
 	wrong(t, repeatStep, equal, 0, "append", "append")
-	wrong(t, repeatStep, equal, 0, "incr", "set", "set")
+	if !testing.Short() {
+		wrong(t, repeatStep, equal, 0, "incr", "set", "set")
+	}
 	wrong(t, resend, equal, 0, "incr", "incr")
 }
