@@ -138,12 +138,17 @@ var (
 	unfit = regexp.MustCompile(`(?i)watch|lru|slabs|cache_memlimit|extstore|shutdown|refresh_certs|stats|verbosity|quit|HTTP/|flush_all[^\n]*[1-9]`)
 	// counts matches the line of a command that counts.
 	counts = regexp.MustCompile(`(?m)^[ \x00]*(incr|decr|ma)\b`)
+	// blank matches a line of white space, which might be a value to count in.
+	blank = regexp.MustCompile(`(^|\n)[ \t\v\f\r]*\n`)
 )
 
 // stagesOf cuts a stream before each line that counts, and closes each piece; nil
 // if memcached's own answer to the stream would depend on time or segmentation.
 func stagesOf(stream []byte) *dialog {
 	if unfit.Match(stream) || bytes.HasPrefix(stream, []byte{0x80}) || len(stream) > 1<<16 {
+		return nil
+	}
+	if counts.Match(stream) && blank.Match(stream) {
 		return nil
 	}
 	for line := range bytes.SplitSeq(stream, []byte("\n")) {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"magent/server"
 	"magent/server/config"
@@ -22,6 +23,10 @@ type Topology struct {
 	Copies, Nodes, Loops int
 	Set                  func(*config.Config) // changes the configuration before the start; may be nil
 }
+
+// patientTimeout is how long a node may take to answer, unless Topology.Set says
+// otherwise.
+const patientTimeout = 2 * time.Second
 
 // Proxied is a proxy in this process and the memcacheds behind it.
 type Proxied struct {
@@ -36,6 +41,8 @@ func Proxy(t testing.TB, top Topology) *Proxied {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Loops = top.Loops
+	// A node that two busy cores leave waiting is not a node that failed.
+	cfg.Timeout, cfg.ConnectTimeout = patientTimeout, patientTimeout
 	nodes := make([][]*Node, top.Copies)
 	cfg.Copies = make([][]config.Node, top.Copies)
 	for i := range nodes {
