@@ -46,7 +46,7 @@ type options struct {
 
 func parseFlags(args []string, out io.Writer) (*options, error) {
 	var o options
-	f := pflag.NewFlagSet("compare", pflag.ContinueOnError)
+	f := pflag.NewFlagSet("magent bench", pflag.ContinueOnError)
 	f.SetOutput(out)
 	f.SortFlags = false
 	f.StringVar(&o.magent, "magent", "", "path of the magent binary to judge")

@@ -17,27 +17,42 @@ func (s *session) broadcast(line []byte, req *codec.Request) {
 	s.everyone(line, req)
 }
 
-// everyone sends a command to all nodes that take writes, and answers when all
-// have answered: as the first that did otherwise than agree, else as they did.
+// everyone sends a command to all nodes that take writes, one copy after the other,
+// and answers when all have answered: as the first that did otherwise than agree,
+// else as they did. A copy waits for the one before it because writes do: what the
+// client sent before may have reached the lead alone.
 func (s *session) everyone(line []byte, req *codec.Request) {
-	l := s.loop
 	seq := s.open(s.slotOf(req))
-	failed := l.pool.Nodes[0].Error(upstream.CauseDown)
-	for _, n := range l.pool.Nodes {
-		if !l.pool.Health.Writable(n.Index) {
-			continue
-		}
-		c := l.group.Conn(n.Index, s.id)
-		buf := text.AppendLine(c.Room(len(line)+8), line, req)
-		if c.Send(buf, upstream.Pending{Owner: s, Seq: seq, Leg: legEveryone, Op: req.Op}, codec.Span{}) {
-			s.slots.at(seq).left++
-		} else {
-			failed = n.Error(upstream.CauseFull)
-		}
-	}
-	if s.slots.at(seq).left == 0 {
+	if failed := s.tell(seq, 0, line, req); failed != nil {
 		s.fail(seq, failed)
 	}
+}
+
+// tell sends a command to the nodes of the first copy from copy on that has any to
+// be told; if none has, it returns an error for the client. A node that stands in
+// several is told with the first.
+func (s *session) tell(seq uint32, copy int, line []byte, req *codec.Request) (failed []byte) {
+	l, sl := s.loop, s.slots.at(seq)
+	failed = l.pool.Nodes[0].Error(upstream.CauseDown)
+	for ; copy < len(l.pool.Copies); copy++ {
+		for _, node := range l.pool.Copies[copy].Nodes {
+			if l.pool.FirstCopy(node) != copy || !l.pool.Health.Writable(node) {
+				continue
+			}
+			c := l.group.Conn(node, s.id)
+			buf := text.AppendLine(c.Room(len(line)+8), line, req)
+			if c.Send(buf, upstream.Pending{Owner: s, Seq: seq, Leg: legEveryone, Op: req.Op}, codec.Span{}) {
+				sl.left++
+			} else {
+				failed = c.Node().Error(upstream.CauseFull)
+			}
+		}
+		if sl.left > 0 {
+			sl.copy = uint8(copy)
+			return nil
+		}
+	}
+	return failed
 }
 
 // everyoneReply hears one node's answer. An answer that is held is the client's;
@@ -48,18 +63,32 @@ func (s *session) everyoneReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 		sl.release(s.loop)
 		sl.hold(s.loop, b)
 	}
-	s.acknowledged(p.Seq)
+	s.told(p, nil)
 }
 
 // everyoneFailed hears that a node will not answer: it does not count, unless
 // all are like it.
 func (s *session) everyoneFailed(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause) {
+	s.told(p, c.Node().Error(cause))
+}
+
+// told goes on to the next copy when all nodes of one have answered. failed is the
+// error of a node that did not.
+func (s *session) told(p *upstream.Pending, failed []byte) {
 	sl := s.slots.at(p.Seq)
-	if sl.left == 1 && sl.out == nil {
-		s.fail(p.Seq, c.Node().Error(cause))
+	if sl.left--; sl.left > 0 {
 		return
 	}
-	s.acknowledged(p.Seq)
+	line := p.Line()
+	var req codec.Request
+	text.Parse(line, &req)
+	switch {
+	case s.tell(p.Seq, int(sl.copy)+1, line, &req) == nil:
+	case sl.out == nil:
+		s.fail(p.Seq, failed)
+	default:
+		s.settled(p.Seq)
+	}
 }
 
 func isError(b []byte) bool {

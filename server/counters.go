@@ -1,10 +1,7 @@
 package server
 
 import (
-	"slices"
 	"time"
-
-	"magent/upstream"
 )
 
 // Counters is what one loop has seen. The loop alone touches its own; Snapshot
@@ -79,7 +76,7 @@ func (s *Server) Snapshot() Snapshot {
 	}
 	for i, n := range s.pool.Nodes {
 		word, last := s.pool.Health.Load(i), s.pool.Monitor.Last(i)
-		snap.Nodes[i] = NodeSnapshot{Name: n.Name, Copy: s.copyOf(i), State: word.State().String(),
+		snap.Nodes[i] = NodeSnapshot{Name: n.Name, Copy: s.pool.FirstCopy(i), State: word.State().String(),
 			Since: last.At, Cause: last.Cause, Epoch: word.Epoch(), Version: n.Version()}
 	}
 	for _, l := range s.loops {
@@ -106,9 +103,4 @@ func (s *Server) ask(l *loop) part {
 	case <-s.done:
 		return part{}
 	}
-}
-
-// copyOf is the first copy that a node serves.
-func (s *Server) copyOf(node int) int {
-	return slices.IndexFunc(s.pool.Copies, func(pl upstream.Placement) bool { return slices.Contains(pl.Nodes, node) })
 }

@@ -58,6 +58,8 @@ func metaEffect(op codec.Op, req *codec.Request, answer []byte) effect {
 	switch {
 	case op == codec.OpMetaDelete && answer[0] == 'N' && answer[1] == 'F':
 		return effectDelete
+	case op == codec.OpMetaArith && bytes.HasPrefix(answer, []byte("CLIENT_ERROR opaque")):
+		return effectDelete // memcached counts first, and then finds the opaque too long
 	case !done:
 		return effectNone
 	case op == codec.OpMetaSet && req.Meta.Has('C') && req.Meta.Has('I'):
@@ -81,8 +83,7 @@ var (
 func keepOf(req *codec.Request) codec.Letters {
 	switch req.Op {
 	case codec.OpMetaSet:
-		switch req.Mode {
-		case 'A', 'a', 'P', 'p':
+		if appends(req.Mode) {
 			return keepAppend
 		}
 		return keepSet
@@ -118,11 +119,30 @@ func (s *session) follow(p *upstream.Pending, sl *slot) {
 		if i == int(sl.copy) || node == lead || !l.pool.Health.Writable(node) {
 			continue
 		}
-		if l.effect(l.group.Conn(node, s.id), e, line, value, &req, p, legFollower, s) {
+		told := e
+		if sl.tried&(1<<i) != 0 && relative(&req) {
+			told = effectDelete // it was the lead, and may have taken the step: no second one
+		}
+		if l.effect(l.group.Conn(node, s.id), told, line, value, &req, p, legFollower, s) {
 			sl.left++
 		}
 	}
 }
+
+// relative reports whether what req does depends on the item that is there, so
+// that doing it twice is not as good as once.
+func relative(req *codec.Request) bool {
+	switch req.Op {
+	case codec.OpAppend, codec.OpPrepend, codec.OpIncr, codec.OpDecr, codec.OpMetaArith:
+		return true
+	case codec.OpMetaSet:
+		return appends(req.Mode)
+	}
+	return false
+}
+
+// appends reports whether the mode of an ms is to append or to prepend.
+func appends(mode byte) bool { return mode|0x20 == 'a' || mode|0x20 == 'p' }
 
 // effect sends e of the request p, whose line was parsed into req, to c.
 func (l *loop) effect(c *upstream.Conn, e effect, line []byte, value codec.Span, req *codec.Request,
@@ -143,7 +163,7 @@ func (l *loop) effect(c *upstream.Conn, e effect, line []byte, value codec.Span,
 		buf = text.AppendLine(buf, line, req)
 	}
 	if value.Len == 0 {
-		return c.Send(buf, out, keyOf(req))
+		return c.Send(buf, out, keyOf(out.Op, req))
 	}
 	return c.SendValue(buf, p, value, out)
 }
@@ -159,7 +179,7 @@ func appendForget(buf, key []byte, meta codec.Letters) []byte {
 
 // forget takes the key of p, which c was sent, away from c's node.
 func (l *loop) forget(c *upstream.Conn, p *upstream.Pending) {
-	line := lineOf(p)
+	line := p.Line()
 	var req codec.Request
 	text.Parse(line, &req)
 	l.effect(c, effectDelete, line, codec.Span{}, &req, p, 0, discard{})

@@ -59,7 +59,9 @@ func (handler) OnTraffic(c gnet.Conn) gnet.Action {
 	case *session:
 		l := ctx.loop
 		l.count.BytesIn += uint64(len(data))
-		ctx.feed(data)
+		if !ctx.ending {
+			ctx.feed(data)
+		}
 		if len(l.dirty) > 0 {
 			l.settle()
 		}
@@ -76,10 +78,10 @@ func (handler) OnTraffic(c gnet.Conn) gnet.Action {
 func (handler) OnClose(c gnet.Conn, err error) gnet.Action {
 	switch ctx := c.Context().(type) {
 	case *session:
-		ctx.loop.any.clients.Add(-1)
 		if errors.Is(err, io.EOF) && ctx.linger(c) {
-			return gnet.None
+			return gnet.None // it still counts as a client
 		}
+		ctx.loop.any.clients.Add(-1)
 		ctx.lost()
 	case *anchor:
 		ctx.srv.ended(err)

@@ -94,6 +94,7 @@ func (l *loop) lingerTick() {
 		if w.age++; err != nil || w.age > maxLinger || w.closing() && len(w.rest) == 0 {
 			unix.Close(w.fd)
 			w.fd = -1
+			l.any.clients.Add(-1)
 			continue
 		}
 		kept = append(kept, w)

@@ -104,6 +104,7 @@ func (s *Server) accept(ln net.Listener) {
 func (s *Server) welcome(nc net.Conn) {
 	if s.clients() >= int64(s.cfg.MaxClients) {
 		s.refused.Add(1)
+		s.log.Debug("client turned away", "address", nc.RemoteAddr().String(), "clients", s.cfg.MaxClients)
 		nc.SetWriteDeadline(time.Now().Add(acceptPause))
 		nc.Write([]byte(lineFull))
 		nc.Close()

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -195,17 +194,10 @@ func (l *loop) routeKey(p *upstream.Pending) []byte {
 	if !p.Op.Meta() {
 		return p.Key()
 	}
-	line := lineOf(p)
+	line := p.Line()
 	var req codec.Request
 	text.Parse(line, &req)
 	return l.route(line, &req)
-}
-
-// lineOf is the line of the request p, without the value that may follow it: what
-// a client stores may look like anything, flags of its own included.
-func lineOf(p *upstream.Pending) []byte {
-	b := p.Request()
-	return b[:bytes.IndexByte(b, '\n')+1]
 }
 
 // ask sends a read that another node did not answer to c, as leg.
@@ -251,7 +243,9 @@ func (l *loop) Dial(c *upstream.Conn, attempt uint32) {
 		if err == nil {
 			_, err = l.el.Enroll(gnet.NewContext(context.Background(), &link{l, c, attempt}), nc)
 		}
-		if err != nil {
+		if err == nil {
+			l.srv.log.Debug("node connected", "node", n.Name)
+		} else {
 			l.do(func() {
 				c.Refused(attempt, dialCause(err))
 				l.group.Flush()

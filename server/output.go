@@ -137,6 +137,7 @@ func (s *session) send() {
 func (s *session) overrun() {
 	if s.wire != nil && s.wire.OutboundBuffered() > s.loop.cfg.ClientBuffer {
 		s.loop.count.Overruns++
+		s.loop.srv.log.Debug("client closed", "cause", "it does not read its replies")
 		s.close()
 	}
 }

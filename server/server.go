@@ -245,7 +245,11 @@ func (s *Server) drain(ctx context.Context) error {
 func (l *loop) drain() {
 	l.draining = true
 	for s := range l.sessions {
-		s.end()
+		if len(s.held) > 0 {
+			s.ending = true // it was read before, and is in flight too
+		} else {
+			s.end()
+		}
 	}
 }
 

@@ -109,6 +109,28 @@ func TestHalfClosedWithHeldInput(t *testing.T) {
 	w.finish()
 }
 
+// Draining while a long multi-get is under way: all of it is answered, and what the
+// client sends after that is not.
+func TestDrainFinishesHeldKeys(t *testing.T) {
+	w := newWorld(t, nil, 3)
+	w.start()
+	all := keys(5000)
+	c := w.client("client")
+	c.traffic([]byte("get " + strings.Join(all, " ") + "\r\n"))
+	w.loop.drain()
+	c.traffic([]byte("version\r\n"))
+	w.settle()
+	w.serve()
+	writes, ended := c.take()
+	if got, want := string(bytes.Join(writes, nil)), valuesOf(all); got != want {
+		t.Errorf("got %d bytes, want %d; first difference at %d", len(got), len(want), firstDifference(got, want))
+	}
+	if !ended {
+		t.Error("the connection is still open")
+	}
+	w.finish()
+}
+
 // Values that are held until it is their turn, relayed when it is, and too big to
 // be copied.
 func TestBigValuesInOrder(t *testing.T) {

@@ -16,7 +16,8 @@ import (
 // summed. "stats proxy" and "stats nodes" are the proxy's own.
 func (s *session) stats(line []byte, req *codec.Request) {
 	l := s.loop
-	switch what := string(req.Arg.In(line)); what {
+	word, _, _ := bytes.Cut(req.Arg.In(line), []byte(" ")) // what follows is not looked at
+	switch what := string(word); what {
 	case "", "items", "slabs", "settings", "conns", "sizes":
 		l.gatherStats(s, line, req, what)
 	case "reset":
@@ -46,10 +47,31 @@ type statsCall struct {
 	failed  []byte // an error, if none did
 }
 
-// gatherStats asks the nodes of the first copy whose nodes are up.
+// statsCopy is the copy that speaks for the pool: the first whose nodes are all up,
+// else the one with most that are.
+func (l *loop) statsCopy() upstream.Placement {
+	best, most := 0, 0
+	for i, pl := range l.pool.Copies {
+		up := 0
+		for _, node := range pl.Nodes {
+			if l.pool.Health.Up(node) {
+				up++
+			}
+		}
+		if up == len(pl.Nodes) {
+			return pl
+		}
+		if up > most {
+			best, most = i, up
+		}
+	}
+	return l.pool.Copies[best]
+}
+
+// gatherStats asks the nodes of one copy.
 func (l *loop) gatherStats(s *session, line []byte, req *codec.Request, what string) {
 	call := &statsCall{session: s, seq: s.open(slot{op: codec.OpStats}), what: what}
-	for _, node := range l.pool.Copies[0].Nodes {
+	for _, node := range l.statsCopy().Nodes {
 		if !l.pool.Health.Up(node) {
 			call.failed = l.pool.Nodes[node].Error(upstream.CauseDown)
 			continue

@@ -116,7 +116,7 @@ func (s *session) lead(line, value []byte, req *codec.Request, sl slot) {
 	}
 	buf := text.AppendLine(c.Room(len(line)+len(value)+16), line, req)
 	buf = append(buf, value...)
-	if !c.Send(buf, upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: req.Op}, keyOf(req)) {
+	if !c.Send(buf, upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: req.Op}, keyOf(req.Op, req)) {
 		s.fail(seq, c.Node().Error(upstream.CauseFull))
 	}
 }
@@ -128,7 +128,7 @@ func (s *session) writeChunk(line []byte, ck *upstream.Chunk, req *codec.Request
 	if c == nil {
 		return false
 	}
-	if !c.SendChunk(ck, upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: req.Op}, keyOf(req)) {
+	if !c.SendChunk(ck, upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: req.Op}, keyOf(req.Op, req)) {
 		s.fail(seq, c.Node().Error(upstream.CauseFull))
 		return false
 	}
@@ -149,8 +149,8 @@ func (s *session) leader(line []byte, req *codec.Request, sl slot) (*upstream.Co
 }
 
 // keyOf is where the key stands in a request as it is sent: behind the word.
-func keyOf(req *codec.Request) codec.Span {
-	return codec.Span{Off: uint32(len(req.Op.String())) + 1, Len: req.Key.Len}
+func keyOf(op codec.Op, req *codec.Request) codec.Span {
+	return codec.Span{Off: uint32(len(op.String())) + 1, Len: req.Key.Len}
 }
 
 // leadReply hears what the lead did, and passes the effect on.
@@ -171,7 +171,7 @@ func (s *session) leadReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 // followerReply hears what a follower did. A counter that came out otherwise
 // than at the lead is taken away there: a miss is safe, a wrong value is not.
 func (s *session) followerReply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
-	if r.Kind != codec.KindEnd && s.slots.at(p.Seq).differs(r, b) {
+	if r.Kind != codec.KindEnd && p.Op != codec.OpMetaDelete && s.slots.at(p.Seq).differs(r, b) {
 		s.loop.forget(c, p)
 	}
 	if r.Kind == codec.KindValue {

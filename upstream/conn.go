@@ -362,7 +362,7 @@ func (c *Conn) frame(b []byte, r *codec.Reply) {
 		c.value(p, b, r)
 	case r.Kind == codec.KindStat:
 		p.Owner.Reply(c, p, r, b)
-	case p.Op.Shape() == codec.ShapeMeta && r.Key.Len > 0 && !p.names(r, b):
+	case p.Op.Shape() == codec.ShapeMeta && r.Kind != codec.KindError && !p.names(r, b):
 		c.fail(CauseDesync)
 	case p.value && r.Kind != codec.KindEnd:
 		c.fail(CauseDesync) // an error in place of the END that was due
@@ -379,7 +379,7 @@ var end = codec.Reply{Kind: codec.KindEnd}
 // those that the command at the front asked for; keys before it were missed.
 func (c *Conn) value(p *Pending, b []byte, r *codec.Reply) {
 	switch {
-	case p.Op.Shape() == codec.ShapeMeta && r.Key.Len > 0 && !p.names(r, b):
+	case p.Op.Shape() == codec.ShapeMeta && r.Kind != codec.KindError && !p.names(r, b):
 		c.fail(CauseDesync)
 		return
 	case p.Op.Shape() == codec.ShapeValues:

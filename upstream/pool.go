@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"magent/upstream/health"
@@ -70,6 +71,11 @@ func NewPool(nodes []*Node, copies []Placement) *Pool {
 func (p *Pool) Replica(c int, key []byte) int {
 	pl := &p.Copies[c]
 	return pl.Nodes[pl.Pick.Pick(key)]
+}
+
+// FirstCopy is the first copy that has node.
+func (p *Pool) FirstCopy(node int) int {
+	return slices.IndexFunc(p.Copies, func(pl Placement) bool { return slices.Contains(pl.Nodes, node) })
 }
 
 // Alone reports whether every key has one replica only.

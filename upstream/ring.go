@@ -46,15 +46,39 @@ func (p *Pending) Request() []byte {
 	return p.req.In(p.chunk.Buf)
 }
 
-// names reports whether the key that the meta reply r in b names is p's.
+// Line is the first line of the request, without the value that may follow: what a
+// client stores may look like anything.
+func (p *Pending) Line() []byte {
+	b := p.Request()
+	return b[:bytes.IndexByte(b, '\n')+1]
+}
+
+// names reports whether the meta reply r, whose line is in b, answers p, as far as
+// it says: by the key that it names and the opaque that it echoes.
 func (p *Pending) names(r *codec.Reply, b []byte) bool {
+	if tok, ok := opaque(b[:r.Line]); ok && !bytes.Contains(p.Line(), tok) {
+		return false
+	}
 	key := r.Key.In(b)
-	if !r.Coded && bytes.Equal(key, p.Key()) {
+	if len(key) == 0 || !r.Coded && bytes.Equal(key, p.Key()) {
 		return true
 	}
 	var req codec.Request
-	text.Parse(p.Request(), &req)
+	text.Parse(p.Line(), &req)
 	return text.SameKey(key, r.Coded, p.Key(), req.Meta.Has('b'))
+}
+
+// opaque is the O flag of a meta reply line, with the space before it.
+func opaque(line []byte) ([]byte, bool) {
+	i := bytes.Index(line, []byte(" O"))
+	if i < 0 {
+		return nil, false
+	}
+	tok := line[i:]
+	if n := bytes.IndexAny(tok[1:], " \r"); n >= 0 {
+		tok = tok[:n+1]
+	}
+	return tok, true
 }
 
 // ring is the requests of one Conn that are not answered yet, oldest first: a

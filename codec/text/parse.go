@@ -236,11 +236,11 @@ func (p *parser) command() {
 	case "cas":
 		p.store(codec.OpCas, 6)
 	case "incr":
-		p.arith(codec.OpIncr)
+		p.number(codec.OpIncr, codec.FaultDelta)
 	case "decr":
-		p.arith(codec.OpDecr)
+		p.number(codec.OpDecr, codec.FaultDelta)
 	case "touch":
-		p.touch()
+		p.number(codec.OpTouch, codec.FaultExptime)
 	case "delete":
 		p.remove()
 	default:
@@ -352,7 +352,9 @@ func (p *parser) store(op codec.Op, tokens int) {
 	p.clean = p.clean && p.n == tokens
 }
 
-func (p *parser) arith(op codec.Op) {
+// number reads "incr key delta [noreply]" and "touch key exptime [noreply]"; bad is
+// the answer to a number that is none.
+func (p *parser) number(op codec.Op, bad codec.Fault) {
 	p.req.Op = op
 	if p.n != 3 && p.n != 4 {
 		p.fault(codec.FaultError)
@@ -363,27 +365,12 @@ func (p *parser) arith(op codec.Op) {
 		p.fault(codec.FaultFormat)
 		return
 	}
-	if _, ok := parseUint(p.text(2)); !ok {
-		p.fault(codec.FaultDelta)
-		return
+	_, ok := parseUint(p.text(2))
+	if op == codec.OpTouch {
+		_, ok = parseInt(p.text(2))
 	}
-	p.req.Arg = p.tok[2]
-	p.clean = p.clean && p.n == 3
-}
-
-func (p *parser) touch() {
-	p.req.Op = codec.OpTouch
-	if p.n != 3 && p.n != 4 {
-		p.fault(codec.FaultError)
-		return
-	}
-	p.quiet()
-	if !p.key(1) {
-		p.fault(codec.FaultFormat)
-		return
-	}
-	if _, ok := parseInt(p.text(2)); !ok {
-		p.fault(codec.FaultExptime)
+	if !ok {
+		p.fault(bad)
 		return
 	}
 	p.req.Arg = p.tok[2]

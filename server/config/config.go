@@ -61,7 +61,6 @@ type Config struct {
 	MaxValue       int           // bytes of the largest value taken from a client; default 1 MiB
 	ClientBuffer   int           // bytes of unread replies at which a client is closed; default 64 MiB
 	DrainTimeout   time.Duration // how long Shutdown waits for what is in flight; default 5s
-	Verbose        bool          // log every change of state and closed client
 }
 
 // Default is a Config with every limit at its default and no address and no node.
@@ -169,7 +168,7 @@ func (c *Config) Warnings() []string {
 		for j, b := range c.Copies[i+1:] {
 			j += i + 1
 			if n, ok := c.common(a, b, Node.sameAddress); ok {
-				out = append(out, fmt.Sprintf("%s is in copies %d and %d: it gets some writes twice", n.Address(), i, j))
+				out = append(out, fmt.Sprintf("%s is in copies %d and %d: keys that both copies place there have one copy only", n.Address(), i, j))
 			} else if n, ok := c.common(a, b, Node.sameHost); ok {
 				out = append(out, fmt.Sprintf("copies %d and %d of some keys are both on %s: losing that host loses them", i, j, n.Host))
 			}

@@ -82,7 +82,7 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.User, "user", "u", "", "become the user of this `name or number` once the listeners are open")
 	fs.StringVarP(&f.Group, "group", "g", "", "become the group of this `name or number`; default is the user's own")
 	fs.BoolVarP(&f.Foreground, "foreground", "D", false, "stay in the foreground")
-	fs.BoolVarP(&f.verbose, "verbose", "v", false, "log every change of state, in the foreground")
+	fs.BoolVarP(&f.verbose, "verbose", "v", false, "stay in the foreground and log connections too")
 	fs.StringVar(&f.PidFile, "pidfile", "", "write the process number to `path`")
 	fs.StringVar(&f.LogFile, "log-file", "", "append the log to `path`; default is standard error, and no log in the background")
 	fs.StringVar(&f.Profile, "profile", "", "write a profile of this `kind` at exit: "+strings.Join(Profiles(), ", "))
@@ -125,7 +125,6 @@ func (f *Flags) Config() (Config, error) {
 	c.Loops = f.loops
 	c.Timeout, c.ConnectTimeout = f.timeout, f.connectTimeout
 	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
-	c.Verbose = f.verbose
 	if len(errs) == 0 {
 		fault(c.Validate())
 	}

@@ -212,8 +212,8 @@ func escape(line string) string {
 	return mark + out.String()
 }
 
-// rewriteTranscripts puts the replies in got, one list for each step of each
-// dialog of file, in the place of the recorded ones.
+// rewriteTranscript puts the replies in got, one list for each step of each dialog
+// of file, in the place of the recorded ones.
 func rewriteTranscript(file string, got map[string][][]string) error {
 	path := filepath.Join("testdata/transcripts", file+".txt")
 	text, err := os.ReadFile(path)
@@ -234,7 +234,7 @@ func rewriteTranscript(file string, got map[string][][]string) error {
 	lines := strings.Split(string(text), "\n")
 	for i, line := range lines {
 		mark, rest, _ := strings.Cut(line, " ")
-		// A step ends at its recorded reply, or, new in the file, at a blank line.
+		// A step ends at its recorded reply, which in a new dialog may be any line.
 		if mark == "<" || mark == "<<" || mark == "==" || mark == "" || mark == "!" {
 			flush()
 		}

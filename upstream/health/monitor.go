@@ -34,8 +34,8 @@ type Monitor struct {
 	last []Change   // the latest change of each node
 }
 
-// NewMonitor watches over table. notify hears of every change, on the goroutine
-// that made it, which may be an event loop: it must not block.
+// NewMonitor watches over table. notify hears of every change of a node
+// on a goroutine of the monitor's own: a log that nobody reads holds up no loop.
 func NewMonitor(table *Table, probe Probe, limits Limits, notify func(Change)) *Monitor {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Monitor{table: table, probe: probe, limits: limits, notify: notify, wait: wait, ctx: ctx, cancel: cancel,
@@ -54,20 +54,23 @@ func (m *Monitor) Trip(i int, seen Word, cause string) bool {
 	if !ok {
 		return false
 	}
-	m.changed(Change{Node: i, From: seen.State(), To: Down, Cause: cause, At: time.Now(), Epoch: next.Epoch()})
+	c := Change{Node: i, From: seen.State(), To: Down, Cause: cause, At: time.Now(), Epoch: next.Epoch()}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.note(c)
 	if m.ctx.Err() == nil {
 		m.wg.Add(1)
-		go m.recover(i, next)
+		go m.recover(c, next)
 	}
 	return true
 }
 
-// recover probes node i, which went down with the word seen, until it is back.
-func (m *Monitor) recover(i int, seen Word) {
+// recover tells of the change c, which took a node down with the word seen, and
+// probes that node until it is back.
+func (m *Monitor) recover(c Change, seen Word) {
 	defer m.wg.Done()
-	node := machine{state: Down}
+	m.notify(c)
+	i, node := c.Node, machine{state: Down}
 	for {
 		err := m.probe(m.ctx, i)
 		ev := ProbeOK
@@ -76,7 +79,11 @@ func (m *Monitor) recover(i int, seen Word) {
 		}
 		if node.step(ev, m.limits) == Up {
 			if next, ok := m.table.Move(i, seen, Up); ok {
-				m.changed(Change{Node: i, From: Down, To: Up, Cause: "probe answered", At: time.Now(), Epoch: next.Epoch()})
+				c := Change{Node: i, From: Down, To: Up, Cause: "probe answered", At: time.Now(), Epoch: next.Epoch()}
+				m.mu.Lock()
+				m.note(c)
+				m.mu.Unlock()
+				m.notify(c)
 			}
 			return
 		}
@@ -96,14 +103,11 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (m *Monitor) changed(c Change) {
-	m.mu.Lock()
+// note keeps c as the latest change of its node, unless a later one has overtaken
+// it. m.mu is held.
+func (m *Monitor) note(c Change) {
 	if c.Epoch >= m.last[c.Node].Epoch {
 		m.last[c.Node] = c
-	}
-	m.mu.Unlock()
-	if m.notify != nil {
-		m.notify(c)
 	}
 }
 

@@ -44,6 +44,11 @@ func (c *Client) Reset() {
 	c.Close()
 }
 
+// CloseWrite says that nothing more will be sent; replies can still be read.
+func (c *Client) CloseWrite() error {
+	return c.conn.(interface{ CloseWrite() error }).CloseWrite()
+}
+
 // Send writes b whole.
 func (c *Client) Send(b []byte) error {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(Patience))
@@ -74,7 +79,7 @@ func (c *Client) Arrive() error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("the peer leaves %d bytes unread", unread)
 		}
-		if tries > 2000 { // the peer is usually faster than any sleep
+		if tries > 200 { // the peer is usually faster than any sleep
 			time.Sleep(50 * time.Microsecond)
 		}
 	}

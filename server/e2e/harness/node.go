@@ -18,7 +18,7 @@ import (
 )
 
 // Patience is how long anything in a test may take before it counts as hung.
-const Patience = 3 * time.Second
+const Patience = 10 * time.Second
 
 // Node is one real memcached, alive until Kill or the end of its test.
 type Node struct {
@@ -109,8 +109,11 @@ func (n *Node) signal(s syscall.Signal) {
 }
 
 // Config is the node as the proxy's configuration names it.
-func (n *Node) Config() config.Node {
-	host, port, _ := net.SplitHostPort(n.Addr)
+func (n *Node) Config() config.Node { return NodeAt(n.Addr) }
+
+// NodeAt is the server at addr as the proxy's configuration names it.
+func NodeAt(addr string) config.Node {
+	host, port, _ := net.SplitHostPort(addr)
 	number, _ := strconv.Atoi(port)
 	return config.Node{Host: host, Port: number}
 }
@@ -149,9 +152,17 @@ var launches = func() chan<- func() {
 // Eventually polls what until it holds and fails the test if it never does.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(Patience); !holds(); time.Sleep(time.Millisecond) {
+	if !Within(Patience, holds) {
+		t.Fatalf("waited %v in vain: %s", Patience, what)
+	}
+}
+
+// Within polls until it holds, for at most limit, and reports whether it did.
+func Within(limit time.Duration, holds func() bool) bool {
+	for deadline := time.Now().Add(limit); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain: %s", Patience, what)
+			return false
 		}
 	}
+	return true
 }

@@ -7,10 +7,13 @@
 package harness
 
 import (
-	"os/exec"
+	"context"
+	"log/slog"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"magent/server"
 	"magent/server/config"
 )
 
@@ -21,35 +24,62 @@ type Topology struct {
 	Set                  func(*config.Config) // changes the configuration before the start; may be nil
 }
 
+// patientTimeout is how long a node may take to answer, unless Topology.Set says
+// otherwise.
+const patientTimeout = 2 * time.Second
+
 // Proxied is a proxy in this process and the memcacheds behind it.
 type Proxied struct {
-	Addr  string    // of the TCP listener
-	Unix  string    // path of the unix socket
-	Nodes [][]*Node // by copy, in configuration order
+	Addr   string    // of the TCP listener
+	Unix   string    // path of the unix socket
+	Nodes  [][]*Node // by copy, in configuration order
+	Server *server.Server
 }
 
 // Proxy starts Copies × Nodes memcacheds and a proxy over them.
 func Proxy(t testing.TB, top Topology) *Proxied {
 	t.Helper()
-	p := &Proxied{}
-	n := Memcached(t)
-	p.Addr = n.Addr
-	p.Unix = filepath.Join(t.TempDir(), "s")
-	m := &Node{t: t}
-	m.args = []string{"-s", p.Unix, "-a", "0777"}
-	m.startUnix(p.Unix)
-	t.Cleanup(m.Kill)
+	cfg := config.Default()
+	cfg.Loops = top.Loops
+	// A node that two busy cores leave waiting is not a node that failed.
+	cfg.Timeout, cfg.ConnectTimeout = patientTimeout, patientTimeout
+	nodes := make([][]*Node, top.Copies)
+	cfg.Copies = make([][]config.Node, top.Copies)
+	for i := range nodes {
+		for range top.Nodes {
+			n := Memcached(t)
+			nodes[i] = append(nodes[i], n)
+			cfg.Copies[i] = append(cfg.Copies[i], n.Config())
+		}
+	}
+	if top.Set != nil {
+		top.Set(&cfg)
+	}
+	p := Serve(t, cfg)
+	p.Nodes = nodes
 	return p
 }
 
-func (n *Node) startUnix(p string) {
-	n.cmd = exec.Command("memcached", append([]string{"-u", "root", "-t", "2", "-m", "64"}, n.args...)...)
-	n.dead = Launch(n.t, n.cmd)
-	Eventually(n.t, "unix", func() bool {
-		c, err := Dial(p)
-		if err == nil {
-			c.Close()
+// Serve starts a proxy of cfg, listening on a free port and a unix socket; its
+// log goes to the test's.
+func Serve(t testing.TB, cfg config.Config) *Proxied {
+	t.Helper()
+	p := &Proxied{Unix: filepath.Join(t.TempDir(), "socket")}
+	cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}, {Network: "unix", Address: p.Unix}}
+	var err error
+	if p.Server, err = server.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil))); err != nil {
+		t.Fatal(err)
+	}
+	p.Addr = p.Server.Addrs()[0].String()
+	if err := p.Server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
+		defer cancel()
+		if err := p.Server.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
 		}
-		return err == nil
 	})
+	return p
 }
