@@ -38,8 +38,8 @@ type loop struct {
 	spare    int // bytes in buffers
 	held     heldBuffers
 	count    Counters
-	greeting string // the node version that versionLine tells
-	versions []byte
+	greeting string // the node version that versions tells
+	versions []byte // the answer to version
 	draining bool
 
 	// streamAbove is the size in bytes of a reply above which it goes to the
@@ -241,7 +241,7 @@ func (l *loop) Dial(c *upstream.Conn, attempt uint32) {
 		n := c.Node()
 		nc, err := d.Dial(n.Network, n.Address)
 		if err == nil {
-			_, err = l.el.Enroll(gnet.NewContext(context.Background(), &link{l, c, attempt}), nc)
+			err = l.enroll(&link{l, c, attempt}, nc)
 		}
 		if err == nil {
 			l.srv.log.Debug("node connected", "node", n.Name)
@@ -254,7 +254,23 @@ func (l *loop) Dial(c *upstream.Conn, attempt uint32) {
 	}()
 }
 
+// enroll gives nc to the loop and waits until it has it.
+func (l *loop) enroll(ctx any, nc net.Conn) error {
+	result, err := l.el.Enroll(gnet.NewContext(context.Background(), ctx), nc)
+	if err != nil {
+		nc.Close()
+		return err
+	}
+	return (<-result).Err
+}
+
+// dialCause tells what this process is short of from what the node does.
 func dialCause(err error) upstream.Cause {
+	for _, shortage := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, shortage) {
+			return upstream.CauseLocal
+		}
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
 		return upstream.CauseSlowDial
 	}

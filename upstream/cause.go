@@ -7,6 +7,7 @@ const (
 	CauseNone     Cause = iota
 	CauseRefused        // the connection was not made
 	CauseSlowDial       // the connection took longer than the connect timeout
+	CauseLocal          // this process had no descriptor or port for it: no word on the node
 	CauseReset          // the connection ended while requests were in flight
 	CauseTimeout        // the oldest request in flight was left unanswered too long
 	CauseDesync         // what came is no answer to what was asked
@@ -20,6 +21,7 @@ var causes = [numCauses]string{
 	CauseNone:     "no cause",
 	CauseRefused:  "connection refused",
 	CauseSlowDial: "connect timeout",
+	CauseLocal:    "proxy has no file or port left",
 	CauseReset:    "connection reset",
 	CauseTimeout:  "timeout",
 	CauseDesync:   "protocol error",

@@ -169,9 +169,10 @@ func (g *Group) Close() {
 
 // trip takes c's node down unless it has changed since c was dialled. The only
 // replica of a pool of one copy is not taken down by a lost connection: there is
-// no one else to ask, and the node may well be there.
+// no one else to ask, and the node may well be there. No node is taken down for
+// what this process is short of.
 func (g *Group) trip(c *Conn, cause Cause) {
-	if g.closed || g.pool.Monitor == nil || cause == CauseReset && g.pool.Alone() {
+	if g.closed || g.pool.Monitor == nil || cause == CauseLocal || cause == CauseReset && g.pool.Alone() {
 		return
 	}
 	g.pool.Monitor.Trip(c.node.Index, c.epoch, cause.String())
