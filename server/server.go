@@ -203,11 +203,7 @@ func (s *Server) Shutdown(ctx context.Context) (err error) {
 		s.accepting.Wait()
 		if s.running.Load() {
 			err = s.drain(ctx)
-			for _, l := range s.loops {
-				ended := make(chan struct{})
-				l.do(func() { l.group.Close(); close(ended) })
-				<-ended
-			}
+			s.closeGroups()
 		}
 		s.running.Store(false)
 		s.pool.Monitor.Close()
@@ -239,6 +235,27 @@ func (s *Server) drain(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lastWords is how long the loops may take to fail what is in flight.
+const lastWords = time.Second
+
+// closeGroups fails what is in flight, which a loop that lives does at once, even
+// when the time for a shutdown is over. One that has ended never will.
+func (s *Server) closeGroups() {
+	patience, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	for _, l := range s.loops {
+		closed := make(chan struct{})
+		if l.do(func() { l.group.Close(); close(closed) }) != nil {
+			continue
+		}
+		select {
+		case <-closed:
+		case <-s.died:
+		case <-patience.Done():
+		}
+	}
 }
 
 // drain ends every session as soon as it has nothing in flight.
