@@ -45,6 +45,7 @@ func (s *session) tell(seq uint32, copy int, line []byte, req *codec.Request) (f
 				sl.left++
 			} else {
 				failed = c.Node().Error(upstream.CauseFull)
+				s.blame(sl, failed)
 			}
 		}
 		if sl.left > 0 {
@@ -59,11 +60,22 @@ func (s *session) tell(seq uint32, copy int, line []byte, req *codec.Request) (f
 // an error takes the place of an OK.
 func (s *session) everyoneReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 	sl := s.slots.at(p.Seq)
-	if sl.out == nil || r.Kind == codec.KindError && !isError(sl.out.B) {
-		sl.release(s.loop)
-		sl.hold(s.loop, b)
+	switch {
+	case r.Kind == codec.KindError:
+		s.blame(sl, b)
+	case sl.out == nil:
+		s.keep(sl, b)
 	}
 	s.told(p, nil)
+}
+
+// blame has the client told of the first error.
+func (s *session) blame(sl *slot, line []byte) {
+	if sl.out == nil || !isError(sl.out.B) {
+		s.loop.count.Errors++
+		s.drop(sl)
+		s.keep(sl, line)
+	}
 }
 
 // everyoneFailed hears that a node will not answer: it does not count, unless

@@ -123,8 +123,10 @@ func (s *session) follow(p *upstream.Pending, sl *slot) {
 		if sl.tried&(1<<i) != 0 && relative(&req) {
 			told = effectDelete // it was the lead, and may have taken the step: no second one
 		}
-		if l.effect(l.group.Conn(node, s.id), told, line, value, &req, p, legFollower, s) {
+		if c := l.group.Conn(node, s.id); l.effect(c, told, line, value, &req, p, legFollower, s) {
 			sl.left++
+		} else {
+			c.Overflow()
 		}
 	}
 }

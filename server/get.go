@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bytes"
+
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream"
@@ -27,20 +29,45 @@ func (s *session) get(line, rest []byte, req *codec.Request) []byte {
 		s.getKey(req.Op, arg, req.Key.In(line), slotKey|slotLast)
 		return rest
 	}
-	at := req.Key.Off
-	key, _ := text.NextKey(line, req.Rest, &at)
-	for {
-		next, more := text.NextKey(line, req.Rest, &at)
-		if !more {
-			s.getKey(req.Op, arg, key.In(line), slotKey|slotLast)
-			return rest
-		}
-		s.getKey(req.Op, arg, key.In(line), slotKey)
-		if s.full() {
-			return s.holdKeys(line, rest, req, next)
-		}
-		key = next
+	s.keys = manyKeys{line: line, req: *req, at: req.Key.Off}
+	if !s.moreKeys() {
+		s.keys.line = bytes.Clone(line)
 	}
+	return rest
+}
+
+// manyKeys is a multi-get part of whose keys have been asked for. The slots of
+// those have no END, so that all of it reads as one reply.
+type manyKeys struct {
+	line []byte // nil if there is none
+	req  codec.Request
+	at   uint32 // where the next key is looked for
+}
+
+// moreKeys asks for the keys that are left, as far as there are slots; true when
+// that was the last.
+func (s *session) moreKeys() bool {
+	k := &s.keys
+	key, more := text.NextKey(k.line, k.req.Rest, &k.at)
+	for more && !s.full() {
+		at := k.at
+		var next codec.Span
+		next, more = text.NextKey(k.line, k.req.Rest, &at)
+		flags := slotKey
+		if !more {
+			flags |= slotLast
+		}
+		s.getKey(k.req.Op, k.req.Arg.In(k.line), key.In(k.line), flags)
+		if more {
+			k.at, key = at, next
+		}
+	}
+	if more && s.wire != nil {
+		k.at = key.Off
+		return false
+	}
+	*k = manyKeys{}
+	return true
 }
 
 // getKey asks for one key.
@@ -53,22 +80,6 @@ func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
 	case !c.Get(upstream.Pending{Owner: s, Seq: seq, Leg: legRead, Op: op}, arg, key):
 		s.fail(seq, c.Node().Error(upstream.CauseFull))
 	}
-}
-
-// holdKeys holds back the keys of a multi-get from next on, as a command of their
-// own: the slots before them have no END, so the two read as one to the client.
-func (s *session) holdKeys(line, rest []byte, req *codec.Request, next codec.Span) []byte {
-	held := make([]byte, 0, len(line)+len(rest))
-	held = append(held, req.Op.String()...)
-	if req.Arg.Len > 0 {
-		held = append(held, ' ')
-		held = append(held, req.Arg.In(line)...)
-	}
-	held = append(held, ' ')
-	held = append(held, line[next.Off:req.Rest.End()]...)
-	held = append(held, "\r\n"...)
-	s.hold(append(held, rest...))
-	return nil
 }
 
 // metaGet serves mg and me.
@@ -182,7 +193,7 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 		s.readReply(p, &end, nil)
 		return
 	}
-	sl.release(s.loop)
+	s.drop(sl)
 	sl.flags &^= slotHit | slotPartial | slotWaits
 	next := s.nextReplica(c, p, sl, cause)
 	if next == nil {
@@ -214,7 +225,7 @@ func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, c
 func (s *session) fail(seq uint32, line []byte) {
 	sl := s.slots.at(seq)
 	s.loop.count.Errors++
-	sl.release(s.loop)
+	s.drop(sl)
 	sl.flags = sl.flags&^slotWaits | slotBroken
 	if !sl.is(slotQuiet) || sl.op.Meta() {
 		s.emit(seq, line)

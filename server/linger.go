@@ -25,7 +25,7 @@ const maxLinger = 1000
 // linger keeps the client of s, whose end of file gnet has seen on c, if replies
 // are due; false if there is nothing to wait for.
 func (s *session) linger(c gnet.Conn) bool {
-	if s.wire == nil || s.slots.len() == 0 && !s.dirty && len(s.held) == 0 || c.OutboundBuffered() > 0 {
+	if s.wire == nil || s.slots.len() == 0 && !s.dirty && s.idleInput() || c.OutboundBuffered() > 0 {
 		return false
 	}
 	fd, err := c.Dup()
@@ -90,7 +90,11 @@ func (w *linger) closing() bool { return w.age >= maxLinger-200 }
 func (l *loop) lingerTick() {
 	kept := l.lingers[:0]
 	for _, w := range l.lingers {
+		left := len(w.rest)
 		err := w.push()
+		if len(w.rest) < left && !w.closing() {
+			w.age = 0
+		}
 		if w.age++; err != nil || w.age > maxLinger || w.closing() && len(w.rest) == 0 {
 			unix.Close(w.fd)
 			w.fd = -1

@@ -30,6 +30,8 @@ type loop struct {
 	sessions map[*session]struct{}
 	dirty    []*session        // with replies to be written
 	waiting  []*session        // with input held back
+	ready    []*session        // of these, those that may go on
+	leavings []leaving         // that close when all is sent
 	lingers  []*linger         // half-closed clients with replies to come
 	parts    [3][]byte         // of join
 	key      [text.MaxKey]byte // of route
@@ -97,35 +99,53 @@ func (l *loop) Defer() {
 // settle writes the replies that have come, and lets sessions go on that waited
 // for room. Every entry from the event loop ends with it.
 func (l *loop) settle() {
-	for len(l.dirty) > 0 || l.resume() {
+	for len(l.dirty) > 0 || len(l.ready) > 0 {
 		// A write that fails closes its session and may finish others' slots.
 		for i := 0; i < len(l.dirty); i++ {
 			l.dirty[i].flush()
 		}
 		clear(l.dirty)
 		l.dirty = l.dirty[:0]
-	}
-}
-
-// resume gives waiting sessions another go; it reports whether that made replies.
-func (l *loop) resume() bool {
-	waiting := l.waiting
-	l.waiting = nil
-	for _, s := range waiting {
-		s.waiting = false
-		if !s.resume() {
-			l.wait(s)
+		for i := 0; i < len(l.ready); i++ {
+			s := l.ready[i]
+			s.ready = false
+			s.waiting = s.waiting && !s.resume()
 		}
+		clear(l.ready)
+		l.ready = l.ready[:0]
 	}
-	return len(l.dirty) > 0
 }
 
+// wait notes that s has input that waits for slots or for its client to read.
 func (l *loop) wait(s *session) {
-	if !s.waiting {
-		s.waiting = true
+	s.waiting = true
+	if !s.listed {
+		s.listed = true
 		l.waiting = append(l.waiting, s)
 		l.any.busy.Store(true)
 	}
+}
+
+// mayResume has s go on when the event at hand has been served.
+func (l *loop) mayResume(s *session) {
+	if !s.ready {
+		s.ready = true
+		l.ready = append(l.ready, s)
+	}
+}
+
+// waitingTick lets sessions go on whose clients have read, which nobody tells.
+func (l *loop) waitingTick() {
+	kept := l.waiting[:0]
+	for _, s := range l.waiting {
+		if s.waiting = s.waiting && !s.resume(); s.waiting {
+			kept = append(kept, s)
+		} else {
+			s.listed = false
+		}
+	}
+	clear(l.waiting[len(kept):])
+	l.waiting = kept
 }
 
 // tickTask is a loop as the runnable of its clock.
@@ -136,9 +156,11 @@ func (t tickTask) Run(context.Context) error {
 	l.any.ticking.Store(false)
 	l.group.Tick()
 	l.lingerTick()
+	l.leavingTick()
+	l.waitingTick()
 	l.group.Flush()
 	l.settle()
-	if l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 {
+	if l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 {
 		l.any.busy.Store(false)
 	}
 	return nil

@@ -256,7 +256,7 @@ func (c *chaos) harm(n *fakeNode) {
 		if len(c.owed[n.conn]) > 0 {
 			return // in the middle of a value nobody could tell
 		}
-		n.conn.traffic([]byte([]string{"END\r\n", "STORED\r\n", "VALUE key-a1 0 1\r\nx\r\n", "\xff", "VA 1 kkey-z9\r\ny\r\n"}[c.rng.IntN(5)]))
+		n.conn.traffic([]byte([]string{"END\r\n", "STORED\r\n", "VALUE key-zz 0 1\r\nx\r\n", "\xff", "VA 1 kkey-z9\r\ny\r\n"}[c.rng.IntN(5)]))
 	case 5:
 		n.conn.end(errLost)
 	}

@@ -19,9 +19,29 @@ func (s *session) emit(seq uint32, b []byte) {
 	switch {
 	case s.wire == nil || len(b) == 0:
 	case !s.slots.first(seq) || s.slots.at(seq).is(slotWaits):
-		s.slots.at(seq).hold(s.loop, b)
+		s.keep(s.slots.at(seq), b)
 	case !s.mute:
 		s.put(b, nil)
+	}
+}
+
+// keep has b wait in its slot. What waits counts as what the client has not read,
+// as it would have been if its turn had come.
+func (s *session) keep(sl *slot, b []byte) {
+	sl.hold(s.loop, b)
+	if len(b) >= bigValue {
+		s.window = windowSmall
+	}
+	if s.holding += len(b); s.holding > s.loop.cfg.ClientBuffer {
+		s.overran()
+	}
+}
+
+// drop gives up what waits in a slot.
+func (s *session) drop(sl *slot) {
+	if sl.out != nil {
+		s.holding -= len(sl.out.B)
+		sl.release(s.loop)
 	}
 }
 
@@ -73,16 +93,23 @@ func (s *session) finish(seq uint32) {
 			s.idle()
 			return
 		}
+		if s.waiting && s.slots.len() <= s.window/2 {
+			s.loop.mayResume(s)
+		}
 	}
 }
 
 // leave sends what the oldest slot held.
 func (s *session) leave(sl *slot) {
-	if sl.is(slotPartial) {
-		s.relaying(valueSize(sl.op, sl.out.B), sl.out.B)
-	}
 	out := sl.out
+	if out == nil {
+		return // the client left before any of it came
+	}
+	if sl.is(slotPartial) {
+		s.relaying(valueSize(sl.op, out.B), out.B)
+	}
 	sl.out = nil
+	s.holding -= len(out.B)
 	if s.wire == nil || s.mute {
 		s.loop.held.put(out)
 		return
@@ -98,6 +125,9 @@ func (s *session) idle() {
 	if s.ending {
 		s.begin()
 	}
+	if s.waiting {
+		s.loop.mayResume(s)
+	}
 }
 
 // flush writes the replies that have gathered. The write may end the session.
@@ -109,9 +139,15 @@ func (s *session) flush() {
 	if s.wire == nil {
 		return
 	}
-	s.overrun()
-	if s.ending && s.slots.len() == 0 && len(s.held) == 0 {
-		s.close()
+	switch left := s.wire.OutboundBuffered(); {
+	case left > s.loop.cfg.ClientBuffer:
+		s.overran()
+	case s.ending && s.slots.len() == 0 && s.idleInput():
+		s.depart()
+	case left > 0:
+		// As memcached does, read no more until the client has read. gnet reads
+		// again by itself when all is written.
+		s.loop.pause(s)
 	}
 }
 
@@ -133,11 +169,50 @@ func (s *session) send() {
 	l.held.put(owner)
 }
 
-// overrun closes a client that does not read its replies.
-func (s *session) overrun() {
-	if s.wire != nil && s.wire.OutboundBuffered() > s.loop.cfg.ClientBuffer {
-		s.loop.count.Overruns++
-		s.loop.srv.log.Debug("client closed", "cause", "it does not read its replies")
+// overran closes a client that does not read its replies.
+func (s *session) overran() {
+	s.loop.count.Overruns++
+	s.loop.srv.log.Debug("client closed", "cause", "it does not read its replies")
+	s.close()
+}
+
+// leaving is a session that closes once its client has been sent everything.
+type leaving struct {
+	session    *session
+	left, idle int // bytes unsent at the last tick; ticks since that became fewer
+}
+
+// depart closes the connection when the socket has taken all that was written:
+// gnet would throw away the rest.
+func (s *session) depart() {
+	if s.wire.OutboundBuffered() == 0 {
 		s.close()
+		return
 	}
+	l := s.loop
+	l.pause(s)
+	l.leavings = append(l.leavings, leaving{session: s, left: s.wire.OutboundBuffered()})
+	l.any.busy.Store(true)
+}
+
+// leavingTick closes sessions that have been sent everything, or that take nothing
+// for maxLinger ticks.
+func (l *loop) leavingTick() {
+	kept := l.leavings[:0]
+	for _, v := range l.leavings {
+		if v.session.wire == nil {
+			continue
+		}
+		left := v.session.wire.OutboundBuffered()
+		if v.idle++; left < v.left {
+			v.left, v.idle = left, 0
+		}
+		if left == 0 || v.idle > maxLinger {
+			v.session.close()
+			continue
+		}
+		kept = append(kept, v)
+	}
+	clear(l.leavings[len(kept):])
+	l.leavings = kept
 }

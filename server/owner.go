@@ -33,7 +33,7 @@ func (s *session) Body(_ *upstream.Conn, p *upstream.Pending, b []byte, rest int
 	case legResume:
 		s.resumeBody(p.Seq, b)
 	case legLead:
-		s.slots.at(p.Seq).hold(s.loop, b)
+		s.keep(s.slots.at(p.Seq), b)
 	}
 }
 

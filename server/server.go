@@ -262,7 +262,7 @@ func (s *Server) closeGroups() {
 func (l *loop) drain() {
 	l.draining = true
 	for s := range l.sessions {
-		if len(s.held) > 0 {
+		if !s.idleInput() {
 			s.ending = true // it was read before, and is in flight too
 		} else {
 			s.end()

@@ -25,12 +25,16 @@ type session struct {
 	value *upstream.Chunk // a request whose value has not come whole
 	want  int             // bytes it still lacks
 	quiet bool            // its client wants no reply
+	keys  manyKeys        // a multi-get that waits for slots to be free
 	waste int             // bytes to be read and thrown away
 
 	held    []byte // input that waits for slots to be free
 	output         // replies not written yet
+	holding int    // bytes of replies that wait for their turn
 	window  int    // most slots at a time
-	waiting bool   // it is on the loop's list of sessions to resume
+	waiting bool   // it has input that waits
+	listed  bool   // it is on the loop's list of those
+	ready   bool   // it is on the loop's list of those that may go on
 	mute    bool   // the rest of a multi-get is withheld: a key failed
 	ending  bool   // close once all is answered
 	quit    bool   // takes no more commands
@@ -58,11 +62,18 @@ const (
 
 // feed takes bytes the client sent.
 func (s *session) feed(data []byte) {
-	for len(data) > 0 && s.wire != nil && !s.quit {
+	if len(s.held) == 0 {
+		data = s.consume(data)
+	}
+	if s.wire != nil && !s.quit && (len(data) > 0 || s.blocked()) {
+		s.hold(data)
+	}
+}
+
+// consume serves what it can of data, and returns the rest.
+func (s *session) consume(data []byte) []byte {
+	for len(data) > 0 && s.wire != nil && !s.quit && !s.blocked() {
 		switch {
-		case len(s.held) > 0 || s.full():
-			s.hold(data)
-			return
 		case s.waste > 0:
 			n := min(s.waste, len(data))
 			s.waste -= n
@@ -73,11 +84,14 @@ func (s *session) feed(data []byte) {
 			data = s.command(data)
 		}
 	}
+	return data
 }
 
-// full reports whether the session must wait before more of it is served.
+// blocked reports whether the session must wait before more of it is served.
+func (s *session) blocked() bool { return s.keys.line != nil || s.full() }
+
 func (s *session) full() bool {
-	return s.slots.len() >= s.window || s.wire.OutboundBuffered() > s.loop.cfg.ClientBuffer/8
+	return s.wire == nil || s.slots.len() >= s.window || s.wire.OutboundBuffered() > s.loop.cfg.ClientBuffer/8
 }
 
 // hold keeps input until there is room, and stops reading meanwhile.
@@ -90,7 +104,8 @@ func (s *session) hold(data []byte) {
 	s.loop.wait(s)
 }
 
-// resume serves held input if there is room again; false if there is not.
+// resume goes on with what was held if there is room again; false if all of it
+// has not been served.
 func (s *session) resume() bool {
 	if s.wire == nil {
 		return true
@@ -98,18 +113,22 @@ func (s *session) resume() bool {
 	if s.slots.len() > s.window/2 || s.full() {
 		return false
 	}
-	data := s.held
-	s.held = nil
-	s.feed(data)
-	if len(s.held) > 0 {
+	if s.keys.line != nil && !s.moreKeys() {
 		return false
 	}
+	if s.held = s.consume(s.held); len(s.held) > 0 && s.wire != nil && !s.quit || s.keys.line != nil {
+		return false
+	}
+	s.held = nil
 	if s.ending && s.slots.len() == 0 {
 		s.begin()
 	}
 	s.loop.unpause(s)
 	return true
 }
+
+// idleInput reports whether all input has been served.
+func (s *session) idleInput() bool { return len(s.held) == 0 && s.keys.line == nil }
 
 // command reads one command from the front of data and returns what is behind it.
 func (s *session) command(data []byte) []byte {
@@ -177,7 +196,7 @@ func (s *session) local(req *codec.Request) {
 			return
 		}
 		if !req.Quiet() {
-			s.sayString(req.Fault.Line())
+			s.refuse(req.Fault.Line())
 		}
 	}
 }
@@ -194,13 +213,15 @@ func (s *session) say(b []byte) {
 	s.finish(seq)
 }
 
-func (s *session) sayString(line string) {
+// refuse answers a command that is not carried out, in turn.
+func (s *session) refuse(line string) {
+	s.loop.count.Errors++
 	seq := s.open(slot{})
 	if s.slots.first(seq) {
 		s.begin()
 		s.out = append(s.out, line...)
 	} else {
-		s.slots.at(seq).hold(s.loop, []byte(line))
+		s.keep(s.slots.at(seq), []byte(line))
 	}
 	s.finish(seq)
 }
@@ -246,6 +267,6 @@ func (s *session) lost() {
 	if s.line != nil {
 		s.loop.giveBuffer(s.line)
 	}
-	s.line, s.held = nil, nil
+	s.line, s.held, s.keys = nil, nil, manyKeys{}
 	s.loop.gone(s)
 }

@@ -131,6 +131,33 @@ func TestDrainFinishesHeldKeys(t *testing.T) {
 	w.finish()
 }
 
+// A client that stores big values has few of them on the way at a time.
+func TestBigStoresAreFewAtATime(t *testing.T) {
+	w := newWorld(t, nil, 1)
+	w.start()
+	one := fmt.Sprintf("set k1 0 0 %d\r\n%s\r\n", bigValue, strings.Repeat("v", bigValue))
+	c := w.client("client")
+	c.traffic([]byte(strings.Repeat(one, 100)))
+	if n := c.ctx.(*session).slots.len(); n > windowSmall {
+		t.Errorf("%d are on the way, at most %d are allowed", n, windowSmall)
+	}
+	w.settle()
+	replies := 0
+	for range 100 {
+		stored := strings.Count(w.nodes[0].conn.sent(), "set k1 ")
+		if stored == 0 {
+			break
+		}
+		w.nodes[0].conn.traffic([]byte(strings.Repeat("STORED\r\n", stored)))
+		w.settle()
+		replies += strings.Count(c.sent(), "STORED\r\n")
+	}
+	if replies != 100 {
+		t.Errorf("%d of 100 are answered", replies)
+	}
+	w.finish()
+}
+
 // Values that are held until it is their turn, relayed when it is, and too big to
 // be copied.
 func TestBigValuesInOrder(t *testing.T) {

@@ -32,7 +32,7 @@ func (s *session) stats(line []byte, req *codec.Request) {
 			})
 		}()
 	default:
-		s.sayString(codec.FaultError.Line())
+		s.refuse(codec.FaultError.Line())
 	}
 }
 

@@ -17,6 +17,9 @@ import (
 // store serves the commands that carry a value; rest is what follows the line.
 func (s *session) store(line, rest []byte, req *codec.Request) []byte {
 	size := int(req.Value) + 2
+	if size >= bigValue {
+		s.window = windowSmall
+	}
 	switch {
 	case int(req.Value) > s.loop.cfg.MaxValue:
 		s.tooLarge(line, req)
@@ -71,7 +74,7 @@ func (s *session) whole(value []byte, req *codec.Request) bool {
 		return true
 	}
 	if !req.Quiet() {
-		s.sayString(codec.FaultChunk.Line())
+		s.refuse(codec.FaultChunk.Line())
 	}
 	return false
 }
@@ -156,8 +159,11 @@ func keyOf(op codec.Op, req *codec.Request) codec.Span {
 // leadReply hears what the lead did, and passes the effect on.
 func (s *session) leadReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 	sl := s.slots.at(p.Seq)
+	if r.Kind == codec.KindError {
+		s.loop.count.Errors++
+	}
 	if r.Kind != codec.KindEnd { // of a VA that has been held already
-		sl.hold(s.loop, b)
+		s.keep(sl, b)
 		if r.Kind == codec.KindValue {
 			return
 		}
@@ -213,12 +219,13 @@ func (s *session) settled(seq uint32) {
 	sl.flags &^= slotWaits
 	switch {
 	case sl.fault != codec.FaultNone:
-		sl.release(s.loop)
+		s.loop.count.Errors++
+		s.drop(sl)
 		if !sl.is(slotQuiet) {
-			sl.hold(s.loop, []byte(sl.fault.Line()))
+			s.keep(sl, []byte(sl.fault.Line()))
 		}
 	case sl.is(slotQuiet) && sl.silenced():
-		sl.release(s.loop)
+		s.drop(sl)
 	}
 	s.finish(seq)
 }
@@ -236,7 +243,7 @@ func (s *slot) silenced() bool {
 // moveLead gives a write whose lead died to the next replica, which has not had it.
 func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, sent bool) {
 	sl := s.slots.at(p.Seq)
-	sl.release(s.loop)
+	s.drop(sl)
 	next, copy := s.loop.reader(s.loop.routeKey(p), sl.tried, s.id)
 	if next == nil && !sent && s.loop.mayAskAgain(sl, cause) {
 		sl.flags |= slotAgain

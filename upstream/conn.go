@@ -307,8 +307,8 @@ func (c *Conn) Feed(data []byte) {
 			n := min(c.body, len(data))
 			c.more(data[:n])
 			data = data[n:]
-		case c.ring.len() == 0:
-			c.fail(CauseDesync)
+		case int32(c.sent-c.ring.tail) <= 0:
+			c.fail(CauseDesync) // nothing that was asked is unanswered
 		case len(c.left) > 0:
 			data = c.join(data)
 		default:
@@ -476,6 +476,10 @@ func (c *Conn) check() {
 		c.fail(cause)
 	}
 }
+
+// Overflow ends c because it takes no more requests: a node that misses a write
+// must not be read.
+func (c *Conn) Overflow() { c.fail(CauseFull) }
 
 // On reports whether c lives on the connection w. It does not once it has failed:
 // what still comes from w then concerns nobody.

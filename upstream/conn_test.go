@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"magent/codec"
+	"magent/upstream/health"
 )
 
 // Requests from several owners leave in one write per flush, gets of one kind in
@@ -134,6 +136,44 @@ func TestLateNews(t *testing.T) {
 	r.group.Connect(0)
 	if len(r.dials) != 0 {
 		t.Error("dialled after Close")
+	}
+}
+
+// A connection that outlived its node's absence is evidence of the time after it.
+func TestEvidenceOfANodeThatIsBack(t *testing.T) {
+	r := newRig(2)
+	table := r.group.pool.Health
+	r.group.pool.Monitor = health.NewMonitor(table, func(ctx context.Context, _ int) error {
+		<-ctx.Done() // what brings the node back is the test
+		return ctx.Err()
+	}, health.DefaultLimits, func(health.Change) {})
+	defer r.group.pool.Monitor.Close()
+	c, _ := r.open(t, 0)
+	down, _ := table.Move(0, table.Load(0), health.Down)
+	table.Move(0, down, health.Up)
+	r.group.Connect(0)
+	send(c, &ear{}, 1, codec.OpGet, "get a\r\n", codec.Span{Off: 4, Len: 1})
+	r.group.Flush()
+	for range 12 {
+		r.group.Tick()
+	}
+	if table.Up(0) {
+		t.Error("a request that went unanswered does not take the node down")
+	}
+}
+
+// What comes before anything was sent answers nothing.
+func TestAnswersBeforeTheQuestion(t *testing.T) {
+	for _, early := range []string{"END\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n", "VALUE b 0 1\r\nx\r\nEND\r\n", "STORED\r\n"} {
+		r := newRig(1)
+		c, w := r.open(t, 0)
+		e := &ear{}
+		c.Get(Pending{Owner: e, Op: codec.OpGet}, nil, []byte("a"))
+		c.Get(Pending{Owner: e, Op: codec.OpGet}, nil, []byte("b"))
+		c.Feed([]byte(early))
+		if !w.closed || c.On(w) {
+			t.Errorf("%q: the connection is still there", early)
+		}
 	}
 }
 

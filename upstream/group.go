@@ -98,9 +98,14 @@ func (g *Group) Conn(node int, salt uint32) *Conn {
 	return cs[salt%uint32(len(cs))]
 }
 
-// Connect opens every connection that is not open to node.
+// Connect opens every connection that is not open to node, which is up. One that
+// stayed open while the node was down is from now on evidence of the node's new
+// epoch, unless something asked of it before is still unanswered.
 func (g *Group) Connect(node int) {
 	for _, c := range g.conns[node] {
+		if c.wire != nil && c.ring.len() == 0 {
+			c.epoch = g.pool.Health.Load(node)
+		}
 		c.connect()
 	}
 }

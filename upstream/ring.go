@@ -56,6 +56,9 @@ func (p *Pending) Line() []byte {
 // names reports whether the meta reply r, whose line is in b, answers p, as far as
 // it says: by the key that it names and the opaque that it echoes.
 func (p *Pending) names(r *codec.Reply, b []byte) bool {
+	if p.Op == codec.OpMetaDebug {
+		return true // an ME begins with its key, which may look like anything
+	}
 	if tok, ok := opaque(b[:r.Line]); ok && !bytes.Contains(p.Line(), tok) {
 		return false
 	}
