@@ -34,14 +34,19 @@ func listen(l config.Listen) (net.Listener, error) {
 }
 
 // listenUnix opens a socket file. One that a dead process left is replaced; one
-// that answers belongs to another instance.
+// that answers, or that may have someone behind it, belongs to another instance.
 func listenUnix(l config.Listen) (net.Listener, error) {
-	if c, err := net.Dial("unix", l.Address); err == nil {
+	c, err := net.Dial("unix", l.Address)
+	switch {
+	case err == nil:
 		c.Close()
 		return nil, fmt.Errorf("cannot listen on %s: %w", l.Address, syscall.EADDRINUSE)
-	}
-	if st, err := os.Lstat(l.Address); err == nil && st.Mode()&os.ModeSocket != 0 {
-		os.Remove(l.Address)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		if st, err := os.Lstat(l.Address); err == nil && st.Mode()&os.ModeSocket != 0 {
+			os.Remove(l.Address)
+		}
+	case !errors.Is(err, syscall.ENOENT):
+		return nil, fmt.Errorf("cannot listen on %s: it may be in use: %w", l.Address, cause(err))
 	}
 	ln, err := net.Listen("unix", l.Address)
 	if err != nil {
