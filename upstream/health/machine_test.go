@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// TestStep walks a machine through lives of a node. A step is T (tripped), + (a good
-// probe) or - (a bad one); what it leaves is the state and the wait before the next
-// probe in milliseconds.
+// TestStep walks machines of nodes that went down. A step is + (a good probe) or -
+// (a bad one); what it leaves is the state and the wait before the next probe in
+// milliseconds.
 func TestStep(t *testing.T) {
-	events := map[byte]Event{'T': Tripped, '+': ProbeOK, '-': ProbeBad}
+	events := map[byte]event{'+': probeOK, '-': probeBad}
 	type after struct {
 		state State
 		wait  int
@@ -24,14 +24,13 @@ func TestStep(t *testing.T) {
 		steps string
 		want  []after
 	}{
+		{"one good probe brings it back", l, "+", []after{up}},
 		{"an answer to a probe changes nothing while up", l, "+-+", []after{up, up, up}},
-		{"one good probe brings it back", l, "T+T+", []after{down(0), up, down(0), up}},
-		{"a second trip is no news", l, "TT-T", []after{down(0), down(0), down(20), down(20)}},
-		{"waits double up to the ceiling", l, "T-----", []after{down(0), down(20), down(40), down(80), down(100), down(100)}},
-		{"coming back forgets the waits", l, "T--+T-", []after{down(0), down(20), down(40), up, down(0), down(20)}},
-		{"good probes must be in a row", patient, "T++-++T+", []after{down(0), down(0), down(0), down(20), down(20), down(20), down(20), up}},
+		{"waits double up to the ceiling", l, "-----", []after{down(20), down(40), down(80), down(100), down(100)}},
+		{"coming back forgets the waits", l, "--+", []after{down(20), down(40), up}},
+		{"good probes must be in a row", patient, "++-+++", []after{down(0), down(0), down(20), down(20), down(20), up}},
 	} {
-		var m machine
+		m := machine{state: Down}
 		for i, want := range c.want {
 			got := m.step(events[c.steps[i]], c.l)
 			if got != want.state || m.state != want.state || m.wait != time.Duration(want.wait)*time.Millisecond {

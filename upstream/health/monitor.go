@@ -73,9 +73,9 @@ func (m *Monitor) recover(c Change, seen Word) {
 	i, node := c.Node, machine{state: Down}
 	for {
 		err := m.probe(m.ctx, i)
-		ev := ProbeOK
+		ev := probeOK
 		if err != nil {
-			ev = ProbeBad
+			ev = probeBad
 		}
 		if node.step(ev, m.limits) == Up {
 			if next, ok := m.table.Move(i, seen, Up); ok {

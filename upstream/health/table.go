@@ -2,9 +2,11 @@
 //
 // A Table is one word per node, an epoch and a state, which every event loop
 // loads on its request path and which changes only when a node's fortune does. A
-// machine (step) is the pure rule by which it changes: it sees an event and a
-// time and returns a state. A Monitor owns the machines and the probers; it runs
-// on its own goroutines. The package knows nothing of connections and imports std.
+// Monitor moves the words. Trip takes a node down at once, on the goroutine of the
+// loop that has evidence against it; then a prober, a goroutine of the Monitor's
+// own, asks the node until it may come back. A machine (step) is the pure rule of
+// that: it hears how a probe went, and says whether the node is back and how long
+// to wait before the next. The package knows nothing of connections and imports std.
 package health
 
 import (
