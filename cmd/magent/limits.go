@@ -9,8 +9,10 @@ import (
 	"magent/server/config"
 )
 
-// spareFiles is for listeners, event loops, dials on the way, logs and profiles.
-const spareFiles = 128
+// spareFiles is for listeners, event loops, dials on the way, logs and profiles,
+// about half of it; the other half is for connections that are being enrolled: each
+// holds two descriptors until its event loop has registered the second.
+const spareFiles = 256
 
 // filesBesideClients is how many files a proxy needs without any client.
 func filesBesideClients(cfg *config.Config) int {
@@ -21,10 +23,12 @@ func filesBesideClients(cfg *config.Config) int {
 	return nodes*cfg.Loops*cfg.ConnsPerNode + spareFiles
 }
 
-// fitFileLimit raises RLIMIT_NOFILE to what cfg needs: an accept that finds no
-// descriptor would end the engine. Where it cannot, MaxClients is lowered to what
-// fits and the warning says why: an old script must not stop working for the limit
-// of a machine. It is an error if not one client fits.
+// fitFileLimit raises RLIMIT_NOFILE to what cfg needs: where descriptors run out,
+// accepting rests, so that clients hang in the backlog instead of being turned away
+// with a reason, and a lost connection to a node cannot be made again. Where it
+// cannot, MaxClients is lowered to what fits and the warning says why: an old script
+// must not stop working for the limit of a machine. It is an error if not one client
+// fits.
 func fitFileLimit(cfg *config.Config) (warning string, err error) {
 	beside := filesBesideClients(cfg)
 	need := uint64(cfg.MaxClients + beside)

@@ -244,9 +244,9 @@ func TestFileLimitThatCannotBeRaised(t *testing.T) {
 	args := []string{"serve", "-l", "127.0.0.1", "-p", portOf(t, addr), "-s", node, "-n"}
 	command(t, underLimit(64, append(args, "51200")...)).wantFault(t, "-n 51200 needs", "hard limit is 64")
 
-	p := launch(t, underLimit(256, append(args, "51200")...))
+	p := launch(t, underLimit(512, append(args, "51200")...))
 	p.waitFor("tcp", addr)
-	for _, words := range []string{"-n 51200 needs", "hard limit is 256", "clients are served"} {
+	for _, words := range []string{"-n 51200 needs", "hard limit is 512", "clients are served"} {
 		if !strings.Contains(p.stderr.String(), words) {
 			t.Errorf("it does not say %q: %s", words, p.stderr)
 		}
