@@ -13,10 +13,8 @@ const (
 	FaultDelta
 	FaultChunk
 	FaultTooLarge
-	FaultLineTooLong
 	FaultFlagsTooLong
 	FaultOptionsTooLong
-	FaultStatsLine
 	FaultShutdown
 	FaultClose
 	numFaults
@@ -31,10 +29,8 @@ var faults = [numFaults]string{
 	FaultDelta:          "CLIENT_ERROR invalid numeric delta argument\r\n",
 	FaultChunk:          "CLIENT_ERROR bad data chunk\r\n",
 	FaultTooLarge:       "SERVER_ERROR object too large for cache\r\n",
-	FaultLineTooLong:    "CLIENT_ERROR line too long\r\n",
 	FaultFlagsTooLong:   "CLIENT_ERROR options flags are too long\r\n",
 	FaultOptionsTooLong: "CLIENT_ERROR options flags too long\r\n",
-	FaultStatsLine:      "CLIENT_ERROR bad command line\r\n",
 	FaultShutdown:       "ERROR: shutdown not enabled\r\n",
 	FaultClose:          "",
 }

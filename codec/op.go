@@ -32,7 +32,6 @@ const (
 	OpVersion
 	OpStats
 	OpQuit
-	OpShutdown
 	NumOps
 )
 
@@ -91,7 +90,6 @@ var ops = [NumOps]opInfo{
 	OpVersion:    {name: "version", class: ClassLocal},
 	OpStats:      {name: "stats", class: ClassBroadcast, lines: ShapeStats},
 	OpQuit:       {name: "quit", class: ClassLocal},
-	OpShutdown:   {name: "shutdown", class: ClassLocal},
 }
 
 // String is the command's word on the wire.

@@ -1,7 +1,6 @@
 package text
 
 import (
-	"bytes"
 	"strconv"
 
 	"magent/codec"
@@ -112,21 +111,4 @@ func AppendKeyed(dst []byte, word string, arg, key []byte) []byte {
 	}
 	dst = appendWord(dst, key)
 	return append(dst, crlf...)
-}
-
-// ReplyArg returns the argument of the flag c in a meta reply line, false if the
-// line has none.
-func ReplyArg(line []byte, c byte) ([]byte, bool) {
-	line = bytes.TrimSuffix(line, []byte(crlf))
-	for i := 2; i+1 < len(line); i++ {
-		if line[i] != ' ' || line[i+1] != c {
-			continue
-		}
-		arg := line[i+2:]
-		if n := bytes.IndexByte(arg, ' '); n >= 0 {
-			arg = arg[:n]
-		}
-		return arg, true
-	}
-	return nil, false
 }

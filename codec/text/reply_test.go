@@ -124,25 +124,3 @@ func TestParseReply(t *testing.T) {
 		}
 	}
 }
-
-func TestReplyArg(t *testing.T) {
-	const line = "VA 5 c123 t-1 ka\rb Ok X\r\n"
-	for _, c := range []struct {
-		flag byte
-		want string
-		ok   bool
-	}{
-		{'c', "123", true},
-		{'t', "-1", true},
-		{'k', "a\rb", true},
-		{'O', "k", true},
-		{'X', "", true},
-		{'5', "", true},
-		{'W', "", false},
-		{'A', "", false},
-	} {
-		if got, ok := ReplyArg([]byte(line), c.flag); string(got) != c.want || ok != c.ok {
-			t.Errorf("%c: got %q, %v, want %q, %v", c.flag, got, ok, c.want, c.ok)
-		}
-	}
-}
