@@ -162,6 +162,34 @@ func TestEvidenceOfANodeThatIsBack(t *testing.T) {
 	}
 }
 
+// The greeting is answered before anything else has been sent, while requests come
+// in that make the ring grow: it is an answer to what was sent all the same.
+func TestGreetingWhileTheRingGrows(t *testing.T) {
+	for queued := range 40 {
+		r := newRig(1)
+		e := &ear{}
+		r.group.Connect(0)
+		c := r.group.Conn(0, 0)
+		ask := func() { send(c, e, 1, codec.OpDelete, "delete a\r\n", codec.Span{Off: 7, Len: 1}) }
+		for range queued {
+			ask()
+		}
+		_, w := r.accept(t)
+		for range 40 {
+			ask()
+		}
+		c.Feed([]byte("VERSION 1.6.18\r\n"))
+		if !c.On(w) {
+			t.Fatalf("the connection ended with %d requests queued", queued)
+		}
+		r.group.Flush()
+		c.Feed([]byte(strings.Repeat("DELETED\r\n", queued+40)))
+		if !c.On(w) || c.ring.len() != 0 {
+			t.Fatalf("%d requests are left of %d", c.ring.len(), queued+40)
+		}
+	}
+}
+
 // What comes before anything was sent answers nothing.
 func TestAnswersBeforeTheQuestion(t *testing.T) {
 	for _, early := range []string{"END\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n", "VALUE b 0 1\r\nx\r\nEND\r\n", "STORED\r\n"} {

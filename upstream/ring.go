@@ -124,11 +124,12 @@ func (r *ring) pop() {
 	r.tail++
 }
 
+// grow moves the queue to a ring of twice the size. The counts go on: what has been
+// sent is told by them.
 func (r *ring) grow() {
-	next := make([]Pending, max(16, 2*len(r.slot)))
-	n := r.len()
-	for i := range n {
-		next[i] = *r.at(i)
+	next := ring{slot: make([]Pending, max(16, 2*len(r.slot))), head: r.head, tail: r.tail}
+	for i := range r.len() {
+		*next.at(i) = *r.at(i)
 	}
-	r.slot, r.tail, r.head = next, 0, uint32(n)
+	*r = next
 }
