@@ -172,7 +172,7 @@ func (l *loop) effect(c *upstream.Conn, e effect, line []byte, value codec.Span,
 
 // appendForget appends the request that takes key away from a node.
 func appendForget(buf, key []byte, meta codec.Letters) []byte {
-	buf = text.AppendKeyed(buf, "md", nil, key)
+	buf = text.AppendKeyed(buf, "md", key)
 	if meta.Has('b') {
 		buf = append(buf[:len(buf)-2], " b\r\n"...)
 	}

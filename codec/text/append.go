@@ -103,12 +103,9 @@ func appendMeta(dst, line []byte, req *codec.Request, keep codec.Letters) []byte
 	return append(dst, crlf...)
 }
 
-// AppendKeyed appends "word key" and CRLF, or "word arg key" if there is an arg.
-func AppendKeyed(dst []byte, word string, arg, key []byte) []byte {
+// AppendKeyed appends "word key" and CRLF.
+func AppendKeyed(dst []byte, word string, key []byte) []byte {
 	dst = append(dst, word...)
-	if len(arg) > 0 {
-		dst = appendWord(dst, arg)
-	}
 	dst = appendWord(dst, key)
 	return append(dst, crlf...)
 }

@@ -90,18 +90,12 @@ func BenchmarkAppendLine(b *testing.B) {
 }
 
 func BenchmarkAppendKeyed(b *testing.B) {
-	key, exptime := []byte("user:1001:profile"), []byte("300")
+	key := []byte("user:1001:profile")
 	dst := make([]byte, 0, 4096)
 	b.Run("op=get", func(b *testing.B) {
 		b.SetBytes(int64(len(key)))
 		for b.Loop() {
-			AppendKeyed(dst, "get", nil, key)
-		}
-	})
-	b.Run("op=gat", func(b *testing.B) {
-		b.SetBytes(int64(len(key)))
-		for b.Loop() {
-			AppendKeyed(dst, "gat", exptime, key)
+			AppendKeyed(dst, "get", key)
 		}
 	})
 }

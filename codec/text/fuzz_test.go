@@ -96,11 +96,11 @@ func checkAppend(t *testing.T, line []byte, req *codec.Request, v codectest.Verd
 		v.Quiet = false
 		v.Letters = strings.ReplaceAll(v.Letters, "q", "")
 	}
-	if req.Op.MultiKey() {
+	if req.Op == codec.OpGet || req.Op == codec.OpGets {
 		one := v
 		for _, key := range v.Keys {
 			one.Keys = []string{key}
-			checkLine(t, line, AppendKeyed(nil, v.Op.String(), []byte(v.Arg), []byte(key)), one)
+			checkLine(t, line, AppendKeyed(nil, v.Op.String(), []byte(key)), one)
 		}
 	}
 	if !req.Op.MultiKey() || req.Flags&codec.FlagClean != 0 {

@@ -321,10 +321,7 @@ func TestAppendEffects(t *testing.T) {
 	if got := string(AppendMetaEffect(nil, line, &req, keep)); got != "ms Zm9v 5 b T30 F1\r\n" {
 		t.Errorf("AppendMetaEffect: %q", got)
 	}
-	if got := string(AppendKeyed(nil, "gat", []byte("9"), []byte("k"))); got != "gat 9 k\r\n" {
-		t.Errorf("AppendKeyed with an argument: %q", got)
-	}
-	if got := string(AppendKeyed(nil, "get", nil, []byte("k"))); got != "get k\r\n" {
+	if got := string(AppendKeyed(nil, "get", []byte("k"))); got != "get k\r\n" {
 		t.Errorf("AppendKeyed: %q", got)
 	}
 }
