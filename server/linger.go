@@ -36,7 +36,7 @@ func (s *session) linger(c gnet.Conn) bool {
 	s.wire, s.ending = w, true
 	l := s.loop
 	l.lingers = append(l.lingers, w)
-	l.any.busy.Store(true)
+	l.busy()
 	return true
 }
 

@@ -92,7 +92,7 @@ func (l *loop) Run(context.Context) error {
 // Defer asks gnet for Run. A task queued while serving events runs after the
 // batch that follows, so that the write takes that batch's requests along.
 func (l *loop) Defer() {
-	l.any.busy.Store(true)
+	l.busy()
 	l.el.Execute(context.Background(), l)
 }
 
@@ -122,7 +122,7 @@ func (l *loop) wait(s *session) {
 	if !s.listed {
 		s.listed = true
 		l.waiting = append(l.waiting, s)
-		l.any.busy.Store(true)
+		l.busy()
 	}
 }
 
@@ -146,6 +146,18 @@ func (l *loop) waitingTick() {
 	}
 	clear(l.waiting[len(kept):])
 	l.waiting = kept
+}
+
+// busy asks for ticks. The clock sleeps while no loop wants any.
+func (l *loop) busy() {
+	if l.any.busy.Load() {
+		return
+	}
+	l.any.busy.Store(true)
+	select {
+	case l.srv.wake <- struct{}{}:
+	default:
+	}
 }
 
 // tickTask is a loop as the runnable of its clock.
@@ -257,7 +269,7 @@ func (l *loop) version() []byte {
 
 // Dial connects c away from the loop.
 func (l *loop) Dial(c *upstream.Conn, attempt uint32) {
-	l.any.busy.Store(true)
+	l.busy()
 	go func() {
 		d := net.Dialer{Timeout: l.cfg.ConnectTimeout}
 		n := c.Node()

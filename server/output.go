@@ -192,7 +192,7 @@ func (s *session) depart() {
 	l := s.loop
 	l.pause(s)
 	l.leavings = append(l.leavings, leaving{session: s, left: s.wire.OutboundBuffered()})
-	l.any.busy.Store(true)
+	l.busy()
 }
 
 // leavingTick closes sessions that have been sent everything, or that take nothing

@@ -38,6 +38,7 @@ type Server struct {
 	running           atomic.Bool
 	accepting         sync.WaitGroup
 	stopping          chan struct{} // closed when Shutdown begins
+	wake              chan struct{} // has one when a loop that was idle wants ticks
 	stop              sync.Once
 	done              chan struct{} // closed when Shutdown has ended the loops
 	died              chan struct{} // closed when a loop has ended by itself
@@ -54,7 +55,7 @@ func New(cfg config.Config, log *slog.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), done: make(chan struct{}), died: make(chan struct{})}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{})}
 	var err error
 	if s.pool, err = newPool(&cfg); err != nil {
 		return nil, err
@@ -178,7 +179,7 @@ func (s *Server) anchor() error {
 
 // clock ticks the loops that have something to wait for.
 func (s *Server) clock() {
-	t := time.NewTicker(tick)
+	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
 		select {
@@ -186,11 +187,24 @@ func (s *Server) clock() {
 			return
 		case <-t.C:
 		}
+		busy := false
 		for _, l := range s.loops {
-			if l.any.busy.Load() && l.any.ticking.CompareAndSwap(false, true) {
+			if !l.any.busy.Load() {
+				continue
+			}
+			busy = true
+			if l.any.ticking.CompareAndSwap(false, true) {
 				l.el.Execute(context.Background(), tickTask{l})
 			}
 		}
+		if !busy {
+			select {
+			case <-s.done:
+				return
+			case <-s.wake:
+			}
+		}
+		t.Reset(tick)
 	}
 }
 
