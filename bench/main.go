@@ -192,7 +192,7 @@ func WriteTable(out io.Writer, rows []Row) {
 // describe notes where and how the comparison is made.
 func (o *options) describe(args []string) *Result {
 	r := &Result{
-		Date: time.Now().UTC(), Commit: commit(), Command: args,
+		Date: time.Now().UTC(), Commit: commit(), Command: withoutFolders(args),
 		CPU: cpuModel(), Cores: runtime.NumCPU(), Go: runtime.Version(),
 		Versions: map[string]string{
 			"memcached":  programVersion(o.memcached, "-V"),
@@ -210,6 +210,19 @@ func (o *options) describe(args []string) *Result {
 }
 
 // commit names the source: as stamped into the binary, or else of the working
+// withoutFolders is args with paths cut to their last part: where a program lay on
+// this machine says nothing to others.
+func withoutFolders(args []string) []string {
+	short := make([]string, len(args))
+	for i, a := range args {
+		short[i] = a
+		if filepath.IsAbs(a) {
+			short[i] = filepath.Base(a)
+		}
+	}
+	return short
+}
+
 // directory.
 func commit() string {
 	var rev, dirty string

@@ -164,6 +164,7 @@ func flusher(t testing.TB, addr string) func() error {
 	}
 	t.Cleanup(c.Close)
 	return func() error {
+		// The pause is between two questions: nothing says when the node is back.
 		for deadline := time.Now().Add(harness.Patience); ; time.Sleep(time.Millisecond) {
 			reply, err := c.Do("flush_all\r\n", 1)
 			if err != nil || reply == "OK" {
