@@ -247,6 +247,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	good := dial(t, p.Addr)
 	converse(t, good, []exchange{{fmt.Sprintf("set large 0 0 %d\r\n%s\r\n", large, strings.Repeat("x", large)), "STORED"}})
 	greedy := dial(t, p.Addr)
+	converse(t, greedy, []exchange{{"mn\r\n", "MN"}}) // so that it is a session
 	sent := make(chan error, 1)
 	go func() { sent <- greedy.Send(bytes.Repeat([]byte("get large\r\n"), often)) }()
 	harness.Eventually(t, "the proxy closes it", func() bool { return p.Server.Snapshot().Sessions == 1 })
