@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"magent/server/e2e/harness"
 )
@@ -164,16 +163,15 @@ func flusher(t testing.TB, addr string) func() error {
 	}
 	t.Cleanup(c.Close)
 	return func() error {
-		// The pause is between two questions: nothing says when the node is back.
-		for deadline := time.Now().Add(harness.Patience); ; time.Sleep(time.Millisecond) {
-			reply, err := c.Do("flush_all\r\n", 1)
-			if err != nil || reply == "OK" {
-				return err
-			}
-			if time.Now().After(deadline) {
-				return fmt.Errorf("flush_all: %s", reply)
-			}
+		var reply string
+		var err error
+		if !harness.Within(harness.Patience, func() bool {
+			reply, err = c.Do("flush_all\r\n", 1)
+			return err != nil || reply == "OK"
+		}) {
+			return fmt.Errorf("flush_all: %s", reply)
 		}
+		return err
 	}
 }
 
