@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"slices"
 	"time"
@@ -14,7 +13,8 @@ import (
 // CompareConfig describes a comparison.
 type CompareConfig struct {
 	Workloads []Workload
-	// Ours is judged against each of Others; bounds hold against the first.
+	// Ours is judged against each of Others, or as the Workload sets it up;
+	// bounds hold against the first.
 	Ours   Rival
 	Others []Rival
 	// Memcached is the path of the program to run as nodes.
@@ -54,28 +54,33 @@ type Pair struct {
 	Theirs *Report `json:"theirs"`
 }
 
-// Row compares ours to one other on one workload. Ratios are ours over theirs,
+// Row compares ours to one other side on one workload. Ratios are ours over theirs,
 // taken in each round for itself, so that a change of the machine's pace
 // between rounds does not count.
 type Row struct {
 	Workload string `json:"workload"`
 	Ours     string `json:"ours"`
 	Theirs   string `json:"theirs"`
-	// OurCPU and TheirCPU are the proxies' µs per request.
-	OurCPU    Spread `json:"our_cpu_us"`
-	TheirCPU  Spread `json:"their_cpu_us"`
-	CPURatio  Spread `json:"cpu_ratio"`
-	RateRatio Spread `json:"rate_ratio"`
-	P50Ratio  Spread `json:"p50_ratio"`
-	P99Ratio  Spread `json:"p99_ratio"`
+	// OurCPU and TheirCPU are the proxies' µs per request, OurNodes and
+	// TheirNodes those of all memcacheds together.
+	OurCPU     Spread `json:"our_cpu_us"`
+	TheirCPU   Spread `json:"their_cpu_us"`
+	OurNodes   Spread `json:"our_nodes_us"`
+	TheirNodes Spread `json:"their_nodes_us"`
+	CPURatio   Spread `json:"cpu_ratio"`
+	RateRatio  Spread `json:"rate_ratio"`
+	P50Ratio   Spread `json:"p50_ratio"`
+	P99Ratio   Spread `json:"p99_ratio"`
 	// Noise is the Host's, of the noisier run of each pair. Where it is not
 	// small, only the medians mean something, or nothing does.
 	Noise Spread `json:"noise"`
 	// Discarded is how many rounds were noisier than allowed and run again.
 	Discarded int `json:"discarded"`
-	// Must and Aim bound the median CPURatio; 0 promises nothing.
-	Must float64 `json:"must,omitempty"`
-	Aim  float64 `json:"aim,omitempty"`
+	// Must and Aim bound the median CPURatio, MustP50 the median P50Ratio; 0
+	// promises nothing.
+	Must    float64 `json:"must,omitempty"`
+	Aim     float64 `json:"aim,omitempty"`
+	MustP50 float64 `json:"must_p50,omitempty"`
 	// Faults are errors and wrong values in any run. A row with faults holds
 	// nothing.
 	Faults int64 `json:"faults"`
@@ -114,69 +119,35 @@ func Compare(ctx context.Context, cfg CompareConfig) ([]Row, error) {
 	return rows, errors.Join(errs...)
 }
 
-// contestant is one side of a workload: a proxy that runs, and its reports.
+// contestant is one side of a workload: what to start, and its reports.
 type contestant struct {
-	name    string
-	proc    *Process
-	reports []*Report
+	name     string
+	rival    Rival
+	topology Topology
+	reports  []*Report
 }
 
-// compareOne runs one workload: all sides are up all the time, and take turns.
+// compareOne runs one workload. Its nodes are up all the time.
 func compareOne(ctx context.Context, cfg CompareConfig, w Workload) (_ []Row, err error) {
-	var running []*Process
-	defer func() { err = errors.Join(err, stopAll(running)) }()
-	nodes := max(w.Nodes, 1)
-	for range nodes * max(w.Copies, 1) {
+	var nodes []*Process
+	defer func() { err = errors.Join(err, stopAll(nodes)) }()
+	perCopy, copies := max(w.Nodes, 1), max(w.Ours.Copies, 1)
+	for _, s := range w.Against {
+		copies = max(copies, s.Copies)
+	}
+	for range perCopy * copies {
 		p, err := startMemcached(ctx, cfg.Memcached, cfg.LoadCPUs)
 		if err != nil {
 			return nil, err
 		}
-		running = append(running, p)
+		nodes = append(nodes, p)
 	}
-	single := Topology{Nodes: running[:nodes:nodes], CPUs: cfg.ProxyCPUs}
-	sides := []contestant{{name: cfg.Ours.Name}}
-	ours, others := single, cfg.Others
-	if w.Copies > 1 {
-		ours.Backups = running[nodes:len(running):len(running)]
-		sides[0].name = fmt.Sprintf("%s, %d copies", cfg.Ours.Name, w.Copies)
-		others = []Rival{{Name: cfg.Ours.Name + ", 1 copy", Start: cfg.Ours.Start}}
-	}
-	for i, rival := range append([]Rival{cfg.Ours}, others...) {
-		t := single
-		if i == 0 {
-			t = ours
-		} else {
-			sides = append(sides, contestant{name: rival.Name})
-		}
-		if sides[i].proc, err = rival.Start(ctx, t); err != nil {
-			return nil, err
-		}
-		running = append(running, sides[i].proc)
-	}
-	discarded, err := rounds(ctx, cfg, w, running[:nodes*max(w.Copies, 1)], sides)
-	if err != nil {
-		return nil, err
-	}
-	return makeRows(w, sides, discarded), nil
-}
-
-// rounds fills in the sides' reports and returns how many rounds it discarded.
-func rounds(ctx context.Context, cfg CompareConfig, w Workload, nodes []*Process, sides []contestant) (discarded int, err error) {
-	procs := map[string]int{}
-	for i, n := range nodes {
-		procs[fmt.Sprintf("node%d", i)] = n.PID
-	}
-	for _, s := range sides {
-		load := w.Load
-		load.Addr = s.proc.Addr
-		if err := Preload(ctx, load); err != nil {
-			return 0, err
-		}
-	}
+	sides := contestants(cfg, w, nodes[:perCopy], nodes[perCopy:])
+	discarded := 0
 	for done := 0; done < cfg.Rounds; {
-		reports, err := oneRound(ctx, cfg, w, procs, sides, done)
+		reports, err := oneRound(ctx, cfg, w, nodes, sides, done)
 		if err != nil {
-			return discarded, err
+			return nil, err
 		}
 		if discarded < cfg.Rounds && tooNoisy(reports, cfg.MaxNoise) {
 			discarded++
@@ -187,7 +158,29 @@ func rounds(ctx context.Context, cfg CompareConfig, w Workload, nodes []*Process
 		}
 		done++
 	}
-	return discarded, nil
+	return makeRows(w, sides, discarded), nil
+}
+
+// contestants lists the sides of w, the one to judge first.
+func contestants(cfg CompareConfig, w Workload, nodes, backups []*Process) (sides []contestant) {
+	add := func(name string, r Rival, s Setting) {
+		t := Topology{Nodes: nodes, Flags: s.Flags, CPUs: cfg.ProxyCPUs}
+		if s.Copies > 1 {
+			t.Backups = backups
+		}
+		sides = append(sides, contestant{name: name, rival: r, topology: t})
+	}
+	if len(w.Against) == 0 {
+		add(cfg.Ours.Name, cfg.Ours, w.Ours)
+		for _, r := range cfg.Others {
+			add(r.Name, r, Setting{})
+		}
+		return sides
+	}
+	for _, s := range append([]Setting{w.Ours}, w.Against...) {
+		add(cfg.Ours.Name+", "+s.String(), cfg.Ours, s)
+	}
+	return sides
 }
 
 // tooNoisy says whether a round should be run again. Faults are findings,
@@ -203,38 +196,67 @@ func tooNoisy(reports []*Report, limit float64) bool {
 	return noisy && limit > 0
 }
 
-// oneRound runs every side once and returns a report for each. Every other
-// round goes backwards, so that no side always follows the same one.
-func oneRound(ctx context.Context, cfg CompareConfig, w Workload, procs map[string]int, sides []contestant, round int) ([]*Report, error) {
-	reports := make([]*Report, len(sides))
-	for i := range sides {
-		if round%2 == 1 {
-			i = len(sides) - 1 - i
-		}
+// oneRound starts every side, runs each once and returns a report for each. All
+// are up while they take turns. Every other round goes backwards, so that no
+// side always follows the same one. Each round has proxies of its own: what a
+// process got by chance it keeps for life, and no number of its runs would even
+// that out.
+func oneRound(ctx context.Context, cfg CompareConfig, w Workload, nodes []*Process, sides []contestant, round int) (_ []*Report, err error) {
+	order := make([]int, len(sides))
+	for i := range order {
+		order[i] = i
+	}
+	if round%2 == 1 {
+		slices.Reverse(order)
+	}
+	procs := make([]*Process, len(sides))
+	var running []*Process
+	defer func() { err = errors.Join(err, stopAll(running)) }()
+	for _, i := range order {
 		s := &sides[i]
-		load := w.Load
-		load.Addr, load.Duration, load.Warmup = s.proc.Addr, cfg.Duration, cfg.Warmup
-		if cfg.Requests > 0 {
-			load.Requests, load.Duration = cfg.Requests, 0
-		}
-		load.Seed = uint64(round)
-		load.Procs = maps.Clone(procs)
-		load.Procs[proxyProc] = s.proc.PID
-		rep, err := Run(ctx, load)
-		if err == nil && rep.Requests == 0 {
-			err = errors.New("bench: not one answer in the time given")
-		}
-		if err != nil {
+		if procs[i], err = s.rival.Start(ctx, s.topology); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+		running = append(running, procs[i])
+		load := w.Load
+		load.Addr = procs[i].Addr
+		if err := Preload(ctx, load); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	reports := make([]*Report, len(sides))
+	for _, i := range order {
+		rep, err := oneRun(ctx, cfg, w, nodes, procs[i], round)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", sides[i].name, err)
 		}
 		reports[i] = rep
 		if cfg.Progress != nil {
-			fmt.Fprintf(cfg.Progress, "%-12s round %d  %-20s %8.0f/s  %6.2f µs/req  p50 %5.0f µs  p99 %5.0f µs  noise %2.0f%%  %d errors  %d wrong\n",
-				w.Name, round+1, s.name, rep.Rate, rep.Procs[proxyProc].CPU, rep.Latency.P50, rep.Latency.P99,
+			fmt.Fprintf(cfg.Progress, "%-15s round %d  %-44s %8.0f/s  %6.2f µs/req  p50 %5.0f µs  p99 %5.0f µs  noise %2.0f%%  %d errors  %d wrong\n",
+				w.Name, round+1, sides[i].name, rep.Rate, rep.Procs[proxyProc].CPU, rep.Latency.P50, rep.Latency.P99,
 				100*rep.Host.Noise, rep.Errors, rep.Wrong)
 		}
 	}
 	return reports, nil
+}
+
+// oneRun measures one proxy in front of nodes.
+func oneRun(ctx context.Context, cfg CompareConfig, w Workload, nodes []*Process, proxy *Process, round int) (*Report, error) {
+	load := w.Load
+	load.Addr, load.Duration, load.Warmup = proxy.Addr, cfg.Duration, cfg.Warmup
+	if cfg.Requests > 0 {
+		load.Requests, load.Duration = cfg.Requests, 0
+	}
+	load.Seed = uint64(round)
+	load.Procs = map[string]int{proxyProc: proxy.PID}
+	for i, n := range nodes {
+		load.Procs[fmt.Sprintf("node%d", i)] = n.PID
+	}
+	rep, err := Run(ctx, load)
+	if err == nil && rep.Requests == 0 {
+		err = errors.New("bench: not one answer in the time given")
+	}
+	return rep, err
 }
 
 // makeRows pairs the first side with each other, round by round. Bounds are
@@ -244,7 +266,7 @@ func makeRows(w Workload, sides []contestant, discarded int) []Row {
 	for i, other := range sides[1:] {
 		row := Row{Workload: w.Name, Ours: sides[0].name, Theirs: other.name, Discarded: discarded}
 		if i == 0 {
-			row.Must, row.Aim = w.Must, w.Aim
+			row.Must, row.Aim, row.MustP50 = w.Must, w.Aim, w.MustP50
 		}
 		for round, theirs := range other.reports {
 			row.Pairs = append(row.Pairs, Pair{Ours: sides[0].reports[round], Theirs: theirs})
@@ -268,6 +290,16 @@ func (r *Row) sum() {
 		return over(func(p Pair) float64 { return f(p.Ours) / f(p.Theirs) })
 	}
 	cpu := func(r *Report) float64 { return r.Procs[proxyProc].CPU }
+	nodes := func(r *Report) (us float64) {
+		for name, u := range r.Procs {
+			if name != proxyProc {
+				us += u.CPU
+			}
+		}
+		return us
+	}
+	r.OurNodes = over(func(p Pair) float64 { return nodes(p.Ours) })
+	r.TheirNodes = over(func(p Pair) float64 { return nodes(p.Theirs) })
 	r.OurCPU = over(func(p Pair) float64 { return cpu(p.Ours) })
 	r.TheirCPU = over(func(p Pair) float64 { return cpu(p.Theirs) })
 	r.CPURatio = ratio(cpu)
@@ -311,9 +343,9 @@ func (r *Row) Verdict() string {
 	switch {
 	case r.Faults > 0:
 		return fmt.Sprintf("%d FAULTS", r.Faults)
-	case r.Must == 0:
+	case r.Must == 0 && r.MustP50 == 0:
 		return "no bound"
-	case r.CPURatio.Median > r.Must:
+	case r.Must > 0 && r.CPURatio.Median > r.Must, r.MustP50 > 0 && r.P50Ratio.Median > r.MustP50:
 		return "MISSED"
 	case r.CPURatio.Median > r.Aim:
 		return "must holds"

@@ -16,7 +16,7 @@ import (
 )
 
 func report(cpu, rate, p50, p99 float64) *Report {
-	return &Report{Rate: rate, Latency: Latency{P50: p50, P99: p99}, Procs: map[string]Usage{proxyProc: {CPU: cpu}}}
+	return &Report{Rate: rate, Latency: Latency{P50: p50, P99: p99}, Procs: map[string]Usage{proxyProc: {CPU: cpu}, "node0": {CPU: cpu / 4}, "node1": {CPU: 1}}}
 }
 
 // Ratios are taken round by round: here the machine is twice as slow in round
@@ -27,7 +27,7 @@ func TestRowRatios(t *testing.T) {
 		{name: "theirs", reports: []*Report{report(4, 50, 10, 20), report(8, 25, 20, 40), report(4, 90, 20, 10)}},
 		{name: "third", reports: []*Report{report(1, 100, 10, 30), report(1, 50, 20, 60), report(1, 90, 10, 30)}},
 	}
-	rows := makeRows(Workload{Name: "w", Must: 0.6, Aim: 0.4}, sides, 0)
+	rows := makeRows(Workload{Name: "w", Must: 0.6, Aim: 0.4, MustP50: 0.7}, sides, 0)
 	if len(rows) != 2 {
 		t.Fatalf("%d rows, want one per other side", len(rows))
 	}
@@ -38,6 +38,8 @@ func TestRowRatios(t *testing.T) {
 	}{
 		{"our CPU", r.OurCPU, Spread{3, 2, 4}},
 		{"their CPU", r.TheirCPU, Spread{4, 4, 8}},
+		{"our nodes", r.OurNodes, Spread{1.75, 1.5, 2}},
+		{"their nodes", r.TheirNodes, Spread{2, 2, 3}},
 		{"CPU ratio", r.CPURatio, Spread{0.5, 0.5, 0.75}},
 		{"rate ratio", r.RateRatio, Spread{2, 1, 2}},
 		{"p50 ratio", r.P50Ratio, Spread{1, 0.5, 1}},
@@ -47,8 +49,8 @@ func TestRowRatios(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", c.name, c.got, c.want)
 		}
 	}
-	if r.Must != 0.6 || rows[1].Must != 0 {
-		t.Errorf("bounds %v and %v: only the first other side is the reference", r.Must, rows[1].Must)
+	if r.Must != 0.6 || r.Aim != 0.4 || r.MustP50 != 0.7 || rows[1].Must+rows[1].Aim+rows[1].MustP50 != 0 {
+		t.Errorf("bounds %+v and %+v: only the first other side is the reference", r, rows[1])
 	}
 	sides[1].reports[0].Host.Noise = 0.5
 	if got := makeRows(Workload{}, sides, 0)[0].Noise; got != (Spread{0, 0, 0.5}) {
@@ -78,6 +80,10 @@ func TestVerdict(t *testing.T) {
 		{Row{Must: 1, Aim: 0.9, CPURatio: Spread{Median: 1}}, "must holds"},
 		{Row{Must: 1, Aim: 0.9, CPURatio: Spread{Median: 1.01}}, "MISSED"},
 		{Row{CPURatio: Spread{Median: 9}}, "no bound"},
+		{Row{Must: 1, CPURatio: Spread{Median: 1}}, "must holds"},
+		{Row{MustP50: 2, CPURatio: Spread{Median: 9}, P50Ratio: Spread{Median: 2}}, "must holds"},
+		{Row{MustP50: 2, P50Ratio: Spread{Median: 2.1}}, "MISSED"},
+		{Row{Must: 1, Aim: 1, MustP50: 2, CPURatio: Spread{Median: 1}, P50Ratio: Spread{Median: 2.1}}, "MISSED"},
 		{Row{Must: 1, Aim: 0.9, Faults: 3}, "3 FAULTS"},
 	} {
 		if got := c.row.Verdict(); got != c.want {
@@ -88,8 +94,8 @@ func TestVerdict(t *testing.T) {
 
 func TestRivalCommandLines(t *testing.T) {
 	node := func(addr string) *Process { return &Process{Addr: addr} }
-	top := Topology{Nodes: []*Process{node("127.0.0.1:1"), node("127.0.0.1:2")}, Backups: []*Process{node("127.0.0.1:3")}}
-	want := "serve -D -l 127.0.0.1 -p 99 -n 16384 -s 127.0.0.1:1 -s 127.0.0.1:2 -b 127.0.0.1:3"
+	top := Topology{Nodes: []*Process{node("127.0.0.1:1"), node("127.0.0.1:2")}, Backups: []*Process{node("127.0.0.1:3")}, Flags: []string{"--flag", "x"}}
+	want := "serve -D -l 127.0.0.1 -p 99 -n 16384 -s 127.0.0.1:1 -s 127.0.0.1:2 -b 127.0.0.1:3 --flag x"
 	if got := strings.Join(magentArgs(99, top), " "); got != want {
 		t.Errorf("magent %s, want %s", got, want)
 	}
@@ -97,8 +103,10 @@ func TestRivalCommandLines(t *testing.T) {
 		!strings.HasSuffix(conf, "servers:\n   - 127.0.0.1:1:1\n   - 127.0.0.1:2:1\n") {
 		t.Errorf("nutcracker.yml:\n%s", conf)
 	}
-	if _, err := Nutcracker("nutcracker", 16384).Start(t.Context(), top); err == nil {
-		t.Error("nutcracker took backups")
+	for _, top := range []Topology{{Nodes: top.Nodes, Backups: top.Backups}, {Nodes: top.Nodes, Flags: top.Flags}} {
+		if _, err := Nutcracker("nutcracker", 16384).Start(t.Context(), top); err == nil {
+			t.Errorf("nutcracker took backups %v and flags %q", top.Backups, top.Flags)
+		}
 	}
 }
 
@@ -149,32 +157,42 @@ func TestTooNoisy(t *testing.T) {
 	}
 }
 
-// With two copies our proxy stands against itself with one; a side that cannot
-// start fails its workload alone.
-func TestCompareCopies(t *testing.T) {
+// Settings of our proxy stand against each other in the place of the rivals,
+// anew in every round; a side that cannot start fails its workload alone.
+func TestCompareSettings(t *testing.T) {
 	var seen []string
 	ours := Rival{Name: "ours", Start: func(_ context.Context, top Topology) (*Process, error) {
-		seen = append(seen, fmt.Sprintf("%d+%d", len(top.Nodes), len(top.Backups)))
+		seen = append(seen, fmt.Sprintf("%d+%d%q", len(top.Nodes), len(top.Backups), top.Flags))
 		return &Process{Addr: top.Nodes[0].Addr, PID: top.Nodes[0].PID}, nil
 	}}
 	broken := Rival{Name: "broken", Start: func(context.Context, Topology) (*Process, error) {
-		return nil, errors.New("broken rival")
+		return nil, errors.New("no such rival")
 	}}
 	rows, err := Compare(t.Context(), CompareConfig{
-		Ours: ours, Others: []Rival{broken}, Memcached: "memcached", Rounds: 1, Requests: 200,
+		Ours: ours, Others: []Rival{broken}, Memcached: "memcached", Rounds: 2, Requests: 200,
 		Workloads: []Workload{
 			{Name: "one", Load: Config{Conns: 1}},
-			{Name: "two", Load: Config{Conns: 1, Sets: 1}, Copies: 2, Must: 99, Aim: 99},
+			{Name: "two", Load: Config{Conns: 1, Sets: 1}, Ours: Setting{Copies: 2},
+				Against: []Setting{{}, {Copies: 2, Flags: []string{"--flag", "x"}}}, Must: 99, Aim: 99},
 		},
 	})
-	if err == nil || !strings.Contains(err.Error(), "one: broken rival") || strings.Contains(err.Error(), "two") {
+	if err == nil || !strings.Contains(err.Error(), "one: broken: no such rival") || strings.Contains(err.Error(), "two") {
 		t.Errorf("error %v, want one's alone", err)
 	}
-	if want := []string{"1+0", "1+1", "1+0"}; !slices.Equal(seen, want) {
-		t.Errorf("started over %v nodes+backups, want %v", seen, want)
+	// The first of workload one, then two rounds, the second backwards.
+	if want := []string{"1+0[]", "1+1[]", "1+0[]", `1+1["--flag" "x"]`, `1+1["--flag" "x"]`, "1+0[]", "1+1[]"}; !slices.Equal(seen, want) {
+		t.Errorf("started over %v nodes+backups[flags], want %v", seen, want)
 	}
-	if len(rows) != 1 || rows[0].Ours != "ours, 2 copies" || rows[0].Theirs != "ours, 1 copy" || rows[0].Verdict() != "aim holds" {
-		t.Errorf("rows %+v", rows)
+	if len(rows) != 2 {
+		t.Fatalf("%d rows, want two", len(rows))
+	}
+	for i, want := range []string{
+		"ours, 2 copies against ours, 1 copy: aim holds",
+		"ours, 2 copies against ours, 2 copies --flag x: no bound",
+	} {
+		if got := fmt.Sprintf("%s against %s: %s", rows[i].Ours, rows[i].Theirs, rows[i].Verdict()); got != want {
+			t.Errorf("row %d: %s, want %s", i, got, want)
+		}
 	}
 }
 

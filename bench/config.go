@@ -31,6 +31,8 @@ type Config struct {
 	// Sets and Gets weigh the two kinds of request, as memtier's --ratio does.
 	// Default 0:1.
 	Sets, Gets int
+	// CAS makes every get a gets, which asks for the version as well.
+	CAS bool
 	// MultiGet is how many different keys one get asks for, 64 at most. Such a
 	// get is one request in every count but Hits and Misses. Default 1.
 	MultiGet int

@@ -1,8 +1,9 @@
 // Package bench makes load, checks every answer, and says what it cost.
 //
 // Run drives one target in a closed loop and reports rate, latency and CPU per
-// request of the processes named to it. Compare runs our proxy and its rivals
-// in interleaved rounds and judges the ratios. Main is the command over both.
+// request of the processes named to it. Compare runs our proxy and its rivals,
+// or several settings of our own, in interleaved rounds and judges the ratios.
+// Main is the command over both.
 //
 //	Main → Compare → Run → worker (epoll) → scanner → space (what a key must hold)
 //	           ↘ rivals (start, pin, stop)    ↘ meter (/proc, CPU clocks)

@@ -34,20 +34,22 @@ type request struct {
 type space struct {
 	keys, keySize, valueSize int
 	prefix                   string
-	gets                     []byte // "get key\r\n" for every key, one after another
+	verb                     string // "get " or, if values come with their version, "gets "
+	cas                      bool
+	gets                     []byte // verb, key and line end of every key, one after another
 	filler                   []byte
 }
 
-const (
-	getVerb = "get "
-	crlf    = "\r\n"
-)
+const crlf = "\r\n"
 
 func newSpace(c Config) *space {
-	s := &space{keys: c.Keys, keySize: c.KeySize, valueSize: c.ValueSize, prefix: c.KeyPrefix}
+	s := &space{keys: c.Keys, keySize: c.KeySize, valueSize: c.ValueSize, prefix: c.KeyPrefix, verb: "get ", cas: c.CAS}
+	if s.cas {
+		s.verb = "gets "
+	}
 	s.gets = make([]byte, 0, c.Keys*s.stride())
 	for k := range c.Keys {
-		s.gets = append(s.gets, getVerb...)
+		s.gets = append(s.gets, s.verb...)
 		s.gets = append(s.gets, s.prefix...)
 		digits := strconv.Itoa(k)
 		s.gets = append(s.gets, bytes.Repeat([]byte{'0'}, c.KeySize-len(s.prefix)-len(digits))...)
@@ -64,11 +66,11 @@ func newSpace(c Config) *space {
 	return s
 }
 
-func (s *space) stride() int { return len(getVerb) + s.keySize + len(crlf) }
+func (s *space) stride() int { return len(s.verb) + s.keySize + len(crlf) }
 
 // key returns the name of key k. It aliases the space.
 func (s *space) key(k int) []byte {
-	at := k*s.stride() + len(getVerb)
+	at := k*s.stride() + len(s.verb)
 	return s.gets[at : at+s.keySize : at+s.keySize]
 }
 
@@ -129,7 +131,7 @@ func (s *space) appendRequest(dst []byte, r request) []byte {
 	if r.n == 1 {
 		return append(dst, s.gets[k*s.stride():(k+1)*s.stride()]...)
 	}
-	dst = append(dst, "get"...)
+	dst = append(dst, s.verb[:len(s.verb)-1]...)
 	for i := range int(r.n) {
 		dst = append(dst, ' ')
 		dst = append(dst, s.key((k+i*int(r.step))%s.keys)...)

@@ -51,7 +51,7 @@ func parseFlags(args []string, out io.Writer) (*options, error) {
 	f.SortFlags = false
 	f.StringVar(&o.magent, "magent", "", "path of the magent binary to judge")
 	f.StringVar(&o.ours, "ours", "magent", "what to judge: magent, nutcracker or direct (nutcracker against itself shows the noise)")
-	f.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker"}, "what to judge it against: magent, nutcracker, direct; bounds hold against the first")
+	f.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker"}, "what to judge it against: magent, nutcracker, direct; bounds hold against the first (workloads named 2copies judge settings of --ours instead)")
 	f.StringSliceVar(&o.workloads, "workloads", nil, "which workloads (default all)")
 	f.IntVar(&o.cfg.Rounds, "rounds", 9, "how often to measure each pair")
 	f.DurationVar(&o.cfg.Duration, "duration", time.Second, "how long to measure each run")
@@ -167,11 +167,13 @@ func Main(args []string, out io.Writer) error {
 	return err
 }
 
-// WriteTable writes the rows as text. Ratios are medians with [min..max]; below
-// 1 ours is cheaper, or quicker, except for the rate.
+// WriteTable writes the rows as text: µs of CPU per request of the proxies and
+// of the nodes, medians, and ratios as median [min..max]. Below 1 ours is
+// cheaper, or quicker, except for the rate. must and aim are bounds of the CPU
+// ratio.
 func WriteTable(out io.Writer, rows []Row) {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "workload\tours\tagainst\tour µs\ttheir µs\tCPU ratio\trate ratio\tp50 ratio\tp99 ratio\tnoise\tmust\taim\tverdict")
+	fmt.Fprintln(t, "workload\tours\tagainst\tour µs\ttheir µs\tour nodes\ttheir nodes\tCPU ratio\trate ratio\tp50 ratio\tp99 ratio\tnoise\tmust\taim\tp50 must\tverdict")
 	ratio := func(s Spread) string { return fmt.Sprintf("%.2f [%.2f..%.2f]", s.Median, s.Min, s.Max) }
 	bound := func(b float64) string {
 		if b == 0 {
@@ -181,10 +183,10 @@ func WriteTable(out io.Writer, rows []Row) {
 	}
 	for i := range rows {
 		r := &rows[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%.0f%%\t%s\t%s\t%s\n",
-			r.Workload, r.Ours, r.Theirs, r.OurCPU.Median, r.TheirCPU.Median,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%.0f%%\t%s\t%s\t%s\t%s\n",
+			r.Workload, r.Ours, r.Theirs, r.OurCPU.Median, r.TheirCPU.Median, r.OurNodes.Median, r.TheirNodes.Median,
 			ratio(r.CPURatio), ratio(r.RateRatio), ratio(r.P50Ratio), ratio(r.P99Ratio), 100*r.Noise.Median,
-			bound(r.Must), bound(r.Aim), r.Verdict())
+			bound(r.Must), bound(r.Aim), bound(r.MustP50), r.Verdict())
 	}
 	t.Flush()
 }
@@ -209,7 +211,6 @@ func (o *options) describe(args []string) *Result {
 	return r
 }
 
-// commit names the source: as stamped into the binary, or else of the working
 // withoutFolders is args with paths cut to their last part: where a program lay on
 // this machine says nothing to others.
 func withoutFolders(args []string) []string {
@@ -223,6 +224,7 @@ func withoutFolders(args []string) []string {
 	return short
 }
 
+// commit names the source: as stamped into the binary, or else of the working
 // directory.
 func commit() string {
 	var rev, dirty string

@@ -248,6 +248,8 @@ func threads(pid int) ([]int, error) {
 // Topology is what a proxy is to stand in front of.
 type Topology struct {
 	Nodes, Backups []*Process
+	// Flags are a Setting's. Only our proxy takes any.
+	Flags []string
 	// CPUs are the proxy's; empty means all.
 	CPUs []int
 }
@@ -277,8 +279,8 @@ func startMemcached(ctx context.Context, path string, cpus []int) (*Process, err
 // 16384 is its default).
 func Nutcracker(path string, mbuf int) Rival {
 	return Rival{Name: "nutcracker", Start: func(ctx context.Context, t Topology) (*Process, error) {
-		if len(t.Backups) > 0 {
-			return nil, errors.New("bench: nutcracker keeps no second copy")
+		if len(t.Backups) > 0 || len(t.Flags) > 0 {
+			return nil, errors.New("bench: nutcracker keeps no second copy and knows no flags of magent")
 		}
 		return startProcess(ctx, recipe{name: "nutcracker", path: path, cpus: t.CPUs,
 			args: func(port int, dir string) ([]string, error) {
@@ -317,7 +319,8 @@ func nutcrackerConf(port int, nodes []*Process) []byte {
 	return b.Bytes()
 }
 
-// Magent is ours: the binary at path, with the flags of magent 0.6.
+// Magent is ours: the binary at path, with the flags of magent 0.6 and those of
+// the topology.
 func Magent(path string) Rival {
 	return Rival{Name: "magent", Start: func(ctx context.Context, t Topology) (*Process, error) {
 		return startProcess(ctx, recipe{name: "magent", path: path, cpus: t.CPUs,
@@ -333,7 +336,7 @@ func magentArgs(port int, t Topology) []string {
 	for _, n := range t.Backups {
 		args = append(args, "-b", n.Addr)
 	}
-	return args
+	return append(args, t.Flags...)
 }
 
 // Direct is no proxy: the first node itself, whatever else the topology has.

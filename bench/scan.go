@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 )
 
 // maxLine bounds a reply line: VALUE, a key of 250 bytes and three numbers, or
@@ -118,9 +119,9 @@ func outOfStep(line []byte, r request) error {
 	return fmt.Errorf("bench: stream out of step: a %s was answered %.80q", verb, line)
 }
 
-// header takes what follows "VALUE ": key, flags, length. It returns false if
-// the length cannot be known; any other fault makes the value wrong, and the
-// value is skipped.
+// header takes what follows "VALUE ": key, flags, length, and the version if it
+// was asked for. It returns false if the line is of another form; any other
+// fault makes the value wrong, and the value is skipped.
 func (s *scanner) header(text []byte, r request) bool {
 	sp := bytes.IndexByte(text, ' ')
 	if sp < 0 {
@@ -131,7 +132,7 @@ func (s *scanner) header(text []byte, r request) bool {
 		return false
 	}
 	size, rest, ok := number(rest[1:])
-	if !ok || len(rest) != 0 || size > maxValue {
+	if !ok || size > maxValue || !s.versioned(rest) {
 		return false
 	}
 	s.size, s.left, s.key = size, size+len(crlf), -1
@@ -141,6 +142,16 @@ func (s *scanner) header(text []byte, r request) bool {
 		s.key = k
 	}
 	return true
+}
+
+// versioned says whether a VALUE line may end in rest: a blank and a version of
+// 64 bits after a gets, nothing after a get.
+func (s *scanner) versioned(rest []byte) bool {
+	if !s.space.cas || len(rest) == 0 || rest[0] != ' ' {
+		return !s.space.cas && len(rest) == 0
+	}
+	_, err := strconv.ParseUint(string(rest[1:]), 10, 64)
+	return err == nil
 }
 
 // value takes the next bytes of the value under way and returns how many.

@@ -10,9 +10,14 @@ import (
 
 func testSpace(c Config) *space { return newSpace(c.withDefaults()) }
 
-// stored is what a memcached that holds key k answers to a get of it, less END.
+// stored is what a memcached that holds key k answers to a get of it, or a gets,
+// less END.
 func stored(s *space, k int) string {
-	return fmt.Sprintf("VALUE %s %d %d\r\n%s%s\r\n", s.key(k), s.flags(k), s.valueSize, s.key(k), s.body(k))
+	version := ""
+	if s.cas {
+		version = " 18446744073709551615"
+	}
+	return fmt.Sprintf("VALUE %s %d %d%s\r\n%s%s\r\n", s.key(k), s.flags(k), s.valueSize, version, s.key(k), s.body(k))
 }
 
 func get(first int, more ...int) request {
@@ -50,6 +55,27 @@ func scanAll(t testing.TB, s *space, reqs []request, chunks ...[]byte) []string 
 		}
 	}
 	return log
+}
+
+// A gets is answered with a version of 64 bits, and a get with none.
+func TestScannerVersions(t *testing.T) {
+	plain, versioned := testSpace(Config{Keys: 10}), testSpace(Config{Keys: 10, CAS: true})
+	reply := stored(versioned, 7) + "END\r\n"
+	for _, c := range []struct {
+		name, reply string
+		space       *space
+		want        string
+	}{
+		{"a version to a gets", reply, versioned, "{hits:1 misses:0 wrong:0 failed:false}"},
+		{"a version to a get", reply, plain, "out of step"},
+		{"no version to a gets", stored(plain, 7) + "END\r\n", versioned, "out of step"},
+		{"a version past 64 bits", strings.Replace(reply, "615\r\n", "616\r\n", 1), versioned, "out of step"},
+		{"a version that is no number", strings.Replace(reply, "615\r\n", "x15\r\n", 1), versioned, "out of step"},
+	} {
+		if got := scanAll(t, c.space, []request{get(7)}, []byte(c.reply)); !slices.Equal(got, []string{c.want}) {
+			t.Errorf("%s: %v, want %s", c.name, got, c.want)
+		}
+	}
 }
 
 func TestScanner(t *testing.T) {
@@ -145,10 +171,16 @@ func TestRequests(t *testing.T) {
 		{Keys: 7, Gets: 1, MultiGet: 7},
 		{Keys: 1000, Gets: 1, MultiGet: 20},
 		{Keys: 12345, Gets: 1, MultiGet: 64},
+		{Keys: 7, Gets: 1, CAS: true},
+		{Keys: 100, Gets: 1, MultiGet: 3, CAS: true},
 	} {
 		c = c.withDefaults()
 		s := newSpace(c)
 		src := newSource(s, c, 0)
+		verb := "get"
+		if c.CAS {
+			verb = "gets"
+		}
 		sets := 0
 		const n = 2000
 		for range n {
@@ -162,7 +194,7 @@ func TestRequests(t *testing.T) {
 				}
 				continue
 			}
-			if words[0] != "get" || len(words) != 1+c.MultiGet {
+			if words[0] != verb || len(words) != 1+c.MultiGet {
 				t.Fatalf("get of %d keys rendered %q", c.MultiGet, line)
 			}
 			for i, word := range words[1:] {

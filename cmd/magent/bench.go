@@ -13,7 +13,7 @@ import (
 func newBench() *cobra.Command {
 	return &cobra.Command{
 		Use:                "bench [flags]",
-		Short:              "Measure CPU per request beside nutcracker, in interleaved rounds",
+		Short:              "Measure CPU per request beside nutcracker and other settings, in interleaved rounds",
 		DisableFlagParsing: true, // the flags are bench's own
 		RunE: func(_ *cobra.Command, args []string) error {
 			given := func(a string) bool { return a == "--magent" || strings.HasPrefix(a, "--magent=") }
