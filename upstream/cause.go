@@ -14,6 +14,7 @@ const (
 	CauseFull           // more requests in flight than a Conn holds
 	CauseDown           // the node was known to be down
 	CauseShutdown       // the proxy is closing
+	CauseFate           // it failed with a write that is not to be carried out twice
 	numCauses
 )
 
@@ -28,6 +29,7 @@ var causes = [numCauses]string{
 	CauseFull:     "too many requests in flight",
 	CauseDown:     "down",
 	CauseShutdown: "proxy is shutting down",
+	CauseFate:     "it failed, and whether the write counts is not known",
 }
 
 func (c Cause) String() string { return causes[c] }

@@ -1,6 +1,10 @@
 package upstream
 
-import "slices"
+import (
+	"slices"
+
+	"magent/codec/invariants"
+)
 
 // chunkSize is the room of a chunk that many small requests share.
 const chunkSize = 16 << 10
@@ -10,11 +14,17 @@ const chunkSize = 16 << 10
 const shareAbove = 4 << 10
 
 // Chunk is memory that requests are sent from. It lives until the last of them
-// is answered, so that an answer's key can be checked and a request be asked of
-// another node, with no second copy kept for that.
+// is answered, and those that are held are dropped, so that an answer's key can be
+// checked and a request be asked of another node, with no second copy kept for that.
 type Chunk struct {
 	Buf  []byte
 	refs int
+}
+
+// empty makes room: nobody needs what is in c any more.
+func (c *Chunk) empty() {
+	invariants.Poison(c.Buf)
+	c.Buf = c.Buf[:0]
 }
 
 // chunks is a loop's supply of chunks: those of chunkSize, and larger ones, each
@@ -24,6 +34,7 @@ type chunks struct {
 	free  []*Chunk
 	large []*Chunk // least recently used first
 	bytes int      // in large
+	out   int      // those that somebody has
 }
 
 // What a loop keeps to spare.
@@ -34,6 +45,7 @@ const (
 )
 
 func (s *chunks) get(size int) *Chunk {
+	s.out++
 	if size > chunkSize {
 		return s.getLarge(size)
 	}
@@ -78,8 +90,9 @@ func (s *chunks) drop(c *Chunk) {
 	if c.refs < 0 {
 		panic("upstream: a chunk was dropped once too often")
 	}
+	s.out--
 	size := cap(c.Buf)
-	c.Buf = c.Buf[:0]
+	c.empty()
 	switch {
 	case size == chunkSize && len(s.free) < keepChunks:
 		s.free = append(s.free, c)

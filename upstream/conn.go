@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"magent/codec"
+	"magent/codec/invariants"
 	"magent/codec/text"
 	"magent/upstream/health"
 )
@@ -23,6 +24,7 @@ type Conn struct {
 	dialing bool
 	attempt uint32      // numbers the dials, so that a late one is known
 	epoch   health.Word // the node's word when the dial began
+	met     acquaintance
 
 	ring  ring
 	out   []segment // what the next flush writes
@@ -71,10 +73,7 @@ func (c *Conn) Opened(w Wire, attempt uint32) bool {
 	}
 	c.dialing, c.wire = false, w
 	c.stamp = c.group.tick
-	c.group.pending++
-	c.ring.pushFront(Pending{Owner: c.group.greeter, Op: codec.OpVersion})
-	c.sent = c.ring.tail + 1
-	if _, err := w.Write([]byte("version\r\n")); err == nil {
+	if c.greet() == nil {
 		c.mark()
 	}
 	return true
@@ -93,7 +92,7 @@ func (c *Conn) Room(n int) []byte {
 	c.seal()
 	t := c.tail
 	if t != nil && t.refs == 1 {
-		t.Buf = t.Buf[:0] // all that was sent from it is settled
+		t.empty() // all that was sent from it is settled, and nothing is held
 	}
 	if t == nil || cap(t.Buf)-len(t.Buf) < n {
 		c.group.chunks.drop(t)
@@ -111,23 +110,20 @@ func (c *Conn) Send(buf []byte, p Pending, key codec.Span) bool {
 	if c.full() {
 		return false
 	}
-	start := c.grow(buf)
-	p.req = codec.Span{Off: uint32(start), Len: uint32(len(buf) - start)}
-	p.key = codec.Span{Off: uint32(start) + key.Off, Len: key.Len}
-	p.chunk = c.tail
+	p.place(c.tail, c.grow(buf), key)
 	c.push(p)
 	return true
 }
 
-// SendChunk takes a whole request in memory of its own, from Gather.
-func (c *Conn) SendChunk(ck *Chunk, p Pending, key codec.Span) bool {
+// SendChunk takes a whole request in memory of its own, from Gather: what stands in
+// it behind the first from bytes. key is counted from there.
+func (c *Conn) SendChunk(ck *Chunk, from int, p Pending, key codec.Span) bool {
 	if c.full() {
 		return false
 	}
 	c.seal()
-	p.req = codec.Span{Len: uint32(len(ck.Buf))}
-	p.key, p.chunk = key, ck
-	c.segment(ck, 0, len(ck.Buf))
+	p.place(ck, from, key)
+	c.segment(ck, from, len(ck.Buf))
 	c.push(p)
 	c.group.chunks.drop(ck) // what Gather counted: segment and ring hold it now
 	return true
@@ -135,7 +131,8 @@ func (c *Conn) SendChunk(ck *Chunk, p Pending, key codec.Span) bool {
 
 // SendValue takes the line by which buf, from Room, has grown, followed by value,
 // which is a part of what from sent: it is copied if it is short, else shared. What
-// was shared is not in Pending.Request, which then is the line alone.
+// was shared is not in Pending.Request, which then is the line alone: such a request
+// is neither sent again nor retained.
 func (c *Conn) SendValue(buf []byte, from *Pending, value codec.Span, p Pending) bool {
 	if c.full() {
 		return false
@@ -143,9 +140,7 @@ func (c *Conn) SendValue(buf []byte, from *Pending, value codec.Span, p Pending)
 	if value.Len <= shareAbove {
 		return c.Send(append(buf, value.In(from.Request())...), p, codec.Span{})
 	}
-	start := c.grow(buf)
-	p.req = codec.Span{Off: uint32(start), Len: uint32(len(buf) - start)}
-	p.chunk = c.tail
+	p.place(c.tail, c.grow(buf), codec.Span{})
 	at := int(from.req.Off + value.Off)
 	c.segment(from.chunk, at, at+int(value.Len))
 	c.push(p)
@@ -200,12 +195,14 @@ func (c *Conn) seal() {
 	c.ring.at(c.ring.len() - 1).More = false
 }
 
-// Resend takes a request that another Conn failed to get answered, from the same
-// memory. It is not for a key of a multi-get.
+// Resend sends a request from the memory it is in: one that another Conn failed to
+// get answered, or one that is held. What p holds it goes on holding. It is not for
+// a key of a multi-get, nor for a request whose value SendValue shared.
 func (c *Conn) Resend(p *Pending) bool {
 	if c.full() {
 		return false
 	}
+	invariants.Check(p.whole(), "upstream: a request is sent again without its value")
 	c.seal()
 	again := *p
 	again.value = false
@@ -222,15 +219,16 @@ func (c *Conn) full() bool { return c.ring.len() >= c.group.limits.Pending }
 func (c *Conn) grow(buf []byte) int {
 	start := len(c.tail.Buf)
 	c.tail.Buf = buf
-	if n := len(c.out); n > 0 && c.out[n-1].chunk == c.tail && c.out[n-1].to == start {
-		c.out[n-1].to = len(buf)
-		return start
-	}
 	c.segment(c.tail, start, len(buf))
 	return start
 }
 
+// segment has a stretch of ck written at the next flush.
 func (c *Conn) segment(ck *Chunk, from, to int) {
+	if n := len(c.out); n > 0 && c.out[n-1].chunk == ck && c.out[n-1].to == from {
+		c.out[n-1].to = to
+		return
+	}
 	ck.refs++
 	c.out = append(c.out, segment{ck, from, to})
 }
@@ -388,8 +386,11 @@ func (c *Conn) value(p *Pending, b []byte, r *codec.Reply) {
 			c.fail(CauseDesync)
 			return
 		}
-		for ; skip > 0; skip-- {
+		for ; skip > 0 && c.wire != nil; skip-- {
 			c.settle(&end, nil)
+		}
+		if c.wire == nil {
+			return // an owner has abandoned the node
 		}
 		p = c.ring.front()
 	}
@@ -400,7 +401,7 @@ func (c *Conn) value(p *Pending, b []byte, r *codec.Reply) {
 	p.value = true
 	c.body, c.last = r.Size()-len(b), b[len(b)-1]
 	p.Owner.Reply(c, p, r, b)
-	if c.body == 0 {
+	if c.body == 0 && c.wire != nil {
 		c.valued()
 	}
 }
@@ -454,16 +455,6 @@ func (c *Conn) settle(r *codec.Reply, b []byte) (again bool) {
 	again = c.cur.More && len(b) > 0
 	c.cur = Pending{}
 	return again
-}
-
-// greeted takes the answer to the version request that opened the connection.
-func (c *Conn) greeted(b []byte) {
-	if !c.node.learn(b) {
-		c.fail(CauseRefused)
-		return
-	}
-	c.ring.pop()
-	c.group.pending--
 }
 
 // check fails c if its front request, or its dial, has waited too long.
@@ -533,5 +524,5 @@ func (c *Conn) reset() {
 	clear(c.out)
 	c.out, c.left, c.body, c.sent, c.open = c.out[:0], nil, 0, c.ring.head, codec.OpNone
 	c.group.chunks.drop(c.tail)
-	c.tail = nil
+	c.tail, c.met = nil, acquaintance{}
 }

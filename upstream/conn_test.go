@@ -69,10 +69,10 @@ func TestFlushBearsALostConnection(t *testing.T) {
 	e.fail = nil
 	_, wa = r.accept(t)
 	r.group.Flush()
-	if got := wa.taken(); got != "version\r\nincr k2 1\r\nincr k3 1\r\n" {
+	if got := wa.taken(); got != "version\r\nstats\r\nincr k2 1\r\nincr k3 1\r\n" {
 		t.Errorf("the new connection was sent %q", got)
 	}
-	a.Feed([]byte("VERSION 1.6.18\r\n2\r\n3\r\n"))
+	a.Feed([]byte(r.greeting() + "2\r\n3\r\n"))
 	b.Feed([]byte("1\r\n"))
 	want := []string{"1 fail connection reset sent=true", "2 fail connection reset sent=true", "3 fail connection reset sent=true",
 		`2 "k2" line:"2\r\n" `, `3 "k3" line:"3\r\n" `, `1 "k1" line:"1\r\n" `}
@@ -165,8 +165,8 @@ func TestEvidenceOfANodeThatIsBack(t *testing.T) {
 // The greeting is answered before anything else has been sent, while requests come
 // in that make the ring grow: it is an answer to what was sent all the same.
 func TestGreetingWhileTheRingGrows(t *testing.T) {
-	for queued := range 40 {
-		r := newRig(1)
+	for queued := range 80 {
+		r := newRig(1 + queued%2)
 		e := &ear{}
 		r.group.Connect(0)
 		c := r.group.Conn(0, 0)
@@ -178,7 +178,7 @@ func TestGreetingWhileTheRingGrows(t *testing.T) {
 		for range 40 {
 			ask()
 		}
-		c.Feed([]byte("VERSION 1.6.18\r\n"))
+		c.Feed([]byte(r.greeting()))
 		if !c.On(w) {
 			t.Fatalf("the connection ended with %d requests queued", queued)
 		}
@@ -220,7 +220,7 @@ func TestFull(t *testing.T) {
 	for name, taken := range map[string]bool{
 		"Send":      send(c, &e, 2, codec.OpDelete, "delete b\r\n", codec.Span{}),
 		"Get":       c.Get(p, nil, []byte("k")),
-		"SendChunk": c.SendChunk(ck, p, codec.Span{}),
+		"SendChunk": c.SendChunk(ck, 0, p, codec.Span{}),
 		"SendValue": c.SendValue(c.Room(10), from, codec.Span{}, p),
 		"Resend":    c.Resend(from),
 	} {
@@ -242,6 +242,10 @@ func TestChunksComeBack(t *testing.T) {
 			d.note()
 		}
 		d.rig.group.Close()
+		for i := range d.held {
+			d.check(&d.held[i])
+			d.rig.group.Drop(&d.held[i])
+		}
 		for c := range d.seen {
 			if c.refs != 0 {
 				t.Fatalf("seed %d: a chunk of %d bytes has %d references left", seed, cap(c.Buf), c.refs)
@@ -261,6 +265,7 @@ type driver struct {
 	rig   *rig
 	wires [2]*wire
 	seen  map[*Chunk]bool
+	held  []Pending
 }
 
 // note remembers every chunk that is held somewhere.
@@ -277,6 +282,9 @@ func (d *driver) note() {
 			}
 		}
 	}
+	for i := range d.held {
+		d.seen[d.held[i].chunk] = true
+	}
 }
 
 func (d *driver) step() {
@@ -285,7 +293,7 @@ func (d *driver) step() {
 	seq := d.rng.Uint32()
 	key := fmt.Sprintf("key-%d", seq)
 	p := Pending{Owner: d, Seq: seq, Op: codec.OpDelete}
-	switch d.rng.IntN(12) {
+	switch d.rng.IntN(15) {
 	case 0, 1, 2:
 		line := "delete " + key + "\r\n"
 		c.Send(append(c.Room(len(line)), line...), p, codec.Span{Off: 7, Len: uint32(len(key))})
@@ -298,7 +306,11 @@ func (d *driver) step() {
 		line := fmt.Sprintf("set %s 0 0 %d\r\n", key, size)
 		ck := d.rig.group.Gather(len(line) + size + 2)
 		ck.Buf = fmt.Appendf(ck.Buf, "%s%s\r\n", line, strings.Repeat("v", size))
-		c.SendChunk(ck, p, codec.Span{Off: 4, Len: uint32(len(key))})
+		if at := (codec.Span{Off: 4, Len: uint32(len(key))}); d.rng.IntN(3) == 0 {
+			d.held = append(d.held, d.rig.group.HoldChunk(ck, 0, p, at))
+		} else {
+			c.SendChunk(ck, 0, p, at)
+		}
 	case 7:
 		d.rig.group.Release(d.rig.group.Gather(d.rng.IntN(2 * chunkSize)))
 	case 8, 9:
@@ -307,6 +319,30 @@ func (d *driver) step() {
 		d.answer(c)
 	case 11:
 		d.disturb(i, c)
+	case 12:
+		line := "delete " + key + "\r\n"
+		d.held = append(d.held, c.Hold(append(c.Room(len(line)), line...), p, codec.Span{Off: 7, Len: uint32(len(key))}))
+	case 13, 14:
+		d.useHeld(c)
+	}
+}
+
+// useHeld sends a request that is held, drops it, or holds it twice.
+func (d *driver) useHeld(c *Conn) {
+	if len(d.held) == 0 {
+		return
+	}
+	p := &d.held[d.rng.IntN(len(d.held))]
+	d.check(p)
+	switch d.rng.IntN(4) {
+	case 0:
+		d.held = append(d.held, d.rig.group.Retain(p))
+	case 1:
+		c.Resend(p)
+	default:
+		d.rig.group.Drop(p)
+		*p = d.held[len(d.held)-1]
+		d.held = d.held[:len(d.held)-1]
 	}
 }
 
@@ -336,7 +372,9 @@ func (d *driver) answer(c *Conn) {
 		}
 		switch p := c.ring.front(); p.Op {
 		case codec.OpVersion:
-			c.Feed([]byte("VERSION 1.6.18\r\n"))
+			c.Feed([]byte(aloneGreeting))
+		case codec.OpStats:
+			c.Feed([]byte("STAT pid 1\r\nEND\r\n"))
 		case codec.OpGet:
 			c.Feed([]byte("END\r\n"))
 		case codec.OpDelete:
@@ -376,8 +414,10 @@ func (d *driver) Fail(c *Conn, p *Pending, _ Cause, _ bool) {
 	case d.rng.IntN(3) == 0 || d.rig.group.closed:
 	case p.Op == codec.OpGet:
 		next.Get(Pending{Owner: d, Seq: p.Seq, Op: p.Op}, nil, p.Key())
-	case len(p.Key()) > 0:
+	case len(p.Key()) > 0 && d.rng.IntN(2) == 0:
 		next.Resend(p)
+	case len(p.Key()) > 0:
+		d.held = append(d.held, d.rig.group.Retain(p))
 	}
 	d.note()
 }

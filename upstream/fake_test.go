@@ -46,8 +46,24 @@ func (r *rig) open(t testing.TB, i int) (*Conn, *wire) {
 	t.Helper()
 	r.group.Connect(i)
 	c, w := r.accept(t)
-	c.Feed([]byte("VERSION 1.6.18\r\n"))
+	c.Feed([]byte(r.greeting()))
 	return c, w
+}
+
+// aloneGreeting is what a node answers to the greeting in a pool of one copy.
+const aloneGreeting = "VERSION 1.6.18\r\n"
+
+// greeting is what a node of r answers to the greeting.
+func (r *rig) greeting() string {
+	if r.group.pool.Alone() {
+		return aloneGreeting
+	}
+	return aloneGreeting + stats("4711", "1700000100", "40")
+}
+
+// stats is a node's answer to stats, abridged.
+func stats(pid, time, uptime string) string {
+	return "STAT pid " + pid + "\r\nSTAT uptime " + uptime + "\r\nSTAT time " + time + "\r\nSTAT version 1.6.18\r\nSTAT libevent 2.1.12-stable\r\nEND\r\n"
 }
 
 // accept lets the last dial succeed.

@@ -41,13 +41,15 @@ func fits(op codec.Op, kind codec.Kind, line []byte) bool {
 func fitsMeta(op codec.Op, line []byte) bool {
 	switch string(line[:2]) {
 	case "HD":
-		return op != codec.OpMetaDebug
+		return op != codec.OpMetaDebug && op != codec.OpMetaNoop
 	case "VA":
 		return op == codec.OpMetaGet || op == codec.OpMetaArith
 	case "EN":
 		return op == codec.OpMetaGet || op == codec.OpMetaDebug
 	case "ME":
 		return op == codec.OpMetaDebug
+	case "MN":
+		return op == codec.OpMetaNoop
 	case "NF", "EX":
 		return op == codec.OpMetaSet || op == codec.OpMetaDelete || op == codec.OpMetaArith
 	case "NS":

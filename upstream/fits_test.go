@@ -18,10 +18,10 @@ func TestFits(t *testing.T) {
 		codec.OpIncr: "0|18446744073709551615|NOT_FOUND", codec.OpDecr: "0|18446744073709551615|NOT_FOUND",
 		codec.OpTouch: "TOUCHED|NOT_FOUND", codec.OpDelete: "DELETED|NOT_FOUND",
 		codec.OpMetaGet: "HD|VA 1|EN", codec.OpMetaSet: "HD|NS|EX|NF", codec.OpMetaDelete: "HD|NF|EX",
-		codec.OpMetaArith: "HD|VA 1|NF|NS|EX", codec.OpMetaDebug: "ME k exp=-1|EN",
+		codec.OpMetaArith: "HD|VA 1|NF|NS|EX", codec.OpMetaDebug: "ME k exp=-1|EN", codec.OpMetaNoop: "MN",
 		codec.OpFlushAll: "OK", codec.OpVerbosity: "OK", codec.OpVersion: "VERSION 1.6.18",
 	}
-	all := map[string]bool{"MN": true}
+	all := map[string]bool{}
 	for _, lines := range answers {
 		for _, l := range strings.Split(lines, "|") {
 			all[l] = true

@@ -1,9 +1,7 @@
 package upstream
 
 import (
-	"bytes"
 	"slices"
-	"strings"
 
 	"magent/codec"
 	"magent/upstream/health"
@@ -48,18 +46,19 @@ type Owner interface {
 
 // Group is one event loop's connections to the nodes of a pool.
 type Group struct {
-	pool    *Pool
-	reactor Reactor
-	limits  Limits
-	conns   [][]*Conn // by node, then by number
-	dirty   []*Conn
-	chunks  chunks
-	iov     [][]byte
-	segs    []segment
-	tick    uint32
-	pending int
-	closed  bool
-	greeter greeter
+	pool     *Pool
+	reactor  Reactor
+	limits   Limits
+	conns    [][]*Conn // by node, then by number
+	dirty    []*Conn
+	chunks   chunks
+	iov      [][]byte
+	segs     []segment
+	tick     uint32
+	pending  int
+	closed   bool
+	takesE   []bool // by node: the version that it named last takes the E flag
+	explicit bool   // all of takesE, in a pool of several copies
 }
 
 // Limits bounds what a Group does.
@@ -79,6 +78,7 @@ func NewGroup(pool *Pool, reactor Reactor, limits Limits) *Group {
 		limits.Pending = DefaultPending
 	}
 	g := &Group{pool: pool, reactor: reactor, limits: limits}
+	g.takesE = make([]bool, len(pool.Nodes))
 	g.conns = make([][]*Conn, len(pool.Nodes))
 	for i, n := range pool.Nodes {
 		for range max(1, limits.Conns) {
@@ -110,6 +110,18 @@ func (g *Group) Connect(node int) {
 	}
 }
 
+// Awaits reports whether a request to node has not been answered.
+func (g *Group) Awaits(node int) bool {
+	return slices.ContainsFunc(g.conns[node], func(c *Conn) bool { return c.ring.len() > 0 })
+}
+
+// Abandon hands back all that is awaited from node, which is down.
+func (g *Group) Abandon(node int) {
+	for _, c := range g.conns[node] {
+		c.fail(CauseDown)
+	}
+}
+
 // Pending is the number of requests in flight.
 func (g *Group) Pending() int { return g.pending }
 
@@ -134,6 +146,10 @@ func (g *Group) Gather(size int) *Chunk {
 
 // Release gives back what Gather returned.
 func (g *Group) Release(c *Chunk) { g.chunks.drop(c) }
+
+// Chunks is how many chunks are in use: requests that are in flight, held or being
+// gathered lie in them, and every Conn that has sent something keeps one.
+func (g *Group) Chunks() int { return g.chunks.out }
 
 // Flush writes what has been sent since the last one, a write per connection.
 func (g *Group) Flush() {
@@ -181,23 +197,6 @@ func (g *Group) trip(c *Conn, cause Cause) {
 		return
 	}
 	g.pool.Monitor.Trip(c.node.Index, c.epoch, cause.String())
-}
-
-// greeter owns the version request that opens every connection.
-type greeter struct{}
-
-func (greeter) Reply(*Conn, *Pending, *codec.Reply, []byte) {}
-func (greeter) Body(*Conn, *Pending, []byte, int)           {}
-func (greeter) Fail(*Conn, *Pending, Cause, bool)           {}
-
-// learn keeps the version that the node named in its greeting.
-func (n *Node) learn(b []byte) bool {
-	v, ok := bytes.CutPrefix(bytes.TrimRight(b, "\r\n"), []byte("VERSION "))
-	if ok && n.Version() != string(v) {
-		s := strings.Clone(string(v))
-		n.version.Store(&s)
-	}
-	return ok
 }
 
 // Word is the health word of a node, for callers that report on it.

@@ -46,6 +46,19 @@ func (p *Pending) Request() []byte {
 	return p.req.In(p.chunk.Buf)
 }
 
+// place says that the request is what ck holds behind its first from bytes, its key
+// counted from there.
+func (p *Pending) place(ck *Chunk, from int, key codec.Span) {
+	p.req = codec.Span{Off: uint32(from), Len: uint32(len(ck.Buf) - from)}
+	p.key = codec.Span{Off: uint32(from) + key.Off, Len: key.Len}
+	p.chunk = ck
+}
+
+// whole reports whether the value of p, if it has one, is in Request.
+func (p *Pending) whole() bool {
+	return p.Op.Class() != codec.ClassStore || len(p.Line()) < len(p.Request())
+}
+
 // Line is the first line of the request, without the value that may follow: what a
 // client stores may look like anything.
 func (p *Pending) Line() []byte {
@@ -54,21 +67,46 @@ func (p *Pending) Line() []byte {
 }
 
 // names reports whether the meta reply r, whose line is in b, answers p, as far as
-// it says: by the key that it names and the opaque that it echoes.
+// it says: by the key that it names and the opaque that it echoes. One that says
+// that it was done must say both, if it was asked to, and have the value, but for
+// an mg C, whose client may have that.
 func (p *Pending) names(r *codec.Reply, b []byte) bool {
 	if p.Op == codec.OpMetaDebug {
 		return true // an ME begins with its key, which may look like anything
 	}
-	if tok, ok := opaque(b[:r.Line]); ok && !bytes.Contains(p.Line(), tok) {
+	line, flags := p.Line(), p.flags()
+	done := b[0] == 'H' || b[0] == 'V'
+	if b[0] == 'H' && p.Op != codec.OpMetaSet && bytes.Contains(flags, valueFlag) && !bytes.Contains(flags, versionFlag) {
+		return false
+	}
+	if tok, ok := opaque(b[:r.Line]); ok && !bytes.Contains(line, tok) || !ok && done && bytes.Contains(flags, opaqueFlag) {
 		return false
 	}
 	key := r.Key.In(b)
-	if len(key) == 0 || !r.Coded && bytes.Equal(key, p.Key()) {
+	if len(key) == 0 {
+		return !done || !bytes.Contains(flags, keyFlag)
+	}
+	if !r.Coded && bytes.Equal(key, p.Key()) {
 		return true
 	}
 	var req codec.Request
-	text.Parse(p.Line(), &req)
-	return text.SameKey(key, r.Coded, p.Key(), req.Meta.Has('b'))
+	text.Parse(line, &req)
+	return text.SameKey(key, r.Coded, req.Key.In(line), req.Meta.Has('b'))
+}
+
+var keyFlag, opaqueFlag, valueFlag, versionFlag = []byte(" k"), []byte(" O"), []byte(" v"), []byte(" C")
+
+// flags is what follows the key of a meta request, with the space before it.
+func (p *Pending) flags() []byte {
+	line := p.Line()
+	for range 2 {
+		i := bytes.IndexByte(line[min(1, len(line)):], ' ')
+		if i < 0 {
+			return nil
+		}
+		line = line[i+1:]
+	}
+	return line
 }
 
 // opaque is the O flag of a meta reply line, with the space before it.

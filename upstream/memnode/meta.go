@@ -203,7 +203,7 @@ func (c *conn) metaSet(words [][]byte) bool {
 		return true
 	}
 	out, cas := c.store.apply(ch)
-	c.metaStored(ch.item, f.quiet, out, cas)
+	c.metaStored(ch.item.key, &f, out, cas) // the item is the store's now, for others to change
 	return true
 }
 
@@ -243,8 +243,8 @@ func (c *conn) metaChange(words [][]byte) (f metaFlags, ch change, why string) {
 // metaWord is what an ms answers.
 var metaWord = [...]string{stored: "HD", notStored: "NS", exists: "EX", notFound: "NF"}
 
-func (c *conn) metaStored(it *item, quiet bool, out outcome, cas uint64) {
-	if quiet && out == stored {
+func (c *conn) metaStored(key string, f *metaFlags, out outcome, cas uint64) {
+	if f.quiet && out == stored {
 		return
 	}
 	c.out = append(c.out, metaWord[out]...)
@@ -253,7 +253,7 @@ func (c *conn) metaStored(it *item, quiet bool, out outcome, cas uint64) {
 		case 'O':
 			c.out = append(append(c.out, ' '), w...)
 		case 'k':
-			c.out = appendKey(c.out, it.key, it.is&binary != 0)
+			c.out = appendKey(c.out, key, f.binary)
 		case 'c':
 			c.flag('c', cas)
 		}

@@ -1,0 +1,52 @@
+//go:build !race
+
+package upstream
+
+import (
+	"testing"
+
+	"magent/codec"
+)
+
+// nobody hears everything and keeps nothing.
+type nobody struct{}
+
+func (*nobody) Reply(*Conn, *Pending, *codec.Reply, []byte) {}
+func (*nobody) Body(*Conn, *Pending, []byte, int)           {}
+func (*nobody) Fail(*Conn, *Pending, Cause, bool)           {}
+
+// The race runtime allocates on its own account.
+func TestHoldingDoesNotAllocate(t *testing.T) {
+	r := newRig(2)
+	a, wa := r.open(t, 0)
+	b, wb := r.open(t, 1)
+	var o nobody
+	line, answer := []byte("delete k\r\n"), []byte("DELETED\r\n")
+	n := testing.AllocsPerRun(5000, func() {
+		p := a.Hold(append(a.Room(len(line)), line...), Pending{Owner: &o, Op: codec.OpDelete}, codec.Span{Off: 7, Len: 1})
+		a.Resend(&p)
+		b.Resend(&p)
+		again := r.group.Retain(&p)
+		r.group.Drop(&p)
+		ck := r.group.Gather(2 * chunkSize)
+		ck.Buf = append(ck.Buf, line...)
+		own := r.group.HoldChunk(ck, 0, again, codec.Span{Off: 7, Len: 1})
+		b.Resend(&own)
+		r.group.Drop(&own)
+		a.Resend(&again)
+		r.group.Drop(&again)
+		r.group.Flush()
+		a.Feed(answer)
+		a.Feed(answer)
+		b.Feed(answer)
+		b.Feed(answer)
+		wa.out.Reset()
+		wb.out.Reset()
+	})
+	if n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+	if r.group.Pending() != 0 {
+		t.Errorf("%d requests in flight", r.group.Pending())
+	}
+}

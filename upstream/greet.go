@@ -1,0 +1,128 @@
+package upstream
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/fnv"
+	"slices"
+	"strconv"
+
+	"magent/codec"
+	"magent/upstream/token"
+)
+
+// What opens every connection: in a pool of several copies the node is also asked
+// for what tells its life from the one before.
+const (
+	greetAlone  = "version\r\n"
+	greetCopies = greetAlone + "stats\r\n"
+)
+
+// greet asks the node who it is, before all that is queued.
+func (c *Conn) greet() error {
+	line, ops := greetAlone, []codec.Op{codec.OpVersion}
+	if !c.group.pool.Alone() {
+		line, ops = greetCopies, []codec.Op{codec.OpVersion, codec.OpStats}
+	}
+	for _, op := range slices.Backward(ops) {
+		c.ring.pushFront(Pending{Owner: greeter{}, Op: op})
+	}
+	c.group.pending += len(ops)
+	c.sent = c.ring.tail + uint32(len(ops))
+	_, err := c.wire.Write([]byte(line))
+	return err
+}
+
+// greeted takes the answer to the version request that opened the connection.
+func (c *Conn) greeted(b []byte) {
+	v, ok := bytes.CutPrefix(bytes.TrimRight(b, "\r\n"), []byte("VERSION "))
+	if !ok {
+		c.fail(CauseRefused)
+		return
+	}
+	c.node.learn(string(v))
+	c.group.learn(c.node.Index, string(v))
+	c.ring.pop()
+	c.group.pending--
+}
+
+// learn keeps the version that the node named.
+func (n *Node) learn(version string) {
+	if n.Version() != version {
+		n.version.Store(&version)
+	}
+}
+
+// learn keeps what the version that a node named says of the E flag.
+func (g *Group) learn(node int, version string) {
+	v, ok := token.ParseVersion(version)
+	g.takesE[node] = ok && v.SupportsE()
+	g.explicit = !g.pool.Alone() && !slices.Contains(g.takesE, false)
+}
+
+// Explicit reports whether items may be given their versions (the E flag): the pool
+// has several copies, and what each of its nodes last named to this group is a
+// version that takes it.
+func (g *Group) Explicit() bool { return g.explicit }
+
+// Life tells the process at the other end of the present connection from those that
+// had, or will have, the node's address before and after it; every proxy finds the
+// same number. ok is false before the connection is made and its greeting answered,
+// of a node that does not say enough in its stats, and in a pool of one copy.
+func (c *Conn) Life() (life uint64, ok bool) { return c.met.life, c.met.known }
+
+// acquaintance is what a Conn has learned of the process at the other end. A
+// connection does not outlive it.
+type acquaintance struct {
+	number [len(identity)]uint64
+	heard  [len(identity)]bool
+	life   uint64
+	known  bool
+}
+
+// identity is the stats that make a life. time and uptime are counted by one clock,
+// read once for both, so that their difference stays exactly the same for as long as
+// the process lives, whatever is done to the machine's clock.
+// (server_stats in memcached.c of memcached 1.6.)
+var identity = [...]string{"pid", "time", "uptime"}
+
+// stat takes one line of the stats.
+func (a *acquaintance) stat(line []byte) {
+	word := bytes.Fields(line)
+	if len(word) != 3 || string(word[0]) != "STAT" {
+		return
+	}
+	i := slices.Index(identity[:], string(word[1]))
+	if i < 0 {
+		return
+	}
+	n, err := strconv.ParseUint(string(word[2]), 10, 64)
+	a.number[i], a.heard[i] = n, err == nil
+}
+
+// conclude makes the life, if the stats had all that it takes.
+func (a *acquaintance) conclude() {
+	if slices.Contains(a.heard[:], false) {
+		return
+	}
+	pid, began := a.number[0], a.number[1]-a.number[2]
+	h := fnv.New64a()
+	h.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, pid), began))
+	a.life, a.known = h.Sum64(), true
+}
+
+// greeter owns the requests that open every connection.
+type greeter struct{}
+
+// Reply hears the stats; the version comes to Conn.greeted.
+func (greeter) Reply(c *Conn, _ *Pending, r *codec.Reply, b []byte) {
+	switch r.Kind {
+	case codec.KindStat:
+		c.met.stat(b)
+	case codec.KindEnd:
+		c.met.conclude()
+	}
+}
+
+func (greeter) Body(*Conn, *Pending, []byte, int) {}
+func (greeter) Fail(*Conn, *Pending, Cause, bool) {}

@@ -1,0 +1,141 @@
+package upstream
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"magent/upstream/memnode"
+)
+
+const patience = 20 * time.Second
+
+// poll calls f until it reports true.
+func poll(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
+		if f() {
+			return
+		}
+	}
+	t.Fatalf("it never happened that %s", what)
+}
+
+// socket is a net.Conn as a Wire.
+type socket struct{ net.Conn }
+
+func (s socket) Writev(bs [][]byte) (int, error) {
+	n, err := (*net.Buffers)(&bs).WriteTo(s.Conn)
+	return int(n), err
+}
+
+// meet greets what listens at path, over a connection of its own, and returns its
+// life and when it says that it is.
+func meet(t *testing.T, path string) (life, now uint64) {
+	t.Helper()
+	var nc net.Conn
+	poll(t, "the node takes a connection", func() (ok bool) {
+		var err error
+		nc, err = net.Dial("unix", path)
+		return err == nil
+	})
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(patience))
+	r := newRig(2)
+	r.group.Connect(0)
+	c := r.dials[0].conn
+	if !c.Opened(socket{nc}, r.dials[0].attempt) {
+		t.Fatal("the connection is not wanted")
+	}
+	buf := make([]byte, 512)
+	for r.group.Pending() > 0 {
+		n, err := nc.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Feed(buf[:n])
+	}
+	life, ok := c.Life()
+	if !ok {
+		t.Fatalf("a node of version %q has no life", c.Node().Version())
+	}
+	return life, c.met.number[1]
+}
+
+// livesDiffer demands one life of a process while its clock ticks, and another of
+// the next.
+func livesDiffer(t *testing.T, path string, restart func()) {
+	t.Helper()
+	born, first := meet(t, path)
+	poll(t, "the node's clock ticks twice", func() bool {
+		life, now := meet(t, path)
+		if life != born {
+			t.Fatalf("the life has become %x from %x after %d seconds", life, born, now-first)
+		}
+		return now >= first+2
+	})
+	restart()
+	if life, _ := meet(t, path); life == born {
+		t.Error("a restart does not show")
+	}
+}
+
+func TestLifeOfMemcached(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("/tmp", "upstream") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "s")
+	args := []string{"-s", path}
+	if os.Getuid() == 0 {
+		args = append(args, "-u", "nobody")
+	}
+	start := func() *exec.Cmd {
+		cmd := exec.Command("memcached", args...)
+		if err := cmd.Start(); err != nil {
+			t.Fatalf("this test needs memcached 1.6.18, Debian's package memcached: %v", err)
+		}
+		return cmd
+	}
+	cmd := start()
+	stop := func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	t.Cleanup(func() { stop() })
+	livesDiffer(t, path, func() {
+		stop()
+		cmd = start()
+	})
+}
+
+func TestLifeOfMemnode(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("/tmp", "upstream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	n, err := memnode.Start(memnode.Config{Network: "unix", Addr: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	livesDiffer(t, path, func() {
+		n.Kill()
+		if err := n.Restart(); err != nil {
+			t.Error(err)
+		}
+	})
+}
