@@ -24,14 +24,16 @@ func BenchmarkRequest(b *testing.B) {
 			bench(b, simple(name("meta", "mg", 1), "mg key-1 v\r\n", fmt.Sprintf("VA %d\r\n%s", size, data), depth))
 			set := fmt.Sprintf("set key-1 0 0 %d\r\n%s", size, data)
 			bench(b, simple(name("text", "set", 1), set, "STORED\r\n", depth))
-			bench(b, copied(name("text", "set", 2), set, "STORED\r\n", depth))
-			bench(b, copied(name("meta", "ms", 2), fmt.Sprintf("ms key-1 %d\r\n%s", size, data), "HD\r\n", depth))
+			bench(b, stores(name("text", "set", 2), set, "STORED\r\n").deep(depth))
+			bench(b, stores(name("meta", "ms", 2), fmt.Sprintf("ms key-1 %d\r\n%s", size, data), "HD\r\n").deep(depth))
+			bench(b, duo(name("text", "set", 2)+"/writes=parallel", set, "STORED\r\n", "p1> STORED\r\n", "b1> STORED\r\n").with("", parallel).deep(depth))
 		}
 	}
 	for _, depth := range []int{1, 16} {
-		bench(b, copied(fmt.Sprintf("proto=text/op=incr/copies=2/pipeline=%d", depth), "incr key-1 1\r\n", "12\r\n", depth))
-		bench(b, copied(fmt.Sprintf("proto=text/op=delete/copies=2/pipeline=%d", depth), "delete key-1\r\n", "DELETED\r\n", depth))
+		bench(b, duo(fmt.Sprintf("proto=text/op=delete/copies=2/pipeline=%d", depth), "delete key-1\r\n", "DELETED\r\n",
+			"p1> DELETED\r\n", "b1> HD\r\n", none).deep(depth))
 	}
+	bench(b, steps("proto=text/op=incr/copies=2/pipeline=1", "incr key-1 1\r\n", "12\r\n"))
 	for _, keys := range []int{10, 24} {
 		e := multiGet(keys, 100)
 		e.name = fmt.Sprintf("proto=text/op=multiget/copies=1/value=100/keys=%d/nodes=3", keys)
@@ -39,10 +41,13 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// copied is a write to two copies that both answer alike, n times in one arrival.
-func copied(name, request, reply string, n int) exchange {
-	e := written(name, strings.Repeat(request, n), strings.Repeat(reply, n), strings.Repeat(reply, n))
-	e.requests = n
+// deep is e n times in one arrival, each of its answers too.
+func (e exchange) deep(n int) exchange {
+	e.requests *= n
+	e.reply = strings.Repeat(e.reply, n)
+	for i := range e.steps {
+		e.steps[i].data = strings.Repeat(e.steps[i].data, n)
+	}
 	return e
 }
 

@@ -2,6 +2,8 @@ package server
 
 import (
 	"time"
+
+	"magent/upstream/repair"
 )
 
 // Counters is what one loop has seen. The loop alone touches its own; Snapshot
@@ -35,7 +37,28 @@ type Snapshot struct {
 	Sessions uint64 // clients connected
 	Accepted uint64 // clients ever taken
 	Refused  uint64 // clients turned away because there were too many
+	Repairs  Repairs
 	Nodes    []NodeSnapshot
+}
+
+// Repairs is what has become, and is becoming, of keys whose copies differed.
+type Repairs struct {
+	repair.Counts
+	Waiting int // keys
+	Running int // keys
+}
+
+func (r *Repairs) add(o Repairs) {
+	r.Waiting += o.Waiting
+	r.Running += o.Running
+	r.Joined += o.Joined
+	r.Refused += o.Refused
+	for i, n := range o.Asked {
+		r.Asked[i] += n
+	}
+	for i, n := range o.Ended {
+		r.Ended[i] += n
+	}
 }
 
 // NodeSnapshot is the state of one node as the proxy sees it.
@@ -53,12 +76,14 @@ type NodeSnapshot struct {
 
 // part is what one loop contributes to a Snapshot.
 type part struct {
-	count Counters
-	nodes []NodeSnapshot // Conns and InFlight only
+	count   Counters
+	repairs Repairs
+	nodes   []NodeSnapshot // Conns and InFlight only
 }
 
 func (l *loop) part() part {
-	p := part{count: l.count, nodes: make([]NodeSnapshot, len(l.pool.Nodes))}
+	p := part{count: l.count, repairs: Repairs{Counts: *l.repairs.Counts()}, nodes: make([]NodeSnapshot, len(l.pool.Nodes))}
+	p.repairs.Waiting, p.repairs.Running = l.repairs.Len()
 	for i := range p.nodes {
 		p.nodes[i].InFlight, p.nodes[i].Conns = l.group.InFlight(i)
 	}
@@ -83,6 +108,7 @@ func (s *Server) Snapshot() Snapshot {
 		snap.Sessions += uint64(l.any.clients.Load())
 		p := s.ask(l)
 		snap.add(p.count)
+		snap.Repairs.add(p.repairs)
 		for i := range p.nodes {
 			snap.Nodes[i].Conns += p.nodes[i].Conns
 			snap.Nodes[i].InFlight += p.nodes[i].InFlight

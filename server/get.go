@@ -15,6 +15,7 @@ const (
 	legFollower                     // its effect, at the others
 	legEveryone                     // a command to all nodes
 	legResume                       // a read, the front of whose value the client has
+	legRescue                       // a relative write, at the replica after the one that failed
 )
 
 // get serves get, gets, gat and gats. Each key is a slot of its own, so that the
@@ -73,6 +74,9 @@ func (s *session) moreKeys() bool {
 // getKey asks for one key.
 func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
 	c, copy := s.loop.reader(key, 0, s.id)
+	if !s.loop.pool.Alone() {
+		flags |= keyFlags[op]
+	}
 	seq := s.open(slot{op: op, flags: flags, copy: copy, tried: 1 << copy})
 	switch {
 	case c == nil:
@@ -80,6 +84,13 @@ func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
 	case !c.Get(upstream.Pending{Owner: s, Seq: seq, Leg: legRead, Op: op}, arg, key):
 		s.fail(seq, c.Node().Error(upstream.CauseFull))
 	}
+}
+
+// keyFlags is what the gets ask for that the nodes cannot do for several copies.
+var keyFlags = [codec.NumOps]slotFlags{
+	codec.OpGets: slotVersion,
+	codec.OpGat:  slotMutates,
+	codec.OpGats: slotVersion | slotMutates,
 }
 
 // metaGet serves mg and me.
@@ -90,29 +101,52 @@ func (s *session) metaGet(line []byte, req *codec.Request) {
 	if req.Quiet() {
 		sl.flags = slotQuiet
 	}
+	if !s.loop.pool.Alone() && req.Op == codec.OpMetaGet {
+		sl.flags |= metaFlags(req)
+	}
 	seq := s.open(sl)
 	if c == nil {
 		s.noReplica(seq, key)
 		return
 	}
-	out := text.AppendLine(c.Room(len(line)+8), line, req)
+	out := s.loop.appendRead(c.Room(len(line)+leadRoom), line, req, c, copy)
 	p := upstream.Pending{Owner: s, Seq: seq, Leg: legRead, Op: req.Op}
 	if !c.Send(out, p, codec.Span{Off: 3, Len: req.Key.Len}) {
 		s.fail(seq, c.Node().Error(upstream.CauseFull))
 	}
 }
 
+// metaFlags is what an mg asks for that the nodes cannot do for several copies.
+func metaFlags(req *codec.Request) (f slotFlags) {
+	if req.Meta.Has('c') {
+		f |= slotVersion
+	}
+	if req.Meta.Any(codec.Letter('T') | codec.Letter('N')) {
+		f |= slotMutates
+	}
+	return f
+}
+
 // end is the frame that closes a read whose END did not come.
 var end = codec.Reply{Kind: codec.KindEnd}
 
 // readReply hears a frame of a read's answer.
-func (s *session) readReply(p *upstream.Pending, r *codec.Reply, b []byte) {
+func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
 	sl := s.slots.at(p.Seq)
+	if r.Kind == codec.KindValue || r.Kind == codec.KindLine {
+		sl.flags |= slotHit
+		if sl.is(slotMutates) {
+			s.touched(p, sl, b[:r.Line])
+		}
+	}
 	switch r.Kind {
 	case codec.KindValue:
-		sl.flags |= slotHit
 		if len(b) < r.Size() {
 			s.partial(p.Seq, sl, r, b)
+		}
+		if sl.is(slotVersion) {
+			s.emit(p.Seq, s.versioned(c, sl, b[:r.Line]))
+			b = b[r.Line:]
 		}
 		s.emit(p.Seq, b)
 		return
@@ -128,13 +162,12 @@ func (s *session) readReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 		sl.flags |= slotBroken
 		s.emit(p.Seq, b)
 	default: // HD, ME
-		sl.flags |= slotHit
+		if sl.is(slotVersion) {
+			b = s.versioned(c, sl, b)
+		}
 		s.emit(p.Seq, b)
 	}
 	s.counted(sl, r.Kind)
-	if sl.is(slotHit) {
-		s.touched(p, sl)
-	}
 	s.finish(p.Seq)
 }
 
@@ -190,7 +223,7 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 		return
 	case sl.is(slotHit) && !sl.is(slotPartial):
 		// The value was whole; only the END that follows it did not come.
-		s.readReply(p, &end, nil)
+		s.readReply(c, p, &end, nil)
 		return
 	}
 	s.drop(sl)

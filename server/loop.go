@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync/atomic"
@@ -15,6 +17,8 @@ import (
 	"magent/codec/text"
 	"magent/server/config"
 	"magent/upstream"
+	"magent/upstream/repair"
+	"magent/upstream/token"
 )
 
 // loop is the world of one event loop. Its fields are its goroutine's alone, but
@@ -27,22 +31,33 @@ type loop struct {
 	el    gnet.EventLoop
 	poll  poller
 
-	sessions map[*session]struct{}
-	dirty    []*session        // with replies to be written
-	waiting  []*session        // with input held back
-	ready    []*session        // of these, those that may go on
-	leavings []leaving         // that close when all is sent
-	lingers  []*linger         // half-closed clients with replies to come
-	parts    [3][]byte         // of join
-	key      [text.MaxKey]byte // of route
-	rings    slotRings
-	buffers  [][]byte
-	spare    int // bytes in buffers
-	held     heldBuffers
-	count    Counters
-	greeting string // the node version that versions tells
-	versions []byte // the answer to version
-	draining bool
+	sessions  map[*session]struct{}
+	dirty     []*session        // with replies to be written
+	waiting   []*session        // with input held back
+	ready     []*session        // of these, those that may go on
+	leavings  []leaving         // that close when all is sent
+	lingers   []*linger         // half-closed clients with replies to come
+	parts     [3][]byte         // of join
+	key       [text.MaxKey]byte // of route
+	sentKey   [text.MaxKey]byte // of routeSent
+	scratch   []byte            // where requests and answers are put together
+	touch     []byte            // of touched
+	rings     slotRings
+	carries   *carry // spare ones, as are those below
+	inquiries *inquiry
+	repairs   *repair.Queue
+	source    token.Source
+	buffers   [][]byte
+	spare     int // bytes in buffers
+	held      heldBuffers
+	count     Counters
+	greeting  string // the node version that versions tells
+	versions  []byte // the answer to version
+	draining  bool
+
+	converges bool // writes go to the lead first, and it is looked at again
+	parallel  bool // writes go to all replicas at once
+	ackLead   bool // a write is answered as soon as the lead has it
 
 	// streamAbove is the size in bytes of a reply above which it goes to the
 	// client as it comes. A smaller one that came in two reads goes in one write:
@@ -62,6 +77,12 @@ type loop struct {
 func newLoop(srv *Server) *loop {
 	l := &loop{srv: srv, cfg: &srv.cfg, pool: srv.pool, sessions: map[*session]struct{}{}}
 	l.streamAbove = defaultStreamAbove
+	l.scratch = make([]byte, 0, scratchSize)
+	l.repairs = repair.NewQueue(repair.Limits{Rate: float64(l.cfg.RepairRate) / float64(max(1, l.cfg.Loops))})
+	l.source = token.NewSource(rand.IntN(token.Sources))
+	l.parallel = !l.pool.Alone() && l.cfg.Writes == config.WritesParallel
+	l.converges = !l.pool.Alone() && !l.parallel
+	l.ackLead = l.cfg.Ack == config.AckLead
 	l.group = upstream.NewGroup(srv.pool, l, l.limits())
 	return l
 }
@@ -99,6 +120,7 @@ func (l *loop) Defer() {
 // settle writes the replies that have come, and lets sessions go on that waited
 // for room. Every entry from the event loop ends with it.
 func (l *loop) settle() {
+	l.mend()
 	for len(l.dirty) > 0 || len(l.ready) > 0 {
 		// A write that fails closes its session and may finish others' slots.
 		for i := 0; i < len(l.dirty); i++ {
@@ -113,6 +135,23 @@ func (l *loop) settle() {
 		}
 		clear(l.ready)
 		l.ready = l.ready[:0]
+	}
+}
+
+// mend begins the repairs that may begin. Those that wait for the rate have ticks
+// come.
+func (l *loop) mend() {
+	if l.repairs.Run(time.Since(l.srv.started)) > 0 {
+		l.busy()
+	}
+}
+
+// close fails what is in flight, for good, and what that leads to: the moves of what
+// failed, the repairs that wait, the input of clients that was held back.
+func (l *loop) close() {
+	for more := true; more; more = l.group.Pending() > 0 {
+		l.group.Close()
+		l.settle()
 	}
 }
 
@@ -172,7 +211,7 @@ func (t tickTask) Run(context.Context) error {
 	l.waitingTick()
 	l.group.Flush()
 	l.settle()
-	if l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 {
+	if waiting, _ := l.repairs.Len(); waiting == 0 && l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 {
 		l.any.busy.Store(false)
 	}
 	return nil
@@ -199,17 +238,29 @@ func (l *loop) join(parts ...[]byte) [][]byte {
 }
 
 // reader is the connection to the first replica of key, in copy order, that is
-// up and not among tried, and its copy; nil if there is none.
+// up and not among tried, and its copy; nil if there is none. What this loop still
+// awaits from one that is passed over because another loop has found it dead moves
+// on first: it was asked before.
 func (l *loop) reader(key []byte, tried uint8, salt uint32) (*upstream.Conn, uint8) {
 	for c := range l.pool.Copies {
-		if tried&(1<<c) != 0 {
-			continue
+		node, up := l.pool.Live(c, key)
+		if !up && !l.pool.Health.Writable(node) && l.group.Awaits(node) {
+			key = bytes.Clone(key) // it may lie where those that move on are routed
+			l.group.Abandon(node)
 		}
-		if node, ok := l.pool.Live(c, key); ok {
+		if up && tried&(1<<c) == 0 {
 			return l.group.Conn(node, salt), uint8(c)
 		}
 	}
 	return nil, 0
+}
+
+// replicas is the node of each copy of key.
+func (l *loop) replicas(key []byte) (nodes [upstream.MaxCopies]int) {
+	for i := range l.pool.Copies {
+		nodes[i] = l.pool.Replica(i, key)
+	}
+	return nodes
 }
 
 // mayAskAgain reports whether the only replica may be asked a second time: once,
@@ -218,12 +269,19 @@ func (l *loop) mayAskAgain(sl *slot, cause upstream.Cause) bool {
 	return l.pool.Alone() && cause == upstream.CauseReset && !sl.is(slotAgain) && !l.draining
 }
 
-// route is the key of req as placement sees it. The view is good until the next call.
+// route is the key of req, a client's command, as placement sees it. The view is good
+// until the next command.
 func (l *loop) route(line []byte, req *codec.Request) []byte {
 	return text.RouteKey(req.Key.In(line), req.Meta, l.key[:])
 }
 
-// routeKey is route for a request that has been sent.
+// routeSent is route for a request that was parsed from what a node was sent. The
+// view is good until the next call.
+func (l *loop) routeSent(line []byte, req *codec.Request) []byte {
+	return text.RouteKey(req.Key.In(line), req.Meta, l.sentKey[:])
+}
+
+// routeKey is routeSent for a request that has not been parsed.
 func (l *loop) routeKey(p *upstream.Pending) []byte {
 	if !p.Op.Meta() {
 		return p.Key()
@@ -231,7 +289,7 @@ func (l *loop) routeKey(p *upstream.Pending) []byte {
 	line := p.Line()
 	var req codec.Request
 	text.Parse(line, &req)
-	return l.route(line, &req)
+	return l.routeSent(line, &req)
 }
 
 // ask sends a read that another node did not answer to c, as leg.

@@ -4,18 +4,26 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"magent/server/config"
+	"magent/upstream/memnode"
 )
 
-// TestNothingIsMixedUp lets many clients pipeline commands over several nodes that
+// TestNothingIsMixedUp lets clients of two proxies pipeline commands over nodes that
 // die, stall, cut their replies and garble them at random, and reads what every
 // client got: each command is answered once, in order, and no value is another
-// key's. A value says its key; a node that is asked for a key makes it up.
+// key's. What the nodes say is memcached's. If no node died, or none came back, the
+// copies of every key are equal in the end, or absent on a follower, and no step that
+// a client was told of is missing or counted twice.
 func TestNothingIsMixedUp(t *testing.T) {
-	seeds := uint64(50)
+	seeds := uint64(45)
 	if testing.Short() {
-		seeds = 5
+		seeds = 9
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { newChaos(t, seed).play() })
@@ -24,77 +32,150 @@ func TestNothingIsMixedUp(t *testing.T) {
 
 // chaos is one run of it.
 type chaos struct {
-	*world
+	t       *testing.T
 	rng     *rand.Rand
+	fate    fate
+	proxies [2]*world // their nodes are the same
 	clients []*chatter
 	owed    map[*fakeConn][]byte // what a node has still to say
+	steps   map[string]*tally
 }
+
+// fate is what happens to nodes.
+type fate int
+
+const (
+	calm   fate = iota // nothing
+	mortal             // they die for good
+	wild               // they come back
+)
 
 // chatter is a client that remembers what it asked, as what the answer must be.
 type chatter struct {
-	conn *fakeConn
-	asks []ask
-	got  []byte
-	next int
+	proxy *world
+	conn  *fakeConn
+	asks  []ask
+	got   []byte
+	next  int
 }
 
-// ask is a command: how many keys it fetches, or which lines may answer it.
+// ask is a command: which keys it fetches, or which lines may answer it, or the
+// counter it makes a step of.
 type ask struct {
 	keys  []string
 	lines []string
+	step  *tally
+	digit int
 }
 
+// tally is a counter: every step adds 1 to a digit of its own, to the base of 4.
+type tally struct {
+	key   string
+	next  int
+	acked uint64
+}
+
+// digits is how many steps of a counter fit 64 bits.
+const digits = 31
+
 func newChaos(t *testing.T, seed uint64) *chaos {
-	rng := rand.New(rand.NewPCG(seed, 1))
-	copies := [][]int{{1}, {3}, {2, 2}, {3, 1}, {1, 1, 1}, {2, 2, 2}}[rng.IntN(6)]
-	c := &chaos{world: newWorld(t, nil, copies...), rng: rng, owed: map[*fakeConn][]byte{}}
-	c.loop.streamAbove = []int{0, 1000, defaultStreamAbove}[rng.IntN(3)]
-	c.start()
+	c := &chaos{t: t, rng: rand.New(rand.NewPCG(seed, 1)), fate: fate(seed % 3), owed: map[*fakeConn][]byte{}, steps: map[string]*tally{}}
+	copies := [][]int{{1}, {3}, {2, 2}, {3, 1}, {1, 1, 1}, {2, 2, 2}}[c.rng.IntN(6)]
+	version := []string{oldVersion, newVersion}[c.rng.IntN(2)]
+	for i := range c.proxies {
+		w := newWorld(t, func(cfg *config.Config) {
+			if c.fate == wild && c.rng.IntN(4) == 0 {
+				cfg.Writes = config.WritesParallel
+			}
+			if c.fate == wild && c.rng.IntN(4) == 0 {
+				cfg.Ack = config.AckLead
+			}
+		}, copies...)
+		for j, n := range w.nodes {
+			n.version = version
+			if i > 0 {
+				n.behind = c.proxies[0].nodes[j].honest(t)
+			}
+		}
+		w.loop.streamAbove = []int{0, 1000, defaultStreamAbove}[c.rng.IntN(3)]
+		c.proxies[i] = w
+	}
+	c.begin()
+	for _, w := range c.proxies {
+		w.start()
+	}
 	return c
 }
 
-func (c *chaos) play() {
-	for range 3 {
-		c.clients = append(c.clients, &chatter{})
+// begin gives every counter its item, at all its replicas.
+func (c *chaos) begin() {
+	w := c.proxies[0]
+	for i := range 9 {
+		key := fmt.Sprintf("num-%c%d", 'a'+i/3, 1+i%3)
+		c.steps[key] = &tally{key: key}
+		for copy := range w.loop.pool.Copies {
+			n := w.nodes[w.loop.pool.Replica(copy, []byte(key))]
+			n.honest(c.t).answer(fmt.Appendf(nil, "set %s 0 0 1\r\n0\r\n", key))
+		}
 	}
-	for range 300 {
+}
+
+func (c *chaos) play() {
+	for i := range 4 {
+		c.clients = append(c.clients, &chatter{proxy: c.proxies[i%2]})
+	}
+	for range 400 {
+		w := c.proxies[c.rng.IntN(2)]
+		i := c.rng.IntN(len(w.nodes))
 		switch c.rng.IntN(10) {
 		case 0, 1, 2:
 			c.speak(c.clients[c.rng.IntN(len(c.clients))])
 		case 9:
-			c.harm(c.nodes[c.rng.IntN(len(c.nodes))])
+			if c.fate == wild {
+				c.harm(w, w.nodes[i])
+			} else if c.fate == mortal && c.rng.IntN(6) == 0 {
+				c.kill(i)
+			}
 		default:
-			c.hear(c.nodes[c.rng.IntN(len(c.nodes))], false)
+			c.hear(w.nodes[i], false)
 		}
 		if c.rng.IntN(3) > 0 {
-			c.settle()
+			w.settle()
 		}
 		c.read()
-		if c.rng.IntN(8) == 0 {
-			c.mend()
+		if c.fate == wild && c.rng.IntN(8) == 0 {
+			c.mend(w)
 		}
 	}
 	c.end()
 }
 
 // mend brings nodes back that are down.
-func (c *chaos) mend() {
-	for i, n := range c.nodes {
-		if !c.loop.pool.Health.Up(i) {
+func (c *chaos) mend(w *world) {
+	for i, n := range w.nodes {
+		if !w.loop.pool.Health.Up(i) {
 			n.refuse = n.refuse && c.rng.IntN(4) == 0
-			c.revive(n)
+			w.revive(n)
 		}
 	}
 }
 
 // end lets everything be answered and demands that everything was.
 func (c *chaos) end() {
-	for i := 0; i < 400 && (i < 60 || c.loop.group.Pending() > 0); i++ {
-		c.settle()
-		for _, n := range c.nodes {
-			c.hear(n, true)
+	pending := func() (n int) {
+		for _, w := range c.proxies {
+			n += w.loop.group.Pending()
 		}
-		c.tick()
+		return n
+	}
+	for i := 0; i < 400 && (i < 60 || pending() > 0); i++ {
+		for _, w := range c.proxies {
+			w.settle()
+			for _, n := range w.nodes {
+				c.hear(n, true)
+			}
+			w.tick()
+		}
 		c.read()
 	}
 	for _, ch := range c.clients {
@@ -102,10 +183,67 @@ func (c *chaos) end() {
 			c.t.Fatalf("a client waits for %d of %d answers; it has %.100q", len(ch.asks)-ch.next, len(ch.asks), ch.got)
 		}
 	}
-	if n := c.loop.group.Pending(); n != 0 {
+	if n := pending(); n != 0 {
 		c.t.Fatalf("%d requests are in flight", n)
 	}
-	c.loop.group.Close()
+	if c.fate != wild {
+		c.compare()
+	}
+}
+
+// compare demands that the copies of every key agree at the nodes that are left, and
+// that the counters add up.
+func (c *chaos) compare() {
+	pool, keys := c.proxies[0].loop.pool, map[string]bool{}
+	for i := range 36 {
+		keys[fmt.Sprintf("key-%c%d", 'a'+i/3, 1+i%3)] = true
+	}
+	for key := range c.steps {
+		keys[key] = true
+	}
+	for key := range keys {
+		var first *memnode.Item
+		for copy := range pool.Copies {
+			i := pool.Replica(copy, []byte(key))
+			if !c.up(i) {
+				continue
+			}
+			item, ok := c.proxies[0].nodes[i].honest(c.t).node.Get(key)
+			switch {
+			case first == nil && ok:
+				first = &item
+				c.adds(key, &item)
+			case first == nil:
+				first = &memnode.Item{}
+			case ok && (!bytes.Equal(item.Value, first.Value) || item.Flags != first.Flags || item.Exptime.Sub(first.Exptime).Abs() > ttlSlack):
+				c.t.Errorf("%s is %.50q, flags %d, until %v at its lead and %.50q, flags %d, until %v at copy %d", key,
+					first.Value, first.Flags, first.Exptime, item.Value, item.Flags, item.Exptime, copy)
+			}
+		}
+	}
+}
+
+// ttlSlack is what a second look at a TTL cannot see.
+const ttlSlack = 3 * time.Second
+
+// adds demands that an item which is a counter has every step that was told, and none
+// twice.
+func (c *chaos) adds(key string, item *memnode.Item) {
+	n := c.steps[key]
+	if n == nil {
+		return
+	}
+	v, err := strconv.ParseUint(strings.TrimRight(string(item.Value), " "), 10, 64)
+	if err != nil {
+		c.t.Errorf("%s is %q", key, item.Value)
+	}
+	for digit := range digits {
+		times := v >> (2 * digit) & 3
+		told := n.acked>>digit&1 == 1
+		if times > 1 || times == 0 && told || times == 1 && digit >= n.next {
+			c.t.Errorf("step %d of %s, told %v, is in it %d times", digit, key, told, times)
+		}
+	}
 }
 
 var valueSizes = []int{0, 1, 50, 3000, 9000, 80000}
@@ -119,35 +257,11 @@ func lasting(key string) string {
 // speak has a client pipeline some commands, in pieces.
 func (c *chaos) speak(ch *chatter) {
 	if ch.conn == nil || ch.conn.closed {
-		*ch = chatter{conn: c.client(fmt.Sprint("client", c.rng.Uint64()))}
+		*ch = chatter{proxy: ch.proxy, conn: ch.proxy.client(fmt.Sprint("client", c.rng.Uint64()))}
 	}
 	var in bytes.Buffer
 	for range 1 + c.rng.IntN(12) {
-		key := c.key()
-		switch v := lasting(key); c.rng.IntN(12) {
-		case 0, 1, 2:
-			ch.say(&in, ask{keys: []string{key}}, "get %s\r\n", key)
-		case 3, 4:
-			keys := make([]string, 2+c.rng.IntN(6))
-			for i := range keys {
-				keys[i] = c.key()
-			}
-			ch.say(&in, ask{keys: keys}, "gets %s\r\n", strings.Join(keys, " "))
-		case 5:
-			ch.say(&in, ask{lines: []string{"VA " + fmt.Sprint(len(v)) + " k" + key + "\r\n" + v, "EN"}}, "mg %s k v\r\n", key)
-		case 6:
-			ch.say(&in, ask{lines: []string{"STORED", "NOT_STORED"}}, "set %s 0 0 %d\r\n%s\r\n", key, len(v), v)
-		case 7:
-			ch.say(&in, ask{lines: []string{"HD", "NS"}}, "ms %s %d\r\n%s\r\n", key, len(v), v)
-		case 8:
-			ch.say(&in, ask{lines: []string{"DELETED", "NOT_FOUND"}}, "delete %s\r\n", key)
-		case 9:
-			ch.say(&in, ask{lines: []string{"1", "2", "NOT_FOUND"}}, "incr %s 1\r\n", key)
-		case 10:
-			ch.say(&in, ask{lines: []string{"MN"}}, "mn\r\n")
-		case 11:
-			fmt.Fprintf(&in, "set %s 0 0 %d noreply\r\n%s\r\n", key, len(v), v)
-		}
+		c.utter(ch, &in)
 	}
 	for b := in.Bytes(); len(b) > 0; {
 		n := len(b)
@@ -159,6 +273,63 @@ func (c *chaos) speak(ch *chatter) {
 	}
 	if c.rng.IntN(20) == 0 {
 		ch.conn.end(errLost)
+	}
+}
+
+// utter is one command.
+func (c *chaos) utter(ch *chatter, in *bytes.Buffer) {
+	key := c.key()
+	line := func(lines ...string) ask { return ask{lines: lines} }
+	switch v := lasting(key); c.rng.IntN(18) {
+	case 0, 1:
+		ch.say(in, ask{keys: []string{key}}, "get %s\r\n", key)
+	case 2, 3:
+		keys := make([]string, 2+c.rng.IntN(6))
+		for i := range keys {
+			keys[i] = c.key()
+		}
+		ch.say(in, ask{keys: keys}, "get %s\r\n", strings.Join(keys, " "))
+	case 4:
+		ch.say(in, line("VA "+fmt.Sprint(len(v))+" k"+key+"\r\n"+v, "EN k"+key), "mg %s k v\r\n", key)
+	case 5:
+		ch.say(in, line("STORED", "NOT_STORED"), "add %s 7 0 %d\r\n%s\r\n", key, len(v), v)
+	case 6:
+		ch.say(in, line("HD", "NS"), "ms %s %d T%d\r\n%s\r\n", key, len(v), 1000+c.rng.IntN(1000), v)
+	case 7:
+		ch.say(in, line("STORED"), "set %s %d 0 %d\r\n%s\r\n", key, c.rng.IntN(100), len(v), v)
+	case 8:
+		ch.say(in, line("DELETED", "NOT_FOUND"), "delete %s\r\n", key)
+	case 9:
+		ch.say(in, line("HD", "NF"), "md %s\r\n", key)
+	case 10:
+		ch.say(in, line("MN"), "mn\r\n")
+	case 11:
+		fmt.Fprintf(in, "set %s 0 0 %d noreply\r\n%s\r\n", key, len(v), v)
+	case 12:
+		ch.say(in, line("TOUCHED", "NOT_FOUND"), "touch %s %d\r\n", key, 3000+c.rng.IntN(1000))
+	case 13:
+		ch.say(in, ask{keys: []string{key}}, "gat %d %s\r\n", 5000+c.rng.IntN(1000), key)
+	case 14:
+		ch.say(in, line("STORED", "NOT_STORED"), "append %s 0 0 0\r\n\r\n", key)
+	case 15:
+		ch.say(in, line("EXISTS", "NOT_FOUND"), "cas %s 0 0 3 123456\r\nabc\r\n", key)
+	default:
+		c.step(ch, in)
+	}
+}
+
+// step is a step of a counter that has one left.
+func (c *chaos) step(ch *chatter, in *bytes.Buffer) {
+	n := c.steps[fmt.Sprintf("num-%c%d", 'a'+c.rng.IntN(3), 1+c.rng.IntN(3))]
+	if n.next == digits {
+		return
+	}
+	a := ask{step: n, digit: n.next}
+	n.next++
+	if c.rng.IntN(2) == 0 {
+		ch.say(in, a, "incr %s %d\r\n", n.key, uint64(1)<<(2*a.digit))
+	} else {
+		ch.say(in, a, "ma %s D%d\r\n", n.key, uint64(1)<<(2*a.digit))
 	}
 }
 
@@ -178,14 +349,19 @@ func (c *chaos) hear(n *fakeNode, all bool) {
 	if conn == nil || conn.closed {
 		return
 	}
-	writes, _ := conn.take()
-	say := append(c.owed[conn], c.answers(bytes.Join(writes, nil))...)
+	say := append(c.owed[conn], c.answers(n)...)
 	cut := len(say)
 	if !all && cut > 0 {
 		cut = c.rng.IntN(cut + 1)
 	}
 	c.owed[conn] = bytes.Clone(say[cut:])
 	c.deliver(conn, say[:cut])
+}
+
+// answers is what n says to what it has been sent.
+func (c *chaos) answers(n *fakeNode) []byte {
+	writes, _ := n.conn.take()
+	return n.honest(c.t).answer(bytes.Join(writes, nil))
 }
 
 // deliver has say arrive in one or two parts.
@@ -195,52 +371,9 @@ func (c *chaos) deliver(conn *fakeConn, say []byte) {
 	conn.traffic(say[cut:])
 }
 
-// answers is what a node says to commands that came whole.
-func (c *chaos) answers(in []byte) []byte {
-	var out bytes.Buffer
-	for len(in) > 0 {
-		line, rest, _ := bytes.Cut(in, []byte("\r\n"))
-		f := strings.Fields(string(line))
-		miss := c.rng.IntN(4) == 0
-		switch f[0] {
-		case "version":
-			out.WriteString("VERSION 1.6.18\r\n")
-		case "get", "gets":
-			for _, key := range f[1:] {
-				if c.rng.IntN(4) > 0 {
-					fmt.Fprintf(&out, "VALUE %s 0 %d\r\n%s\r\n", key, len(lasting(key)), lasting(key))
-				}
-			}
-			out.WriteString("END\r\n")
-		case "mg":
-			out.WriteString(pick(miss, "EN\r\n", fmt.Sprintf("VA %d k%s\r\n%s\r\n", len(lasting(f[1])), f[1], lasting(f[1]))))
-		case "set":
-			rest = rest[len(lasting(f[1]))+2:]
-			out.WriteString(pick(miss, "NOT_STORED\r\n", "STORED\r\n"))
-		case "ms":
-			rest = rest[len(lasting(f[1]))+2:]
-			out.WriteString(pick(miss, "NS\r\n", "HD\r\n"))
-		case "md":
-			out.WriteString("HD\r\n")
-		case "incr":
-			out.WriteString([]string{"1\r\n", "2\r\n", "NOT_FOUND\r\n"}[c.rng.IntN(3)])
-		default:
-			out.WriteString(pick(miss, "NOT_FOUND\r\n", "DELETED\r\n"))
-		}
-		in = rest
-	}
-	return out.Bytes()
-}
-
-func pick(first bool, a, b string) string {
-	if first {
-		return a
-	}
-	return b
-}
-
-// harm does something bad to a node.
-func (c *chaos) harm(n *fakeNode) {
+// harm does something bad to a node of w. One whose connection has ended may have
+// carried out what it was sent.
+func (c *chaos) harm(w *world, n *fakeNode) {
 	switch c.rng.IntN(6) {
 	case 0:
 		n.refuse = !n.refuse
@@ -248,7 +381,7 @@ func (c *chaos) harm(n *fakeNode) {
 		n.frail = true
 	case 2:
 		for range 60 {
-			c.tick()
+			w.tick()
 		}
 	case 3:
 		n.conn.broken = true
@@ -256,11 +389,37 @@ func (c *chaos) harm(n *fakeNode) {
 		if len(c.owed[n.conn]) > 0 {
 			return // in the middle of a value nobody could tell
 		}
-		n.conn.traffic([]byte([]string{"END\r\n", "STORED\r\n", "VALUE key-zz 0 1\r\nx\r\n", "\xff", "VA 1 kkey-z9\r\ny\r\n"}[c.rng.IntN(5)]))
+		n.conn.traffic([]byte([]string{"END\r\n", "RESET\r\n", "VALUE key-zz 0 1\r\nx\r\n", "\xff", "VA 1 kkey-z9\r\ny\r\n"}[c.rng.IntN(5)]))
 	case 5:
+		if c.rng.IntN(2) == 0 {
+			c.answers(n)
+		}
 		n.conn.end(errLost)
 	}
 }
+
+// kill ends node i for both proxies, if there is another copy of what it holds.
+func (c *chaos) kill(i int) {
+	pool := c.proxies[0].loop.pool
+	for _, pl := range pool.Copies {
+		if slices.Contains(pl.Nodes, i) || slices.ContainsFunc(pl.Nodes, func(j int) bool { return !c.up(j) }) {
+			continue
+		}
+		for _, w := range c.proxies {
+			n := w.nodes[i]
+			if n.refuse = true; !n.conn.closed {
+				if c.rng.IntN(2) == 0 {
+					c.answers(n)
+				}
+				n.conn.end(errLost)
+			}
+		}
+		return
+	}
+}
+
+// up reports whether node i has not been killed.
+func (c *chaos) up(i int) bool { return !c.proxies[0].nodes[i].refuse }
 
 // read checks what the clients have got so far.
 func (c *chaos) read() {
@@ -302,10 +461,10 @@ func (a *ask) answered(t testing.TB, b []byte) int {
 		for len(keys) > 0 && (len(f) < 2 || keys[0] != f[1]) {
 			keys = keys[1:]
 		}
-		if len(keys) == 0 {
+		if len(keys) == 0 || len(f) != 4 {
 			t.Fatalf("get of %v: got %.200q", a.keys, b)
 		}
-		frame := fmt.Sprintf("VALUE %s 0 %d\r\n%s\r\n", f[1], len(lasting(f[1])), lasting(f[1]))
+		frame := fmt.Sprintf("VALUE %s %s %d\r\n%s\r\n", f[1], f[2], len(lasting(f[1])), lasting(f[1]))
 		if rest := b[at:]; !bytes.HasPrefix(rest, []byte(frame)) {
 			if !strings.HasPrefix(frame, string(rest)) {
 				t.Fatalf("get of %v: got %.200q", a.keys, b)
@@ -319,6 +478,9 @@ func (a *ask) answered(t testing.TB, b []byte) int {
 
 // one is answered for a command with one of a few answers.
 func (a *ask) one(t testing.TB, b []byte) int {
+	if a.step != nil {
+		return a.stepped(t, b)
+	}
 	for _, want := range a.lines {
 		want += "\r\n"
 		switch {
@@ -330,4 +492,15 @@ func (a *ask) one(t testing.TB, b []byte) int {
 	}
 	t.Fatalf("want one of %.200q, got %.200q", a.lines, b)
 	return 0
+}
+
+// stepped is answered for a step.
+func (a *ask) stepped(t testing.TB, b []byte) int {
+	line, _, _ := bytes.Cut(b, []byte("\r\n"))
+	if _, err := strconv.ParseUint(string(line), 10, 64); err == nil || string(line) == "HD" {
+		a.step.acked |= 1 << a.digit
+	} else if s := string(line); s != "NOT_FOUND" && s != "NF" {
+		t.Fatalf("a step got %.200q", b)
+	}
+	return len(line) + 2
 }

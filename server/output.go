@@ -76,6 +76,7 @@ func (s *session) begin() {
 // it leaves too, up to the first that is not finished.
 func (s *session) finish(seq uint32) {
 	s.slots.at(seq).flags |= slotDone
+	s.unstall()
 	if !s.slots.first(seq) {
 		return
 	}

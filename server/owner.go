@@ -13,15 +13,17 @@ import (
 func (s *session) Reply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
 	switch p.Leg {
 	case legRead:
-		s.readReply(p, r, b)
+		s.readReply(c, p, r, b)
 	case legLead:
-		s.leadReply(p, r, b)
+		s.leadReply(c, p, r, b)
+	case legRescue:
+		s.rescueReply(c, p, r, b)
 	case legFollower:
-		s.followerReply(c, p, r, b)
+		s.followerReply(p, b)
 	case legEveryone:
 		s.everyoneReply(p, r, b)
 	case legResume:
-		s.resumeReply(p, r, b)
+		s.resumeReply(c, p, r, b)
 	}
 }
 
@@ -32,7 +34,7 @@ func (s *session) Body(_ *upstream.Conn, p *upstream.Pending, b []byte, rest int
 		s.readBody(p.Seq, b, rest)
 	case legResume:
 		s.resumeBody(p.Seq, b)
-	case legLead:
+	case legLead, legRescue:
 		s.keep(s.slots.at(p.Seq), b)
 	}
 }
@@ -42,10 +44,10 @@ func (s *session) Fail(c *upstream.Conn, p *upstream.Pending, cause upstream.Cau
 	switch p.Leg {
 	case legRead, legResume:
 		s.retry(c, p, cause)
-	case legLead:
+	case legLead, legRescue:
 		s.moveLead(c, p, cause, sent)
 	case legFollower:
-		s.acknowledged(p.Seq)
+		s.followerFailed(c, p, cause)
 	case legEveryone:
 		s.everyoneFailed(c, p, cause)
 	}

@@ -87,7 +87,7 @@ func (s *session) giveUp(seq uint32) {
 }
 
 // resumeReply hears the second replica.
-func (s *session) resumeReply(p *upstream.Pending, r *codec.Reply, b []byte) {
+func (s *session) resumeReply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
 	have := s.relay
 	switch {
 	case r.Kind == codec.KindValue && r.Value == have.size && valueFlags(b[:r.Line]) == have.flags:
@@ -96,7 +96,7 @@ func (s *session) resumeReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 		s.close()
 	case r.Kind == codec.KindEnd && have.sent == int(have.size)+2:
 		s.slots.at(p.Seq).flags &^= slotPartial
-		s.readReply(p, &end, nil)
+		s.readReply(c, p, &end, nil)
 	default:
 		s.giveUp(p.Seq)
 	}

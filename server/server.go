@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -234,14 +235,28 @@ func (s *Server) Shutdown(ctx context.Context) (err error) {
 	return err
 }
 
-// drain closes clients as their commands are answered, and waits for the last.
+// drain closes clients as their commands are answered, and waits for the last, and a
+// little for what followers still have to be told.
 func (s *Server) drain(ctx context.Context) error {
 	for _, l := range s.loops {
 		l.do(l.drain)
 	}
+	if err := waitFor(ctx, func() bool { return s.clients() == 0 }); err != nil {
+		return err
+	}
+	patience, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	_ = waitFor(patience, func() bool { // a loop that has ended stays busy
+		return !slices.ContainsFunc(s.loops, func(l *loop) bool { return l.any.busy.Load() })
+	})
+	return ctx.Err()
+}
+
+// waitFor waits until done says so; the error is ctx's if it comes first.
+func waitFor(ctx context.Context, done func() bool) error {
 	poll := time.NewTicker(tick)
 	defer poll.Stop()
-	for s.clients() > 0 {
+	for !done() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -251,7 +266,8 @@ func (s *Server) drain(ctx context.Context) error {
 	return nil
 }
 
-// lastWords is how long the loops may take to fail what is in flight.
+// lastWords is how long the loops may take to tell the nodes, and then to fail, what
+// is in flight.
 const lastWords = time.Second
 
 // closeGroups fails what is in flight, which a loop that lives does at once, even
@@ -261,7 +277,7 @@ func (s *Server) closeGroups() {
 	defer cancel()
 	for _, l := range s.loops {
 		closed := make(chan struct{})
-		if l.do(func() { l.group.Close(); close(closed) }) != nil {
+		if l.do(func() { l.close(); close(closed) }) != nil {
 			continue
 		}
 		select {

@@ -23,8 +23,8 @@ type session struct {
 	slots slots
 	line  []byte          // a command line that has not come whole
 	value *upstream.Chunk // a request whose value has not come whole
+	head  []byte          // its line
 	want  int             // bytes it still lacks
-	quiet bool            // its client wants no reply
 	keys  manyKeys        // a multi-get that waits for slots to be free
 	waste int             // bytes to be read and thrown away
 
@@ -35,6 +35,8 @@ type session struct {
 	waiting bool   // it has input that waits
 	listed  bool   // it is on the loop's list of those
 	ready   bool   // it is on the loop's list of those that may go on
+	asking  int    // relative writes that have not gone to their leads yet
+	stalled bool   // its next command waits for one of those
 	mute    bool   // the rest of a multi-get is withheld: a key failed
 	ending  bool   // close once all is answered
 	quit    bool   // takes no more commands
@@ -88,7 +90,7 @@ func (s *session) consume(data []byte) []byte {
 }
 
 // blocked reports whether the session must wait before more of it is served.
-func (s *session) blocked() bool { return s.keys.line != nil || s.full() }
+func (s *session) blocked() bool { return s.keys.line != nil || s.stalled || s.full() }
 
 func (s *session) full() bool {
 	return s.wire == nil || s.slots.len() >= s.window || s.wire.OutboundBuffered() > s.loop.cfg.ClientBuffer/8
@@ -110,7 +112,7 @@ func (s *session) resume() bool {
 	if s.wire == nil {
 		return true
 	}
-	if s.slots.len() > s.window/2 || s.full() {
+	if s.slots.len() > s.window/2 || s.stalled || s.full() {
 		return false
 	}
 	if s.keys.line != nil && !s.moreKeys() {
@@ -147,11 +149,19 @@ func (s *session) command(data []byte) []byte {
 	var req codec.Request
 	if s.line == nil {
 		text.Parse(line, &req)
+		if s.awaits(line, &req) {
+			s.stalled = true
+			return data
+		}
 		return s.serve(line, rest, &req)
 	}
 	line = append(s.line, line...)
 	s.line = nil
 	text.Parse(line, &req)
+	if s.awaits(line, &req) {
+		s.stalled = true
+		return append(line, rest...)
+	}
 	rest = s.serve(line, rest, &req)
 	s.loop.giveBuffer(line)
 	return rest
@@ -264,9 +274,11 @@ func (s *session) lost() {
 		s.loop.group.Release(s.value)
 		s.value = nil
 	}
-	if s.line != nil {
-		s.loop.giveBuffer(s.line)
+	for _, b := range [...][]byte{s.line, s.head} {
+		if b != nil {
+			s.loop.giveBuffer(b)
+		}
 	}
-	s.line, s.held, s.keys = nil, nil, manyKeys{}
+	s.line, s.head, s.held, s.keys = nil, nil, nil, manyKeys{}
 	s.loop.gone(s)
 }

@@ -17,23 +17,33 @@ type slot struct {
 	copy  uint8  // the copy that was asked last: the lead, for a write
 	tried uint8  // a bit for each copy that was asked
 	left  uint16 // answers of followers, or of all nodes, still awaited
+	heir  uint8  // of a relative write: the copy that was asked for its version; once that leads, the one that led
+	hash  uint32 // of a write: hashKey of its key
 	// out is a reply that may not leave yet: it is not this slot's turn, or
 	// followers have not answered.
-	out *bytebufferpool.ByteBuffer
+	out     *bytebufferpool.ByteBuffer
+	version uint64 // what the heir answered, 0 for no item
 }
 
 type slotFlags uint16
 
 const (
-	slotDone    slotFlags = 1 << iota // nothing more will come for it
-	slotQuiet                         // the client wants no reply, or only news
-	slotKey                           // a key of a get: no END of its own
-	slotLast                          // the last key: its END closes the command
-	slotBroken                        // failed: what follows of its command is withheld
-	slotPartial                       // part of a value has gone to the client
-	slotAgain                         // was asked twice of the only replica
-	slotHit                           // a value was found
-	slotWaits                         // what is held waits for other nodes, not for its turn
+	slotDone       slotFlags = 1 << iota // nothing more will come for it
+	slotQuiet                            // the client wants no reply, or only news
+	slotKey                              // a key of a get: no END of its own
+	slotLast                             // the last key: its END closes the command
+	slotBroken                           // failed: what follows of its command is withheld
+	slotPartial                          // part of a value has gone to the client
+	slotAgain                            // was asked twice of the only replica
+	slotHit                              // a value was found
+	slotVersion                          // the client asked for the item's version
+	slotMutates                          // a read that changes its item
+	slotWrites                           // one key is written
+	slotAsking                           // the heir has been asked, and the lead has not been sent the write
+	slotAsked                            // the heir has said what version it has
+	slotLost                             // the lead died before a follower had what became of the write
+	slotEverywhere                       // a write that went to all replicas at once
+	slotWaits                            // what is held waits for other nodes, not for its turn
 )
 
 func (s *slot) is(f slotFlags) bool { return s.flags&f != 0 }
@@ -113,6 +123,17 @@ func (q *slots) push(s slot) uint32 {
 func (q *slots) pop() {
 	*q.at(q.tail) = slot{}
 	q.tail++
+}
+
+// has reports whether a command is in flight that has one of flags and is about a key
+// with this hash.
+func (q *slots) has(flags slotFlags, hash uint32) bool {
+	for seq := q.tail; seq != q.head; seq++ {
+		if sl := q.at(seq); sl.hash == hash && sl.is(flags) && !sl.is(slotDone) {
+			return true
+		}
+	}
+	return false
 }
 
 // grow moves the queue to ring, which is larger, and returns the one it was on.

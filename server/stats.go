@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/valyala/bytebufferpool"
 
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream"
+	"magent/upstream/repair"
 )
 
 // stats answers as one memcached would: what the nodes of the lead copy say,
@@ -134,6 +136,9 @@ func (t *statsCall) answered() {
 	t.session.finish(t.seq)
 }
 
+// statWord is what s is called in the name of a statistic.
+func statWord(s fmt.Stringer) string { return strings.ReplaceAll(s.String(), " ", "_") }
+
 // proxyStats is "stats proxy" or "stats nodes".
 func proxyStats(what string, snap Snapshot) []byte {
 	var out []byte
@@ -149,6 +154,16 @@ func proxyStats(what string, snap Snapshot) []byte {
 		stat("errors", snap.Errors)
 		stat("failovers", snap.Failovers)
 		stat("overruns", snap.Overruns)
+		for c, n := range snap.Repairs.Asked {
+			stat("repairs_for_"+statWord(repair.Cause(c)), n)
+		}
+		stat("repairs_joined", snap.Repairs.Joined)
+		stat("repairs_refused", snap.Repairs.Refused)
+		stat("repairs_waiting", snap.Repairs.Waiting)
+		stat("repairs_running", snap.Repairs.Running)
+		for o := repair.Needed + 1; o < repair.NumOutcomes; o++ {
+			stat("repairs_"+statWord(o), snap.Repairs.Ended[o])
+		}
 		stat("bytes_read", snap.BytesIn)
 		stat("bytes_written", snap.BytesOut)
 		return append(out, lineEnd...)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"magent/server/config"
+	"magent/upstream/repair"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the transcripts: read the diff")
@@ -25,26 +27,37 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //
 //	# comment
 //	pool 3 2                    3 nodes p1 p2 p3 and their backups b1 b2; "1 1" if not given
-//	option max-value 100        or timeout (ticks), client-buffer, greeting by-hand,
+//	option max-value 100        or timeout (ticks), client-buffer, writes, ack, greeting by-hand,
+//	                            version 1.6.45 (of all nodes, or of those named behind it),
+//	                            repairs waiting=1 running=1 rate=1 burst=1 (limits of the queue),
 //	                            stream-above (0 unless set: every value is relayed as it comes)
 //	client> get k1|get k2       a client sends; | is CRLF, and one is added at the end
 //	client>- ge                 the same without the CRLF at the end
 //	p1< get k1 k2               one write to p1; the key's last digit names its node
 //	p1> VALUE k1 0 1|x|END      p1 sends
+//	p1> ?                       p1 sends what memcached would, ?1 to the first command only:
+//	                            -rewrite puts that in its place
+//	?                           so do all nodes, until nothing is asked
+//	p1* set k1 0 0 1|y          another proxy has p1 do this; it shows in what p1 sends
 //	client< END                 one write to the client
 //	p1< <closed>                the proxy closed the connection
 //	p1! reset                   also: eof, break (the next write fails), refuse, accept,
 //	                            silent (dials are left unanswered), up (a probe succeeds),
-//	                            stillborn (the next connection fails its first write)
+//	                            stillborn (the next connection fails its first write),
+//	                            restart (reset, and it has another life)
 //	client! reset               also: eof (half-close), break, deaf (does not read), read
 //	tick 51                     time passes
 //	drain                       the proxy begins to shut down
+//	shutdown                    its time for that is over
 //	metric failovers 1          a counter, as in "stats proxy"
+//	repairs 0 wait, 1 run, …    the queue of repairs, and what it has seen
 //	health p1 down
 //	& p1! reset                 in one batch of events with the next line
 //
-// Go's escapes are understood; {x*1000} repeats x, {k1..k9} counts. Dials succeed
-// and greetings are answered unless the file says otherwise.
+// Go's escapes are understood; {x*1000} repeats x, {k1..k9} counts. A token is
+// {p1:7}, the version 7 of p1, {p1':7} if p1 has been restarted since it started;
+// {v1} is the first version that the proxy made, {foreign} the one that no item has.
+// Dials succeed and greetings are answered unless the file says otherwise.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/transcripts/*/*.txt")
 	if err != nil || len(files) == 0 {
@@ -88,6 +101,9 @@ type player struct {
 	set    []func(*config.Config)
 	byHand bool
 	stream int // loop.streamAbove
+	limits *repair.Limits
+	said   map[string]string    // versions by node
+	asked  map[*fakeNode][]byte // what has no answer
 }
 
 var observed = regexp.MustCompile(`^[a-z]+[0-9]*<-? `)
@@ -95,7 +111,7 @@ var observed = regexp.MustCompile(`^[a-z]+[0-9]*<-? `)
 // play plays the lines of a transcript that are not the proxy's, and returns them
 // with what the proxy did.
 func play(t testing.TB, text string) string {
-	p := &player{t: t, copies: []int{1, 1}}
+	p := &player{t: t, copies: []int{1, 1}, said: map[string]string{}, asked: map[*fakeNode][]byte{}}
 	var out strings.Builder
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
@@ -109,6 +125,12 @@ func play(t testing.TB, text string) string {
 		if p.world == nil {
 			p.begin()
 		}
+		if line == "?" {
+			for n := p.nextAsked(); n != nil; n = p.nextAsked() {
+				out.WriteString(p.step(n.name+"> ?") + "\n" + p.observe())
+			}
+			continue
+		}
 		out.WriteString(p.step(line) + "\n")
 		out.WriteString(p.observe())
 	}
@@ -116,36 +138,86 @@ func play(t testing.TB, text string) string {
 	return out.String()
 }
 
+// nextAsked is a node that has been asked something and has not answered.
+func (p *player) nextAsked() *fakeNode {
+	for _, n := range p.world.nodes {
+		if len(p.asked[n]) > 0 {
+			return n
+		}
+	}
+	return nil
+}
+
 // setting takes a line that says what the world is like.
 func (p *player) setting(line string) bool {
 	f := strings.Fields(line)
-	number := func(s string) int {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			p.t.Fatalf("%q: %v", line, err)
-		}
-		return n
-	}
 	switch {
 	case f[0] == "pool":
 		p.copies = nil
 		for _, n := range f[1:] {
-			p.copies = append(p.copies, number(n))
+			p.copies = append(p.copies, p.number(n))
 		}
-	case f[0] == "option" && f[1] == "greeting":
-		p.byHand = true
-	case f[0] == "option" && f[1] == "max-value":
-		p.set = append(p.set, func(c *config.Config) { c.MaxValue = number(f[2]) })
-	case f[0] == "option" && f[1] == "client-buffer":
-		p.set = append(p.set, func(c *config.Config) { c.ClientBuffer = number(f[2]) })
-	case f[0] == "option" && f[1] == "stream-above":
-		p.stream = number(f[2])
-	case f[0] == "option" && f[1] == "timeout":
-		p.set = append(p.set, func(c *config.Config) { c.Timeout = time.Duration(number(f[2])) * tick })
-	default:
+	case f[0] != "option":
 		return false
+	case f[1] == "greeting":
+		p.byHand = true
+	case f[1] == "stream-above":
+		p.stream = p.number(f[2])
+	case f[1] == "repairs":
+		p.limits = p.queue(f[2:])
+	case f[1] == "version":
+		for _, name := range append(f[3:], "")[:max(1, len(f)-3)] {
+			p.said[name] = f[2]
+		}
+	default:
+		p.set = append(p.set, p.option(f[1], f[2]))
 	}
 	return true
+}
+
+func (p *player) number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
+}
+
+// option is a setting of the proxy's own.
+func (p *player) option(name, value string) func(*config.Config) {
+	switch name {
+	case "max-value":
+		return func(c *config.Config) { c.MaxValue = p.number(value) }
+	case "client-buffer":
+		return func(c *config.Config) { c.ClientBuffer = p.number(value) }
+	case "timeout":
+		return func(c *config.Config) { c.Timeout = time.Duration(p.number(value)) * tick }
+	case "writes":
+		return func(c *config.Config) { c.Writes = config.Writes(value) }
+	case "ack":
+		return func(c *config.Config) { c.Ack = config.Ack(value) }
+	}
+	p.t.Fatalf("there is no option %q", name)
+	return nil
+}
+
+// queue reads the limits of the queue of repairs.
+func (p *player) queue(words []string) *repair.Limits {
+	var l repair.Limits
+	for _, w := range words {
+		name, value, _ := strings.Cut(w, "=")
+		switch n := p.number(value); name {
+		case "waiting":
+			l.Waiting = n
+		case "running":
+			l.Running = n
+		case "rate":
+			l.Rate = float64(n)
+		case "burst":
+			l.Burst = n
+		}
+	}
+	return &l
 }
 
 func (p *player) begin() {
@@ -156,10 +228,17 @@ func (p *player) begin() {
 	}, p.copies...)
 	p.world.byHand = p.byHand
 	p.world.loop.streamAbove = p.stream
+	if p.limits != nil {
+		p.world.loop.repairs = repair.NewQueue(*p.limits)
+	}
+	for _, n := range p.world.nodes {
+		n.version = cmp.Or(p.said[n.name], p.said[""])
+	}
 	p.world.start()
+	p.world.meet()
 }
 
-var event = regexp.MustCompile(`^([a-z]+[0-9]*)(>-?|!) (.*)$`)
+var event = regexp.MustCompile(`^([a-z]+[0-9]*)(>-?|!|\*) (.*)$`)
 
 // step plays one line and returns it, with what it asks for filled in.
 func (p *player) step(line string) string {
@@ -175,6 +254,10 @@ func (p *player) step(line string) string {
 	case f[0] == "drain":
 		w.loop.drain()
 		w.loop.settle()
+	case f[0] == "shutdown":
+		w.loop.close()
+	case f[0] == "repairs":
+		return "repairs " + w.repairs()
 	case f[0] == "metric":
 		return "metric " + f[1] + " " + w.metric(f[1])
 	case f[0] == "health":
@@ -184,7 +267,7 @@ func (p *player) step(line string) string {
 		if m == nil {
 			p.t.Fatalf("what is %q?", line)
 		}
-		p.event(m[1], m[2], m[3])
+		line = strings.TrimSuffix(line, m[3]) + p.event(m[1], m[2], m[3])
 	}
 	if !batch {
 		w.settle()
@@ -201,24 +284,80 @@ func (p *player) health(name string) string {
 	return "unknown"
 }
 
-func (p *player) event(who, what, text string) {
+// event has text come from, or happen to, who, and returns it as it is to be written.
+func (p *player) event(who, what, text string) string {
+	w := p.world
 	isClient := strings.HasPrefix(who, "client")
+	if what == "!" && isClient {
+		p.client(w.client(who), text)
+		return text
+	}
+	if isClient {
+		w.client(who).traffic(p.bytes(text, what))
+		return text
+	}
+	n := w.node(who)
 	switch {
-	case what == "!" && isClient:
-		p.client(p.world.client(who), text)
 	case what == "!":
-		p.node(p.world.node(who), text)
-	default:
-		b := parse(p.t, text)
-		if what == ">" {
-			b = append(b, "\r\n"...)
+		p.node(n, text)
+	case what == "*":
+		if b := p.bytes(text, what); *rewrite {
+			n.honest(p.t).answer(b)
 		}
-		if isClient {
-			p.world.client(who).traffic(b)
-		} else if c := p.world.node(who).conn; c != nil {
-			c.traffic(b)
+	case text[0] == '?':
+		answer := p.answer(n, text[1:])
+		text = p.text(bytes.TrimSuffix(answer, []byte("\r\n")))
+		n.conn.traffic(answer)
+	case n.conn != nil:
+		p.asked[n] = nil
+		n.conn.traffic(p.bytes(text, what))
+	}
+	return text
+}
+
+// bytes is what text stands for, as whole lines unless what ends with -.
+func (p *player) bytes(text, what string) []byte {
+	b := parse(p.t, p.world.names.meant(text))
+	if !strings.HasSuffix(what, "-") {
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
+// text is how b is written.
+func (p *player) text(b []byte) string { return render(p.world.names.named(b)) }
+
+// answer is what memcached says in place of n to what n has been asked; count is of
+// how many commands, if not of all.
+func (p *player) answer(n *fakeNode, count string) []byte {
+	ask := p.asked[n]
+	if len(ask) == 0 {
+		p.t.Fatalf("%s has not been asked anything", n.name)
+	}
+	cut := len(ask)
+	if count != "" {
+		cut = 0
+		for range p.number(count) {
+			cut += commandLen(ask[cut:])
 		}
 	}
+	p.asked[n] = ask[cut:]
+	return n.honest(p.t).answer(ask[:cut])
+}
+
+// commandLen is the length of the command that b, as a proxy sends it, begins with.
+func commandLen(b []byte) int {
+	line, _, _ := bytes.Cut(b, []byte("\r\n"))
+	size := 0
+	switch f := strings.Fields(string(line)); f[0] {
+	case "ms":
+		size, _ = strconv.Atoi(f[2])
+		size += 2
+	case "set", "add", "replace", "append", "prepend", "cas":
+		size, _ = strconv.Atoi(f[4])
+		size += 2
+	}
+	return len(line) + 2 + size
 }
 
 func (p *player) client(c *fakeConn, what string) {
@@ -254,6 +393,12 @@ func (p *player) node(n *fakeNode, what string) {
 		n.frail = true
 	case "silent":
 		n.silent = true
+	case "restart":
+		n.life++
+		if n.behind != nil {
+			n.behind.restart()
+		}
+		n.conn.end(errLost)
 	case "up":
 		p.world.revive(n)
 	default:
@@ -264,21 +409,36 @@ func (p *player) node(n *fakeNode, what string) {
 // observe renders what the proxy has written since the last call.
 func (p *player) observe() string {
 	var out strings.Builder
-	for _, c := range p.world.wires() {
-		writes, ended := c.take()
-		for _, b := range writes {
-			text, whole := bytes.CutSuffix(b, []byte("\r\n"))
-			op := "<"
-			if !whole {
-				op = "<-"
+	p.world.meet()
+	for _, n := range p.world.nodes {
+		if n.conn != nil {
+			p.asked[n] = append(p.asked[n], p.look(&out, n.conn)...)
+			if n.conn.closed {
+				p.asked[n] = nil
 			}
-			fmt.Fprintf(&out, "%s%s %s\n", c.name, op, render(text))
-		}
-		if ended {
-			fmt.Fprintf(&out, "%s< <closed>\n", c.name)
 		}
 	}
+	for _, c := range p.world.clients {
+		p.look(&out, c)
+	}
 	return out.String()
+}
+
+// look renders what has been written to c, and returns it.
+func (p *player) look(out *strings.Builder, c *fakeConn) []byte {
+	writes, ended := c.take()
+	for _, b := range writes {
+		text, whole := bytes.CutSuffix(b, []byte("\r\n"))
+		op := "<"
+		if !whole {
+			op = "<-"
+		}
+		fmt.Fprintf(out, "%s%s %s\n", c.name, op, p.text(text))
+	}
+	if ended {
+		fmt.Fprintf(out, "%s< <closed>\n", c.name)
+	}
+	return bytes.Join(writes, nil)
 }
 
 var (

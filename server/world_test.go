@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"magent/server/config"
 	"magent/upstream"
 	"magent/upstream/health"
+	"magent/upstream/repair"
 )
 
 // world is one event loop with clients and nodes that exist in memory only. There
@@ -32,17 +34,21 @@ type world struct {
 	nodes   []*fakeNode
 	moves   chan health.Change
 	byHand  bool // greetings are not answered by the world
+	names   versionNames
 }
 
 // fakeNode is what the world knows of a node.
 type fakeNode struct {
-	name   string
-	conn   *fakeConn     // the connection that is open, or was last
-	dials  []fakeDial    // not answered yet
-	refuse bool          // dials are refused
-	silent bool          // dials are left unanswered
-	frail  bool          // the first write to the next connection fails
-	up     chan struct{} // lets one probe succeed
+	name    string
+	conn    *fakeConn     // the connection that is open, or was last
+	dials   []fakeDial    // not answered yet
+	refuse  bool          // dials are refused
+	silent  bool          // dials are left unanswered
+	frail   bool          // the first write to the next connection fails
+	version string        // what it says it is; 1.6.18 if empty
+	life    int           // tells it from itself before it was restarted
+	up      chan struct{} // lets one probe succeed
+	behind  *honest       // nil if the test makes up the answers
 }
 
 type fakeDial struct {
@@ -83,7 +89,7 @@ func (n lastByte) Pick(key []byte) int {
 // newWorld makes a loop whose pool has copies[i] nodes in copy i: p1 p2 … in the
 // first, b1 b2 … in the second, c1 … in the third.
 func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
-	w := &world{t: t, moves: make(chan health.Change, 64)}
+	w := &world{t: t, moves: make(chan health.Change, 64), names: versionNames{owners: map[uint64]string{}}}
 	cfg := config.Default()
 	if set != nil {
 		set(&cfg)
@@ -113,7 +119,64 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 	w.loop.el = &w.tasks
 	w.loop.poll = poller{-1}
 	srv.loops = []*loop{w.loop}
+	srv.started = time.Now()
+	w.stock()
+	t.Cleanup(w.over)
 	return w
+}
+
+// spares is how many carries and inquiries a world's loop has to begin with, more
+// than any test has under way at once: so it shows at the end whether all came back.
+const spares = 512
+
+func (w *world) stock() {
+	carries, inquiries := make([]carry, spares), make([]inquiry, spares)
+	for i := range spares {
+		carries[i].loop = w.loop
+		carries[i].next, w.loop.carries = w.loop.carries, &carries[i]
+		inquiries[i].next, w.loop.inquiries = w.loop.inquiries, &inquiries[i]
+	}
+}
+
+// over ends the world in whatever state it is, as Shutdown does when its time is
+// over, and demands that all that was lent has been given back.
+func (w *world) over() {
+	if w.t.Failed() {
+		return
+	}
+	w.loop.close()
+	w.settle()
+	for _, c := range w.clients {
+		c.end(errLost)
+	}
+	w.settle()
+	carries, inquiries := 0, 0
+	for c := w.loop.carries; c != nil; c = c.next {
+		carries++
+	}
+	for a := w.loop.inquiries; a != nil; a = a.next {
+		inquiries++
+	}
+	if carries != spares || inquiries != spares {
+		w.t.Errorf("%d carries and %d inquiries are there at the end, %d of each were to begin with", carries, inquiries, spares)
+	}
+	if n := w.loop.group.Chunks(); n != 0 {
+		w.t.Errorf("%d chunks are still in use", n)
+	}
+	if n := w.loop.group.Pending(); n != 0 {
+		w.t.Errorf("%d requests wait for nodes that will not answer", n)
+	}
+	if waiting, running := w.loop.repairs.Len(); waiting+running > 0 {
+		w.t.Errorf("%d repairs wait and %d run", waiting, running)
+	}
+	for _, c := range w.clients {
+		if s := c.ctx.(*session); s.slots.len() > 0 || s.asking > 0 || s.holding != 0 {
+			w.t.Errorf("%s: %d commands are not answered, %d wait for an heir, %d bytes are held", c.name, s.slots.len(), s.asking, s.holding)
+		}
+	}
+	if n := len(w.loop.sessions); n != 0 {
+		w.t.Errorf("%d sessions are left", n)
+	}
 }
 
 // regroup gives the loop connections that the world dials.
@@ -176,16 +239,26 @@ func (w *world) answerDial() bool {
 		n.frail = false
 		n.conn.open()
 		if !w.byHand && !n.conn.closed {
-			n.conn.writes = n.conn.writes[1:] // version
-			n.conn.traffic([]byte("VERSION 1.6.18\r\n"))
+			n.conn.writes = n.conn.writes[1:]
+			n.conn.traffic([]byte(n.greeting(w.loop.pool.Alone())))
 		}
 		return true
 	}
 	return false
 }
 
+// greeting is what n answers to what a connection begins with.
+func (n *fakeNode) greeting(alone bool) string {
+	version := cmp.Or(n.version, oldVersion)
+	if alone {
+		return "VERSION " + version + "\r\n"
+	}
+	return fmt.Sprintf("VERSION %s\r\nSTAT pid 7\r\nSTAT uptime 5\r\nSTAT time %d\r\nEND\r\n", version, 1000+n.life)
+}
+
 // tick lets time pass.
 func (w *world) tick() {
+	w.loop.srv.started = w.loop.srv.started.Add(-tick)
 	tickTask{w.loop}.Run(context.Background())
 	w.settle()
 }
@@ -407,4 +480,29 @@ func (w *world) metric(name string) string {
 	}
 	w.t.Fatalf("there is no metric %q", name)
 	return ""
+}
+
+// repairs is the state of the loop's queue of repairs, and what it has seen.
+func (w *world) repairs() string {
+	q := w.loop.repairs
+	waiting, running := q.Len()
+	n := q.Counts()
+	s := fmt.Sprintf("%d wait, %d run", waiting, running)
+	for i, c := range n.Asked {
+		if c > 0 {
+			s += fmt.Sprintf(", %d asked for: %s", c, repair.Cause(i))
+		}
+	}
+	if n.Joined > 0 {
+		s += fmt.Sprintf(", %d joined", n.Joined)
+	}
+	if n.Refused > 0 {
+		s += fmt.Sprintf(", %d refused", n.Refused)
+	}
+	for i, c := range n.Ended {
+		if c > 0 {
+			s += fmt.Sprintf(", %d ended: %s", c, repair.Outcome(i))
+		}
+	}
+	return s
 }

@@ -1,18 +1,18 @@
 package server
 
 import (
-	"bytes"
-
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream"
+	"magent/upstream/converge"
+	"magent/upstream/repair"
 )
 
-// A write goes to the lead, the first replica that is up. When the lead has
-// answered, its effect goes to the other replicas, and when they have answered,
-// or failed, the client hears what the lead said. If the lead dies first, the
-// next replica becomes the lead: it has not had the write, so nothing is done
-// twice. (Lead first is what lets copies converge: see ARCHITECTURE.md.)
+// A write goes to the lead, the first replica that is up, in a form that makes the
+// lead name the version it made. When the lead has answered, the followers get the
+// effect (carry.go), and when they have it, the client hears what the lead said. If
+// the lead dies first, the next replica becomes the lead (move.go). (Lead first is
+// what lets copies converge: see ARCHITECTURE.md.)
 
 // store serves the commands that carry a value; rest is what follows the line.
 func (s *session) store(line, rest []byte, req *codec.Request) []byte {
@@ -29,11 +29,11 @@ func (s *session) store(line, rest []byte, req *codec.Request) []byte {
 		s.stored(line, rest[:size], req)
 		return rest[size:]
 	}
-	// The line as the node gets it, and room for exactly the value.
-	head := len(line) + 16
-	s.value = s.loop.group.Gather(head + size)
-	s.value.Buf = text.AppendLine(s.value.Buf, line, req)
-	s.want, s.quiet = size, req.Quiet()
+	// The line's place is in front of the value, once its lead is known.
+	s.value = s.loop.group.Gather(len(line) + leadRoom + size)
+	s.value.Buf = s.value.Buf[:len(line)+leadRoom]
+	s.head = append(s.loop.takeBuffer(), line...)
+	s.want = size
 	return s.gather(rest)
 }
 
@@ -45,17 +45,15 @@ func (s *session) gather(data []byte) []byte {
 	if s.want -= n; s.want > 0 {
 		return data[n:]
 	}
-	s.value = nil
-	line := ck.Buf[:bytes.IndexByte(ck.Buf, '\n')+1]
+	line := s.head
+	s.value, s.head = nil, nil
 	var req codec.Request
 	text.Parse(line, &req)
-	if s.quiet {
-		req.Flags |= codec.FlagQuiet
-	}
-	value := ck.Buf[len(line):]
-	if !s.whole(value, &req) || !s.writeChunk(line, ck, &req) {
+	value := ck.Buf[len(line)+leadRoom:]
+	if !s.whole(value, &req) || !s.lead(line, value, ck, &req, s.slotOf(&req)) {
 		s.loop.group.Release(ck)
 	}
+	s.loop.giveBuffer(line)
 	return data[n:]
 }
 
@@ -96,12 +94,21 @@ func (s *session) tooLarge(line []byte, req *codec.Request) {
 	var del codec.Request
 	text.Parse(gone, &del)
 	fault.op = codec.OpMetaDelete
-	s.lead(gone, nil, &del, fault)
+	s.lead(gone, nil, nil, &del, fault)
+}
+
+// appendForget appends the request that takes key away from a node.
+func appendForget(buf, key []byte, meta codec.Letters) []byte {
+	buf = text.AppendKeyed(buf, "md", key)
+	if meta.Has('b') {
+		buf = append(buf[:len(buf)-2], " b\r\n"...)
+	}
+	return buf
 }
 
 // write sends a command, and its value if it has one, to the lead.
 func (s *session) write(line, value []byte, req *codec.Request) {
-	s.lead(line, value, req, s.slotOf(req))
+	s.lead(line, value, nil, req, s.slotOf(req))
 }
 
 func (s *session) slotOf(req *codec.Request) slot {
@@ -109,46 +116,59 @@ func (s *session) slotOf(req *codec.Request) slot {
 	if req.Quiet() {
 		sl.flags |= slotQuiet
 	}
+	if req.Op.Meta() && req.Meta.Has('c') {
+		sl.flags |= slotVersion
+	}
 	return sl
 }
 
-func (s *session) lead(line, value []byte, req *codec.Request, sl slot) {
-	c, seq := s.leader(line, req, sl)
-	if c == nil {
-		return
-	}
-	buf := text.AppendLine(c.Room(len(line)+len(value)+16), line, req)
-	buf = append(buf, value...)
-	if !c.Send(buf, upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: req.Op}, keyOf(req.Op, req)) {
-		s.fail(seq, c.Node().Error(upstream.CauseFull))
-	}
-}
-
-// writeChunk is write for a request that lies in memory of its own. It reports
-// whether it took it.
-func (s *session) writeChunk(line []byte, ck *upstream.Chunk, req *codec.Request) bool {
-	c, seq := s.leader(line, req, s.slotOf(req))
-	if c == nil {
-		return false
-	}
-	if !c.SendChunk(ck, upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: req.Op}, keyOf(req.Op, req)) {
-		s.fail(seq, c.Node().Error(upstream.CauseFull))
-		return false
-	}
-	return true
-}
-
-// leader opens a slot for a write and finds its lead; nil, and the slot is
-// answered, if there is none.
-func (s *session) leader(line []byte, req *codec.Request, sl slot) (*upstream.Conn, uint32) {
-	key := s.loop.route(line, req)
-	c, copy := s.loop.reader(key, 0, s.id)
+// lead has a write carried out, first of all by its lead. The value may lie in ck,
+// behind room for the line: it reports whether it took that.
+func (s *session) lead(line, value []byte, ck *upstream.Chunk, req *codec.Request, sl slot) (taken bool) {
+	l := s.loop
+	key := l.route(line, req)
+	c, copy := l.reader(key, 0, s.id)
 	sl.copy, sl.tried = copy, 1<<copy
-	seq := s.open(sl)
-	if c == nil {
-		s.noReplica(seq, key)
+	if l.converges {
+		sl.flags |= slotWrites
+		sl.hash = hashKey(key)
 	}
-	return c, seq
+	seq := s.open(sl)
+	switch {
+	case c == nil:
+		s.noReplica(seq, key)
+		return false
+	case l.together(req):
+		return s.everywhere(seq, key, line, value, ck, req)
+	case l.asksFirst(req):
+		if heir, copy := l.heir(key, copy, s.id); heir != nil {
+			s.slots.at(seq).heir = copy
+			return s.askHeir(c, heir, seq, line, value, ck, req)
+		}
+	}
+	if l.converges && setsTTL(req) {
+		endReads(c)
+	}
+	op := l.leadOp(req)
+	p := upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: op}
+	if ck != nil {
+		from := prepend(ck.Buf, len(line)+leadRoom, l.appendLead(l.scratch[:0], line, req, c, copy))
+		taken = c.SendChunk(ck, from, p, keyOf(op, req))
+	} else {
+		buf := l.appendLead(c.Room(len(line)+leadRoom+len(value)), line, req, c, copy)
+		taken = c.Send(append(buf, value...), p, keyOf(op, req))
+	}
+	if !taken {
+		s.fail(seq, c.Node().Error(upstream.CauseFull))
+	}
+	return taken
+}
+
+// prepend writes line into buf so that it ends at end, and returns where it begins.
+func prepend(buf []byte, end int, line []byte) (from int) {
+	from = end - len(line)
+	copy(buf[from:], line)
+	return from
 }
 
 // keyOf is where the key stands in a request as it is sent: behind the word.
@@ -157,60 +177,98 @@ func keyOf(op codec.Op, req *codec.Request) codec.Span {
 }
 
 // leadReply hears what the lead did, and passes the effect on.
-func (s *session) leadReply(p *upstream.Pending, r *codec.Reply, b []byte) {
+func (s *session) leadReply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
 	sl := s.slots.at(p.Seq)
 	if r.Kind == codec.KindError {
 		s.loop.count.Errors++
 	}
-	if r.Kind != codec.KindEnd { // of a VA that has been held already
-		s.keep(sl, b)
+	if sl.is(slotEverywhere) {
+		s.drop(sl) // a follower was faster
+	}
+	answer := b
+	if r.Kind == codec.KindEnd {
+		answer = lineVA // it has been held already
+	} else {
+		s.keepAnswer(c, sl, r, b)
 		if r.Kind == codec.KindValue {
 			return
 		}
 	}
-	s.follow(p, sl)
-	if sl.left == 0 {
+	if s.loop.pool.Alone() {
 		s.settled(p.Seq)
-	}
-}
-
-// followerReply hears what a follower did. A counter that came out otherwise
-// than at the lead is taken away there: a miss is safe, a wrong value is not.
-func (s *session) followerReply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
-	if r.Kind != codec.KindEnd && p.Op != codec.OpMetaDelete && s.slots.at(p.Seq).differs(r, b) {
-		s.loop.forget(c, p)
-	}
-	if r.Kind == codec.KindValue {
 		return
 	}
-	s.acknowledged(p.Seq)
+	s.led(p, answer)
 }
 
-// acknowledged counts down the followers that a write waits for.
+// lineVA stands for the line of an answer that had a value.
+var lineVA = []byte("VA 0\r\n")
+
+// keepAnswer holds the lead's answer as the client is to have it.
+func (s *session) keepAnswer(c *upstream.Conn, sl *slot, r *codec.Reply, b []byte) {
+	l := s.loop
+	if l.pool.Alone() {
+		s.keep(sl, b)
+		return
+	}
+	asked := codec.Request{Op: sl.op}
+	if sl.is(slotVersion) {
+		asked.Meta = codec.Letter('c')
+	}
+	line := b[:r.Line]
+	token := encode(repair.ParseReply(line).Cas, c, sl.copy)
+	s.keep(sl, converge.AppendReply(l.scratch[:0], line, &asked, token))
+	s.keep(sl, b[r.Line:])
+}
+
+// led gives the followers the effect of the write p, which the lead has answered.
+func (s *session) led(p *upstream.Pending, answer []byte) {
+	l, sl := s.loop, s.slots.at(p.Seq)
+	everywhere := sl.is(slotEverywhere)
+	if sl.left == 0 { // else the lead is counted already
+		sl.left = 1
+	}
+	line := p.Line()
+	var req codec.Request
+	text.Parse(line, &req)
+	// A write that went everywhere has taken effect, unless the lead had no room: it
+	// has then dropped what it had.
+	e := converge.EffectOf(&req, answer)
+	if e != converge.Nothing && (!everywhere || e == converge.Delete && p.Op.Class() == codec.ClassStore) {
+		w := converge.Write{Line: line, Request: &req, Answer: answer, At: l.now(), Explicit: l.group.Explicit(), Once: l.parallel}
+		waiting := s
+		if l.ackLead {
+			waiting = nil
+		}
+		l.carryAll(e, &w, l.routeSent(line, &req), p, sl.copy, s.id, waiting)
+	}
+	s.carried(p.Seq, p, false)
+}
+
+// carried hears that one of those that a write waits for is done: its lead, or a
+// carry to a follower. lost says that the lead died before the follower had what
+// became of the write. When the last is done, that write, p, moves on as if its lead
+// had not answered: an answer that it gave would be forgotten by the replica that
+// leads now.
+func (s *session) carried(seq uint32, p *upstream.Pending, lost bool) {
+	sl := s.slots.at(seq)
+	if lost {
+		sl.flags |= slotLost
+	}
+	if sl.left == 1 && sl.is(slotLost) {
+		sl.flags &^= slotLost
+		s.moveLead(s.loop.group.Conn(s.loop.pool.Replica(int(sl.copy), s.loop.routeKey(p)), s.id), p, upstream.CauseReset, true)
+		return
+	}
+	s.acknowledged(seq)
+}
+
+// acknowledged counts down the nodes that a write waits for.
 func (s *session) acknowledged(seq uint32) {
 	sl := s.slots.at(seq)
 	if sl.left--; sl.left == 0 {
 		s.settled(seq)
 	}
-}
-
-// differs reports whether a follower's answer to a counter is another number
-// than the lead's.
-func (s *slot) differs(r *codec.Reply, b []byte) bool {
-	switch {
-	case r.Kind == codec.KindError:
-		return true
-	case s.op == codec.OpIncr || s.op == codec.OpDecr:
-		return b[0] != 'N' && !bytes.Equal(b, s.out.B)
-	case s.op == codec.OpMetaArith && r.Kind == codec.KindValue:
-		return bytes.HasPrefix(s.out.B, []byte("VA ")) && !bytes.Equal(lastLine(b), lastLine(s.out.B))
-	}
-	return false
-}
-
-// lastLine is the last line of b, which ends in CRLF.
-func lastLine(b []byte) []byte {
-	return b[bytes.LastIndexByte(b[:max(0, len(b)-2)], '\n')+1:]
 }
 
 // settled answers a write that all its replicas have seen.
@@ -238,24 +296,4 @@ func (s *slot) silenced() bool {
 	}
 	b := s.out.B
 	return len(b) >= 2 && (b[0] == 'H' && b[1] == 'D' || b[0] == 'V' && b[1] == 'A')
-}
-
-// moveLead gives a write whose lead died to the next replica, which has not had it.
-func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, sent bool) {
-	sl := s.slots.at(p.Seq)
-	s.drop(sl)
-	next, copy := s.loop.reader(s.loop.routeKey(p), sl.tried, s.id)
-	if next == nil && !sent && s.loop.mayAskAgain(sl, cause) {
-		sl.flags |= slotAgain
-		next, copy = c, sl.copy
-	}
-	if next == nil {
-		s.fail(p.Seq, c.Node().Error(cause))
-		return
-	}
-	s.loop.count.Failovers++
-	sl.copy, sl.tried = copy, sl.tried|1<<copy
-	if !next.Resend(p) {
-		s.fail(p.Seq, next.Node().Error(upstream.CauseFull))
-	}
 }

@@ -37,12 +37,6 @@ func TestRequestsDoNotAlloc(t *testing.T) {
 		}
 		mustNotAlloc(t, "AppendLine "+bm.name, func() { AppendLine(dst, line, &req) })
 		mustNotAlloc(t, "AppendLine of two spaces "+bm.name, func() { AppendLine(dst, loose, &looseReq) })
-		switch {
-		case req.Op.Meta():
-			mustNotAlloc(t, "AppendMetaEffect "+bm.name, func() { AppendMetaEffect(dst, line, &req, codec.Letter('T')) })
-		case req.Op.Class() == codec.ClassStore:
-			mustNotAlloc(t, "AppendSet "+bm.name, func() { AppendSet(dst, line, &req) })
-		}
 	}
 	for op := codec.OpNone + 1; op < codec.NumOps; op++ {
 		if !seen[op] {

@@ -47,13 +47,6 @@ func AppendLine(dst, line []byte, req *codec.Request) []byte {
 	return append(dst, crlf...)
 }
 
-// AppendSet appends the line of a plain set of the item that req stores, as a
-// follower gets it once the lead has taken an add, a replace or a cas.
-func AppendSet(dst, line []byte, req *codec.Request) []byte {
-	dst = append(dst, "set"...)
-	return append(appendStore(dst, line, req), crlf...)
-}
-
 // appendStore appends " key flags exptime bytes".
 func appendStore(dst, line []byte, req *codec.Request) []byte {
 	dst = appendWord(dst, req.Key.In(line))
@@ -66,12 +59,6 @@ func appendStore(dst, line []byte, req *codec.Request) []byte {
 func appendWord(dst, word []byte) []byte {
 	dst = append(dst, ' ')
 	return append(dst, word...)
-}
-
-// AppendMetaEffect appends the line of a meta command with only the flags of
-// keep, in their order, and no others: what a follower is told.
-func AppendMetaEffect(dst, line []byte, req *codec.Request, keep codec.Letters) []byte {
-	return appendMeta(dst, line, req, keep)
 }
 
 // appendMeta writes the words of a meta command. What begins with no letter is no

@@ -106,25 +106,6 @@ func checkAppend(t *testing.T, line []byte, req *codec.Request, v codectest.Verd
 	if !req.Op.MultiKey() || req.Flags&codec.FlagClean != 0 {
 		checkLine(t, line, AppendLine(nil, line, req), v)
 	}
-	if req.Op.Class() == codec.ClassStore && !req.Op.Meta() {
-		v.Op, v.Arg = codec.OpSet, ""
-		checkLine(t, line, AppendSet(nil, line, req), v)
-	}
-	if req.Op == codec.OpMetaSet {
-		v.Letters = normal(codectest.Verdict{Letters: keepOnly(v.Letters, "bTF")}).Letters
-		v.Base64, v.Mode = strings.Contains(v.Letters, "b"), 0
-		keep := codec.Letter('b') | codec.Letter('T') | codec.Letter('F')
-		checkLine(t, line, AppendMetaEffect(nil, line, req, keep), v)
-	}
-}
-
-func keepOnly(s, keep string) string {
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune(keep, r) {
-			return r
-		}
-		return -1
-	}, s)
 }
 
 // checkLine demands that out, written for line, is a line that may go to a node

@@ -307,20 +307,7 @@ func TestMetaFlags(t *testing.T) {
 	}
 }
 
-// effects are the lines that followers get.
-func TestAppendEffects(t *testing.T) {
-	var req codec.Request
-	line := []byte("cas  k 1 2 +3 4 noreply\r\n")
-	Parse(line, &req)
-	if got := string(AppendSet(nil, line, &req)); got != "set k 1 2 3\r\n" {
-		t.Errorf("AppendSet: %q", got)
-	}
-	line = []byte("ms Zm9v 5 b c q O77 T30 F1 ME C9\r\n")
-	Parse(line, &req)
-	keep := codec.Letter('b') | codec.Letter('T') | codec.Letter('F')
-	if got := string(AppendMetaEffect(nil, line, &req, keep)); got != "ms Zm9v 5 b T30 F1\r\n" {
-		t.Errorf("AppendMetaEffect: %q", got)
-	}
+func TestAppendKeyed(t *testing.T) {
 	if got := string(AppendKeyed(nil, "get", []byte("k"))); got != "get k\r\n" {
 		t.Errorf("AppendKeyed: %q", got)
 	}

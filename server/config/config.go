@@ -53,6 +53,10 @@ type Config struct {
 	Copies    [][]Node
 	Placement route.Spec
 
+	Writes     Writes // how a write reaches the copies; default WritesConverge
+	Ack        Ack    // when the client is told; default AckAll
+	RepairRate int    // repairs begun per second that no client waits for; 0 is no bound; default 10000
+
 	Loops          int           // event loops, each a thread; default half the cores, at least 1
 	MaxClients     int           // client connections at a time; default 4096
 	ConnsPerNode   int           // upstream connections per node and loop; default 1
@@ -63,10 +67,33 @@ type Config struct {
 	DrainTimeout   time.Duration // how long Shutdown waits for what is in flight; default 5s
 }
 
+// Writes is how a write reaches the copies of its key.
+type Writes string
+
+const (
+	// WritesConverge: the lead first, then the followers, then a second look at the
+	// lead, and a repair if it has moved. However many proxies write a key at the
+	// same time, its copies end equal.
+	WritesConverge Writes = "converge"
+	// WritesParallel: all copies at once, where the write allows it, and no look.
+	WritesParallel Writes = "parallel"
+)
+
+// Ack is when the client of a write is told that it is done.
+type Ack string
+
+const (
+	AckAll  Ack = "all"  // when every replica that is up has it: it survives the death of any
+	AckLead Ack = "lead" // when the lead has it
+)
+
 // Default is a Config with every limit at its default and no address and no node.
 func Default() Config {
 	return Config{
 		Placement:      route.Spec{Distribution: "magent-modulo"},
+		Writes:         WritesConverge,
+		Ack:            AckAll,
+		RepairRate:     10_000,
 		MaxClients:     4096,
 		ConnsPerNode:   1,
 		Timeout:        250 * time.Millisecond,
@@ -114,6 +141,15 @@ func (c *Config) Validate() error {
 		if l.value <= 0 {
 			bad("%s must be above 0, is %d", l.name, l.value)
 		}
+	}
+	if c.Writes != WritesConverge && c.Writes != WritesParallel {
+		bad("writes must be %s or %s, not %q", WritesConverge, WritesParallel, c.Writes)
+	}
+	if c.Ack != AckAll && c.Ack != AckLead {
+		bad("ack must be %s or %s, not %q", AckAll, AckLead, c.Ack)
+	}
+	if c.RepairRate < 0 {
+		bad("repair rate must not be below 0, is %d", c.RepairRate)
 	}
 	if c.Loops < 0 {
 		bad("loops must not be below 0, is %d", c.Loops)

@@ -35,6 +35,8 @@ type Flags struct {
 	connCeiling, connsPerNode int
 	ketama                    bool
 	distribution, hash, tag   string
+	writes, ack               string
+	repairRate                int
 	loops                     int
 	timeout, connectTimeout   time.Duration
 	maxValue, clientBuffer    size
@@ -70,6 +72,10 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&f.distribution, "distribution", d.Placement.Distribution, "spread keys over the nodes by the rule of this `name`: "+knownDistributions())
 	fs.StringVar(&f.hash, "hash", "", "key hash `name` for ketama and modula; default fnv1a_64")
 	fs.StringVar(&f.tag, "hash-tag", "", "hash only the part of a key between these two `characters`, such as {}")
+
+	fs.StringVar(&f.writes, "writes", string(d.Writes), "how a write reaches the copies, by `name`: converge (the lead first, and a second look) or parallel (all at once)")
+	fs.StringVar(&f.ack, "ack", string(d.Ack), "answer a write when this `many` have it: all replicas that are up, or the lead")
+	fs.IntVar(&f.repairRate, "repair-rate", d.RepairRate, "begin at most this `number` of repairs per second that no client waits for; 0 is no bound")
 
 	fs.DurationVar(&f.timeout, "timeout", d.Timeout, "a request goes to the next copy when its node has not answered for this `duration`")
 	fs.DurationVar(&f.connectTimeout, "connect-timeout", d.ConnectTimeout, "give up on a connection to a node after this `duration`")
@@ -122,6 +128,7 @@ func (f *Flags) Config() (Config, error) {
 		ceiling = defaultCeiling
 	}
 	c.ConnsPerNode = min(f.connsPerNode, ceiling)
+	c.Writes, c.Ack, c.RepairRate = Writes(f.writes), Ack(f.ack), f.repairRate
 	c.Loops = f.loops
 	c.Timeout, c.ConnectTimeout = f.timeout, f.connectTimeout
 	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)

@@ -1,0 +1,307 @@
+package server
+
+import (
+	"bytes"
+	"time"
+
+	"magent/codec"
+	"magent/codec/text"
+	"magent/upstream"
+	"magent/upstream/converge"
+	"magent/upstream/repair"
+)
+
+// carry is the effect of one write on its way to one follower: converge.Follow says
+// what is sent next, and carry sends it, hears the answer, and tells the session
+// when the follower is known to hold the write. The second look, and the repair if
+// there has to be one, go on after that, off the client's path. It belongs to its
+// loop, and there is one for each write and follower under way.
+type carry struct {
+	loop    *loop
+	follow  converge.Follow
+	nodes   [2]int           // by repair.Side
+	salt    uint32           // which of several Conns is used
+	session *session         // whose slot waits; nil if none does, or no longer
+	seq     uint32           // the slot
+	write   upstream.Pending // held for the session: the lead may die before a follower has it
+	line    []byte           // the VA line whose value is being gathered
+	value   *upstream.Chunk
+	job     repair.Job
+	running bool // its job's turn has come
+	again   bool // the job is to repair from another lead than the one that was lost
+	next    *carry
+}
+
+// scratchSize holds the longest request that is made in scratch.
+const scratchSize = text.MaxLine + leadRoom
+
+func (l *loop) takeCarry() *carry {
+	c := l.carries
+	if c == nil {
+		return &carry{loop: l}
+	}
+	l.carries, c.next = c.next, nil
+	return c
+}
+
+// carryAll starts the effect e of the write w, which the copy lead has carried out,
+// at every other replica of key, which is w's as placement sees it. p is the lead's request, good for this call, and holds the
+// value behind its line. If s is not nil, the slot p.Seq waits for the followers.
+func (l *loop) carryAll(e converge.Effect, w *converge.Write, key []byte, p *upstream.Pending, lead uint8, salt uint32, s *session) {
+	nodes := l.replicas(key)
+	leadNode := nodes[lead]
+	for i, node := range nodes[:len(l.pool.Copies)] {
+		if i == int(lead) || node == leadNode || !l.pool.Health.Writable(node) {
+			continue
+		}
+		c := l.takeCarry()
+		c.nodes, c.salt, c.again = [2]int{repair.Lead: leadNode, repair.Follower: node}, salt, false
+		w.Asked, w.Version = false, 0
+		if s != nil {
+			sl := s.slots.at(p.Seq)
+			sl.left++
+			c.session, c.seq = s, p.Seq
+			c.write = l.group.Retain(p)
+			if sl.is(slotAsked) && sl.heir == uint8(i) {
+				w.Asked, w.Version = true, sl.version
+			}
+		}
+		line, step := c.follow.Start(l.scratch[:0], e, w)
+		c.advance(line, step, p)
+	}
+}
+
+// advance does what step says with the request in line. from is the lead's request,
+// whose value may be wanted; it may be nil after the first step.
+func (c *carry) advance(line []byte, step repair.Step, from *upstream.Pending) {
+	for {
+		// Who is told may use scratch, where line is: that has to be sent by then.
+		posted := step.Outcome == repair.Running && c.post(line, step, from)
+		c.heed(step)
+		switch {
+		case posted:
+			return
+		case step.Outcome == repair.Needed:
+			c.wish()
+			return
+		case step.Outcome != repair.Running:
+			c.ended(step.Outcome)
+			return
+		}
+		line, step = c.lost(step)
+	}
+}
+
+// lost goes on without the node that step is for, which takes no request. A follower
+// that is up and takes none is full: it misses a write, and must not be read.
+func (c *carry) lost(step repair.Step) ([]byte, repair.Step) {
+	l, node := c.loop, c.nodes[step.To]
+	if step.To == repair.Follower && l.pool.Health.Writable(node) {
+		l.group.Conn(node, c.salt).Overflow()
+	}
+	return c.follow.Lost(l.scratch[:0])
+}
+
+// heed tells all who wait if the follower now holds the write.
+func (c *carry) heed(step repair.Step) {
+	if !step.Held {
+		return
+	}
+	c.acknowledge(false)
+	if c.running {
+		c.loop.repairs.Held(&c.job)
+	}
+}
+
+// acknowledge tells the slot that waits, and gives up the write that was held for it.
+func (c *carry) acknowledge(lost bool) {
+	if s := c.session; s != nil {
+		c.session = nil
+		s.carried(c.seq, &c.write, lost)
+		c.loop.group.Drop(&c.write)
+	}
+}
+
+// wish asks for a repair. The queue sees to it that one key is repaired once at a
+// time. If it is full, the follower's copy is given up.
+func (c *carry) wish() {
+	l := c.loop
+	c.job = repair.Job{Key: c.follow.Key(), Base64: c.follow.Options().Base64, Lead: c.nodes[repair.Lead], Follower: c.nodes[repair.Follower],
+		Cause: c.follow.Cause(), Urgent: c.session != nil, Alone: c.follow.Alone(), Owner: c}
+	if !l.repairs.Add(&c.job) {
+		line, step := c.follow.Drop(l.scratch[:0])
+		c.advance(line, step, nil)
+	}
+}
+
+// Begin hears that it is the job's turn.
+func (c *carry) Begin(_ *repair.Job, fresh bool) {
+	l := c.loop
+	c.running = true
+	line, step := l.scratch[:0], repair.Step{}
+	if c.again {
+		c.again = false
+		line, step = c.follow.Again(line, l.now())
+	} else {
+		line, step = c.follow.Begin(line, l.now(), fresh)
+	}
+	c.advance(line, step, nil)
+}
+
+// Covered hears of the run of another job that stands for this one.
+func (c *carry) Covered(_ *repair.Job, held bool, o repair.Outcome) {
+	if held {
+		c.acknowledge(false)
+	}
+	if o != repair.Running {
+		c.concluded(o)
+	}
+}
+
+// ended hears that the Follow has come to its end.
+func (c *carry) ended(o repair.Outcome) {
+	if c.running {
+		c.running = false
+		c.loop.repairs.Done(&c.job, o)
+	}
+	c.concluded(o)
+}
+
+// concluded gives c back. If the lead was lost, and the follower is not the one that
+// leads now, it is repaired from that one first: whether that one had what became of
+// the write is what counts.
+func (c *carry) concluded(o repair.Outcome) {
+	lost := o == repair.LeadLost
+	if lost && c.leadAgain() {
+		return
+	}
+	c.acknowledge(lost)
+	c.next, c.loop.carries = c.loop.carries, c
+}
+
+// leadAgain asks for a repair from the replica that leads now, if that is not the
+// follower itself.
+func (c *carry) leadAgain() bool {
+	l := c.loop
+	var form codec.Letters
+	if c.follow.Options().Base64 {
+		form = codec.Letter('b')
+	}
+	conn, _ := l.reader(text.RouteKey(c.follow.Key(), form, l.sentKey[:]), 0, c.salt)
+	if conn == nil || conn.Node().Index == c.nodes[repair.Follower] || conn.Node().Index == c.nodes[repair.Lead] {
+		return false
+	}
+	c.nodes[repair.Lead], c.again = conn.Node().Index, true
+	c.wish()
+	return true
+}
+
+// post sends one request; false if its node takes none.
+func (c *carry) post(line []byte, step repair.Step, from *upstream.Pending) bool {
+	l, node := c.loop, c.nodes[step.To]
+	if !l.pool.Health.Writable(node) {
+		return false
+	}
+	conn := l.group.Conn(node, c.salt)
+	p := upstream.Pending{Owner: c, Op: step.Op}
+	if step.Value != repair.ClientValue {
+		return conn.Send(append(conn.Room(len(line)), line...), p, c.keySpan())
+	}
+	sent := from.Request()
+	head := uint32(len(from.Line()))
+	value := codec.Span{Off: head, Len: uint32(len(sent)) - head}
+	return conn.SendValue(append(conn.Room(len(line)+int(min(value.Len, bigValue))), line...), from, value, p)
+}
+
+// keySpan is where the key stands in what a Follow sends.
+func (c *carry) keySpan() codec.Span { return codec.Span{Off: 3, Len: uint32(len(c.follow.Key()))} }
+
+// Reply hears a node. The value of a VA is gathered, and the answer counts when all
+// of it has come: what it leads to may be over before.
+func (c *carry) Reply(_ *upstream.Conn, _ *upstream.Pending, r *codec.Reply, b []byte) {
+	switch r.Kind {
+	case codec.KindValue:
+		c.line = append(c.line[:0], b[:r.Line]...)
+		c.value = c.loop.group.Gather(valueRoom + int(r.Value) + 2)
+		c.value.Buf = append(c.value.Buf[:valueRoom], b[r.Line:]...)
+	case codec.KindEnd:
+		c.valued()
+	default:
+		line, step := c.follow.Answer(c.loop.scratch[:0], b[:r.Line], c.loop.now())
+		c.advance(line, step, nil)
+	}
+}
+
+// valueRoom is room for the line of the ms that a repair sends: a key, six numbers.
+const valueRoom = text.MaxKey + 160
+
+// Body hears more of the lead's value.
+func (c *carry) Body(_ *upstream.Conn, _ *upstream.Pending, b []byte, _ int) {
+	c.value.Buf = append(c.value.Buf, b...)
+}
+
+// valued hears that all of the lead's value has come, and gives it to the follower
+// if it is still to have it.
+func (c *carry) valued() {
+	l, ck := c.loop, c.value
+	c.value = nil
+	line, step := c.follow.Answer(l.scratch[:0], c.line, l.now())
+	if step.Outcome != repair.Running || step.Value != repair.LeadValue {
+		l.group.Release(ck)
+		c.advance(line, step, nil)
+		return
+	}
+	from := prepend(ck.Buf, valueRoom, line)
+	c.heed(step)
+	node := c.nodes[repair.Follower]
+	p := upstream.Pending{Owner: c, Op: step.Op}
+	if l.pool.Health.Writable(node) && l.group.Conn(node, c.salt).SendChunk(ck, from, p, c.keySpan()) {
+		return
+	}
+	l.group.Release(ck)
+	line, step = c.lost(step)
+	c.advance(line, step, nil)
+}
+
+// Fail hears that a node will not answer.
+func (c *carry) Fail(*upstream.Conn, *upstream.Pending, upstream.Cause, bool) {
+	if c.value != nil {
+		c.loop.group.Release(c.value)
+		c.value = nil
+	}
+	line, step := c.follow.Lost(c.loop.scratch[:0])
+	c.advance(line, step, nil)
+}
+
+// touched tells the followers of a read that changed its item: a gat, or an mg that
+// sets a TTL or makes the item. Nobody waits for that. answer is the lead's line.
+func (s *session) touched(p *upstream.Pending, sl *slot, answer []byte) {
+	l := s.loop
+	line := l.touch[:0]
+	if sl.op == codec.OpMetaGet {
+		line = append(line, p.Line()...)
+	} else {
+		line = append(append(append(line, "touch "...), p.Key()...), ' ')
+		line = append(append(line, gatTime(p.Request())...), "\r\n"...)
+		answer = lineTouched
+	}
+	l.touch = line
+	var req codec.Request
+	text.Parse(line, &req)
+	if e := converge.EffectOf(&req, answer); e != converge.Nothing {
+		w := converge.Write{Line: line, Request: &req, Answer: answer, At: l.now(), Explicit: l.group.Explicit(), Once: l.parallel}
+		l.carryAll(e, &w, l.routeSent(line, &req), p, sl.copy, s.id, nil)
+	}
+}
+
+var lineTouched = []byte("TOUCHED\r\n")
+
+// gatTime is the exptime in the head of a gat or gats: its second word.
+func gatTime(head []byte) []byte {
+	_, rest, _ := bytes.Cut(head, []byte(" "))
+	word, _, _ := bytes.Cut(rest, []byte(" "))
+	return word
+}
+
+// now is the Unix time, which TTLs are reckoned by.
+func (l *loop) now() int64 { return time.Now().Unix() }
