@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -88,7 +89,7 @@ func (c *canon) meta(words []string) int {
 	}
 	for i := first; i < len(words); i++ {
 		w := words[i]
-		if len(w) < 2 || w[0] != 'c' || w == "c0" || length(w[1:]) < 0 {
+		if _, err := strconv.ParseUint(w[min(1, len(w)):], 10, 64); err != nil || w[0] != 'c' || w == "c0" {
 			continue
 		}
 		if key == "" {
@@ -126,6 +127,22 @@ func length(s string) int {
 	}
 	return int(n)
 }
+
+// unpadded is canonical lines with the spaces taken off that memcached leaves behind a
+// number which a counter made shorter in place. It does so only if nobody reads the
+// item at that moment; the second look of a proxy is such a reader.
+func unpadded(lines []string) []string {
+	lines = slices.Clone(lines)
+	for i, v := range lines[min(1, len(lines)):] {
+		if n := strings.TrimRight(v, " \r\n"); n != "" && strings.Trim(n, "0123456789") == "" {
+			lines[i] = sizeWord.ReplaceAllString(lines[i], "${1}#")
+			lines[i+1] = n + "\r\n"
+		}
+	}
+	return lines
+}
+
+var sizeWord = regexp.MustCompile(`^(VALUE \S+ \S+ |VA )\d+`)
 
 // differ says where two canonical replies part, or "" if they are equal. Times
 // in meta replies (t, l) may be slack seconds apart.

@@ -3,13 +3,11 @@ package e2e
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -18,56 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"magent/server"
 	"magent/server/config"
 	"magent/server/e2e/harness"
 )
-
-// TestMain runs the tests, or, told so by childEnv, one of the other processes
-// that they need.
-func TestMain(m *testing.M) {
-	switch role := os.Getenv(childEnv); role {
-	case "":
-		os.Exit(m.Run())
-	case "idlers":
-		idlers()
-	case "scarce":
-		scarce()
-	default:
-		panic(role)
-	}
-}
-
-const childEnv = "MAGENT_E2E_CHILD"
-
-// child starts this test binary in another role. It ends when its standard input
-// closes, at the latest with the test; said is what it says on standard output.
-func child(t *testing.T, role string, args ...string) (said *bufio.Reader, end func()) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), childEnv+"="+role)
-	cmd.Stderr = t.Output()
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := harness.Launch(t, cmd)
-	end = func() {
-		_ = stdin.Close()
-		<-ended
-	}
-	t.Cleanup(end)
-	return bufio.NewReader(stdout), end
-}
-
-func childFailed(err error) {
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-}
 
 const (
 	idle           = 10_000
@@ -140,37 +91,22 @@ const spareFiles = 20
 // left. It says its address and serves until its standard input ends.
 func scarce() {
 	cfg := config.Default()
-	cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}}
 	cfg.Copies = [][]config.Node{{harness.NodeAt(os.Args[1])}}
-	s, err := server.New(cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	if err != nil {
-		childFailed(err)
-	}
-	if err := s.Start(); err != nil {
-		childFailed(err)
-	}
-	warm, err := harness.Dial(s.Addrs()[0].String())
-	if err != nil {
-		childFailed(err)
-	}
-	if _, err := warm.Do("get warm\r\n", 1); err != nil { // the node's connections are open now
-		childFailed(err)
-	}
-	next, err := os.Open(os.DevNull)
-	if err != nil {
-		childFailed(err)
-	}
-	limit := uint64(next.Fd()) + spareFiles
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
-		childFailed(err)
-	}
-	fmt.Println(s.Addrs()[0])
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
-	defer cancel()
-	if err := s.Shutdown(ctx); err != nil {
-		childFailed(err)
-	}
+	serveChild(cfg, slog.LevelInfo, func(addr string) error {
+		warm, err := harness.Dial(addr)
+		if err != nil {
+			return err
+		}
+		if _, err := warm.Do("get warm\r\n", 1); err != nil { // the node's connections are open now
+			return err
+		}
+		next, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		limit := uint64(next.Fd()) + spareFiles
+		return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit})
+	})
 }
 
 // TestOutOfFiles connects more clients than the proxy has descriptors for: who is

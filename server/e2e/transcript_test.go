@@ -35,6 +35,7 @@ type dialog struct {
 	file, name    string
 	steps         []step
 	apart, closes bool
+	copied        bool // it is had with a pool of several copies: see unpadded
 }
 
 type step struct {

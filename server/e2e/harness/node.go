@@ -24,17 +24,24 @@ const Patience = 10 * time.Second
 type Node struct {
 	Addr string // 127.0.0.1:port, the same over every Restart
 
-	t    testing.TB
-	args []string
-	cmd  *exec.Cmd
-	dead chan struct{} // closed when the process has been reaped
+	t       testing.TB
+	program string
+	args    []string
+	cmd     *exec.Cmd
+	dead    chan struct{} // closed when the process has been reaped
 }
 
 // Memcached starts Debian's memcached on a free port of the loopback, with args
 // appended to its command line, and returns when it accepts connections.
 func Memcached(t testing.TB, args ...string) *Node {
 	t.Helper()
-	n := &Node{t: t, args: args}
+	return Program(t, "memcached", args...)
+}
+
+// Program is Memcached for the memcached at a path, or of a name in PATH.
+func Program(t testing.TB, program string, args ...string) *Node {
+	t.Helper()
+	n := &Node{t: t, program: program, args: args}
 	n.start("-1")
 	t.Cleanup(n.Kill)
 	return n
@@ -48,13 +55,13 @@ func (n *Node) start(port string) {
 		n.t.Fatal(err) // memcached writes the file as the user it becomes
 	}
 	args := append([]string{"-l", "127.0.0.1", "-p", port, "-U", "0", "-u", "nobody", "-t", "2", "-m", "64", "-c", "4096"}, n.args...)
-	n.cmd = exec.Command("memcached", args...)
+	n.cmd = exec.Command(n.program, args...)
 	n.cmd.Env = append(os.Environ(), "MEMCACHED_PORT_FILENAME="+portFile)
 	n.dead = Launch(n.t, n.cmd)
 	Eventually(n.t, "memcached writes its port", func() bool {
 		select {
 		case <-n.dead:
-			n.t.Fatalf("memcached %q ended at start", args)
+			n.t.Fatalf("%s %q ended at start", n.program, args)
 		default:
 		}
 		text, err := os.ReadFile(portFile)

@@ -1,0 +1,147 @@
+package e2e
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"magent/server/e2e/harness"
+)
+
+const (
+	racers   = 32
+	raceOver = 50 // keys
+	// raceRound is how many writes are raced before the copies are compared: what
+	// counts for a key is the race of its last writes.
+	raceRound = 25_000
+)
+
+// TestCopiesConverge races every kind of write through two proxies for a million
+// writes. However they crossed, the copies are equal then, or a key is absent on the
+// follower.
+func TestCopiesConverge(t *testing.T) {
+	raceRounds(t, newDuo(t, debian.start(t, 2)), 1_000_000)
+}
+
+// TestCopiesConvergeBehindTheClient does so when clients are answered earlier.
+func TestCopiesConvergeBehindTheClient(t *testing.T) {
+	raceRounds(t, newDuo(t, debian.start(t, 2), "--ack", "lead"), 100_000)
+}
+
+// TestCopiesConvergeInVersion does so with nodes that take versions from the proxy,
+// and where only one of two does.
+func TestCopiesConvergeInVersion(t *testing.T) {
+	for _, m := range append(versioning(), mixed) {
+		t.Run(m.name, func(t *testing.T) { raceRounds(t, newDuo(t, m.start(t, 2)), 100_000) })
+	}
+}
+
+// raceRounds races so many writes and compares the copies now and then.
+func raceRounds(t *testing.T, d *duo, writes int64) {
+	t.Helper()
+	if testing.Short() {
+		writes = max(writes/20, raceRound)
+	}
+	began := time.Now()
+	r := newRace(t, d, racers, raceKeys(raceOver))
+	for goal := int64(raceRound); r.writes.Load() < writes && !t.Failed(); goal += raceRound {
+		r.run(t, min(goal, writes))
+		r.compare(t, d, 0, 1)
+	}
+	t.Logf("%d writes answered in %v", r.writes.Load(), time.Since(began).Round(time.Millisecond))
+}
+
+// compare waits until two copies agree and fails the test if they never do.
+func (r *race) compare(t *testing.T, d *duo, lead, follower int) {
+	t.Helper()
+	if diffs := d.differences(t, lead, follower, r.keys, harness.Patience); len(diffs) > 0 {
+		t.Errorf("after %d writes copies %d and %d differ in %d of %d keys:\n%s", r.writes.Load(), lead, follower, len(diffs), len(r.keys),
+			strings.Join(diffs[:min(5, len(diffs))], "\n"))
+	}
+}
+
+// TestParallelWritesDiffer tells that the tests above can tell: where all copies are
+// written at once and nobody looks twice, the same race leaves them different.
+func TestParallelWritesDiffer(t *testing.T) {
+	d := newDuo(t, debian.start(t, 2), "--writes", "parallel")
+	r := newRace(t, d, racers, raceKeys(raceOver))
+	const rounds = 20
+	for i := range int64(rounds) {
+		r.run(t, (i+1)*raceRound/5)
+		// What is still different after a second is different for good: every client
+		// has its answers, and nothing is under way but what they did not wait for.
+		if diffs := d.differences(t, 0, 1, r.keys, time.Second); len(diffs) > 0 {
+			t.Logf("after %d writes the copies differ in %d keys, as they must: %s", r.writes.Load(), len(diffs), diffs[0])
+			return
+		}
+	}
+	t.Errorf("%d writes have left no difference: the race proves nothing", r.writes.Load())
+}
+
+// TestSurvivorsConverge kills one of three nodes in the middle of a race, for good.
+// No client hears of it, but for relative ops and their like that were under way at a
+// lead, of which nobody knows whether they were done. The two that are left converge.
+func TestSurvivorsConverge(t *testing.T) {
+	for i, victim := range []string{"the lead", "the first follower", "the last follower"} {
+		t.Run(victim, func(t *testing.T) {
+			for range repeats(4) {
+				raceWithout(t, debian.start(t, 3), i)
+			}
+		})
+	}
+	for _, m := range versioning() {
+		t.Run("the lead/"+m.name, func(t *testing.T) { raceWithout(t, m.start(t, 3), 0) })
+	}
+}
+
+// raceWithout races, kills the node of a copy, races on for a moment, and compares
+// two copies that are left, if there are so many.
+func raceWithout(t *testing.T, nodes []replica, victim int) {
+	t.Helper()
+	const before, after = 4000, 2000
+	d := newDuo(t, nodes)
+	r := newRace(t, d, racers, raceKeys(raceOver))
+	r.loud, r.lossy = true, victim == 0
+	racing := make(chan struct{})
+	go func() {
+		defer close(racing)
+		r.run(t, before+after)
+	}()
+	harness.Eventually(t, "the race is on", func() bool { return r.writes.Load() >= before || t.Failed() })
+	nodes[victim].kill()
+	<-racing
+	left := slices.DeleteFunc([]int{0, 1, 2}, func(i int) bool { return i == victim || i >= len(nodes) })
+	for _, follower := range left[1:] {
+		r.compare(t, d, left[0], follower)
+	}
+	r.served(t, d, left[0])
+	if lost := r.lost.Load(); lost > racers*burstMost {
+		t.Errorf("%d requests were answered with an error", lost)
+	}
+}
+
+// served finds every key through both proxies as the node of a copy holds it, and
+// has both take writes.
+func (r *race) served(t *testing.T, d *duo, copy int) {
+	t.Helper()
+	want := itemsOf(t, d.judges[copy], r.keys)
+	for _, c := range d.asks {
+		got := itemsOf(t, c, r.keys)
+		for i, k := range r.keys {
+			if why := got[i].parts(&want[i], &k); why != "" || got[i].found != want[i].found {
+				t.Errorf("%s is %v through a proxy, and %v at its node %s", k.name, &got[i], &want[i], why)
+			}
+		}
+	}
+	for _, c := range d.asks {
+		converse(t, c, everyVerb)
+	}
+}
+
+// TestOneIsLeft kills one of two nodes in the middle of a race.
+func TestOneIsLeft(t *testing.T) {
+	for i, victim := range []string{"the lead", "the follower"} {
+		t.Run(victim, func(t *testing.T) { raceWithout(t, debian.start(t, 2), i) })
+	}
+}

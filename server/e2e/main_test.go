@@ -1,0 +1,125 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"magent/server"
+	"magent/server/config"
+	"magent/server/e2e/harness"
+)
+
+// TestMain runs the tests, or, told so by childEnv, one of the other processes
+// that they need.
+func TestMain(m *testing.M) {
+	switch role := os.Getenv(childEnv); role {
+	case "":
+		os.Exit(m.Run())
+	case "idlers":
+		idlers()
+	case "scarce":
+		scarce()
+	case "proxy":
+		serveFlags()
+	default:
+		panic(role)
+	}
+}
+
+const childEnv = "MAGENT_E2E_CHILD"
+
+// child starts this test binary in another role. It ends when its standard input
+// closes, at the latest with the test; said is what it says on standard output.
+func child(t *testing.T, role string, args ...string) (said *bufio.Reader, end func()) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	// With -race a process would wait a second before it ends.
+	cmd.Env = append(os.Environ(), childEnv+"="+role, "GORACE=atexit_sleep_ms=10 "+os.Getenv("GORACE"))
+	cmd.Stderr = t.Output()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := harness.Launch(t, cmd)
+	end = func() {
+		_ = stdin.Close()
+		<-ended
+		if code := cmd.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("%s %q ended with status %d", role, args, code)
+		}
+	}
+	t.Cleanup(end)
+	return bufio.NewReader(stdout), end
+}
+
+func childFailed(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// proxyProcess starts a proxy of the flags in a process of its own, on a free
+// port, and returns its address.
+func proxyProcess(t *testing.T, flags ...string) string {
+	t.Helper()
+	said, _ := child(t, "proxy", flags...)
+	addr, err := said.ReadString('\n')
+	if err != nil {
+		t.Fatalf("the proxy %q says nothing: %v", flags, err)
+	}
+	return strings.TrimSpace(addr)
+}
+
+// serveFlags is a proxy of the flags it was given, as `magent serve` is one, but
+// for where it listens.
+func serveFlags() {
+	var f config.Flags
+	set := pflag.NewFlagSet("proxy", pflag.ContinueOnError)
+	f.Bind(set)
+	if err := set.Parse(os.Args[1:]); err != nil {
+		childFailed(err)
+	}
+	cfg, err := f.Config()
+	if err != nil {
+		childFailed(err)
+	}
+	runtime.GOMAXPROCS(cfg.Loops)
+	serveChild(cfg, slog.LevelWarn, func(string) error { return nil })
+}
+
+// serveChild serves cfg on a free port, says the address, and ends when its
+// standard input does. prepare is called before it says so.
+func serveChild(cfg config.Config, level slog.Level, prepare func(addr string) error) {
+	cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}}
+	s, err := server.New(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+	if err != nil {
+		childFailed(err)
+	}
+	if err := s.Start(); err != nil {
+		childFailed(err)
+	}
+	addr := s.Addrs()[0].String()
+	if err := prepare(addr); err != nil {
+		childFailed(err)
+	}
+	fmt.Println(addr)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		childFailed(err)
+	}
+}
