@@ -323,7 +323,7 @@ func TestOperationsHasTheCauses(t *testing.T) {
 		told = append(told, words(row[0])...)
 	}
 	var known []string
-	for c := upstream.CauseRefused; c <= upstream.CauseShutdown; c++ {
+	for c := upstream.CauseRefused; c <= upstream.CauseFate; c++ {
 		known = append(known, c.String())
 	}
 	if !slices.Equal(told, known) {
