@@ -143,9 +143,10 @@ func writeExchanges() []exchange {
 func stepExchanges() []exchange {
 	incr := steps("incr, two copies", "incr key-1 1\r\n", "12\r\n")
 	return []exchange{
-		incr, incr.explicit().of("VA 2\r\n12\r\n"),
+		incr, incr.explicit(),
 		steps("decr", "decr key-1 1\r\n", "12\r\n"),
 		steps("append", "append key-1 0 0 5\r\n"+data, "STORED\r\n"),
+		steps("append", "append key-1 0 0 5\r\n"+data, "STORED\r\n").explicit().of("HD\r\n"),
 		steps("prepend", "prepend key-1 0 0 5\r\n"+data, "STORED\r\n"),
 		steps("append of 32 KiB", fmt.Sprintf("append key-1 0 0 %d\r\n", size)+big, "STORED\r\n"),
 		steps("ma, two copies", "ma key-1 v t\r\n", "VA 2 t-1\r\n12\r\n"),

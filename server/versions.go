@@ -58,10 +58,6 @@ func (l *loop) leadOp(req *codec.Request) codec.Op {
 		if l.group.Explicit() {
 			return codec.OpMetaSet
 		}
-	case codec.OpIncr, codec.OpDecr:
-		if l.group.Explicit() {
-			return codec.OpMetaArith
-		}
 	}
 	return req.Op
 }

@@ -354,21 +354,25 @@ func TestVersionsOutliveTheirLead(t *testing.T) {
 			}
 			old := write(t, d, d.asks[0], "k", "ms k 1 c\r\n1\r\n")
 			token := write(t, d, d.asks[1], "k", "ms k 1 c\r\n2\r\n")
-			var counted []string
-			for i, request := range []string{"incr n%d 1\r\n", "append n%d 0 0 1\r\n5\r\n", "ma n%d\r\n", "set n%d 0 0 1\r\n7\r\n"} {
+			var made []string
+			for i, request := range []string{"append n%d 0 0 1\r\n5\r\n", "ms n%d 1 MP\r\n5\r\n", "set n%d 0 0 1\r\n7\r\n", "cas n%d 0 0 1 {cas}\r\n7\r\n"} {
 				key := fmt.Sprintf("n%d", i)
 				converse(t, d.asks[0], []exchange{{"set " + key + " 0 0 1\r\n1\r\n", "STORED"}})
-				if _, err := d.asks[1].Do(fmt.Sprintf(request, i), 1); err != nil {
+				request = strings.Replace(fmt.Sprintf(request, i), "{cas}", tokenOf(t, d, key), 1)
+				if _, err := d.asks[1].Do(request, 1); err != nil {
 					t.Fatal(err)
 				}
-				counted = append(counted, tokenOf(t, d, key))
+				made = append(made, tokenOf(t, d, key))
 			}
+			// A counter's is the node's own: the nodes cannot be trusted to take another.
+			converse(t, d.asks[0], []exchange{{"ma n N0 J5\r\n", "HD"}})
+			counter := tokenOf(t, d, "n")
 			harness.Eventually(t, "nothing is left to repair", func() bool { return d.idle(t) })
 			d.nodes[0].kill()
 			if after := tokenOf(t, d, "k"); after != token {
 				t.Errorf("the token was %s, and is %s when the lead is dead", token, after)
 			}
-			for i, want := range counted {
+			for i, want := range made {
 				if after := tokenOf(t, d, fmt.Sprintf("n%d", i)); after != want {
 					t.Errorf("the token of n%d was %s, and is %s when the lead is dead", i, want, after)
 				}
@@ -378,6 +382,7 @@ func TestVersionsOutliveTheirLead(t *testing.T) {
 				{"cas k 0 0 1 " + token + "\r\n3\r\n", "STORED"},
 				{"cas k 0 0 1 " + token + "\r\nx\r\n", "EXISTS"},
 				{"get k\r\n", "VALUE k 0 1\n3\nEND"},
+				{"cas n 0 0 1 " + counter + "\r\nx\r\n", "EXISTS"},
 			})
 		})
 	}

@@ -91,7 +91,7 @@ func TestLeadLines(t *testing.T) {
 		{"append k 0 0 5", Lead{}, "append k 0 0 5"},
 		{"append k 0 0 5", Lead{Explicit: 9}, "ms k 5 MA E9"},
 		{"incr k 5", Lead{}, "incr k 5"},
-		{"decr k 5 noreply", Lead{Explicit: 9}, "ma k v D5 MD E9"},
+		{"decr k 5 noreply", Lead{Explicit: 9}, "decr k 5"},
 		{"touch k 5", Lead{Explicit: 9}, "touch k 5"},
 		{"ms k 5", Lead{}, "ms k 5 c"},
 		{"ms k 5 c", Lead{}, "ms k 5 c"},

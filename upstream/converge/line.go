@@ -21,7 +21,7 @@ const maxMetaWords = 19
 // AppendLead appends the line of req as its lead gets it: stores become an ms that
 // asks for the version it makes, the versions of C and cas are the lead's, and
 // noreply and q are gone. Everything else is as text.AppendLine has it. A value is
-// not appended. line is what req was parsed from.
+// not appended. line is what req was parsed from; it may be an mg with a C, too.
 func AppendLead(dst, line []byte, req *codec.Request, l Lead) []byte {
 	switch req.Op {
 	case codec.OpSet, codec.OpAdd, codec.OpReplace, codec.OpCas:
@@ -38,9 +38,9 @@ func AppendLead(dst, line []byte, req *codec.Request, l Lead) []byte {
 			dst = appendNumber(dst, " E", l.Explicit)
 		}
 		return append(dst, " c\r\n"...)
-	case codec.OpMetaSet, codec.OpMetaArith, codec.OpMetaDelete:
+	case codec.OpMetaSet, codec.OpMetaArith, codec.OpMetaDelete, codec.OpMetaGet:
 		return appendMeta(dst, line, req, l)
-	case codec.OpAppend, codec.OpPrepend, codec.OpIncr, codec.OpDecr:
+	case codec.OpAppend, codec.OpPrepend:
 		if l.Explicit != 0 {
 			dst = appendStep(dst, line, req)
 			return append(appendNumber(dst, " E", l.Explicit), "\r\n"...)
@@ -91,9 +91,12 @@ func appendMeta(dst, line []byte, req *codec.Request, l Lead) []byte {
 	return text.AppendLine(dst, line, req)
 }
 
-// makesVersion reports whether req leaves an item behind that could have E's version.
+// makesVersion reports whether req leaves an item behind that has E's version. A
+// counter may not: memcached (1.6.45) tells E's in its answer, and when it makes the
+// item anew, as for one that gets a digit more or that somebody reads, gives it one of
+// its own.
 func makesVersion(req *codec.Request) bool {
-	return req.Op != codec.OpMetaDelete || req.Meta.Has('I') || req.Meta.Has('x')
+	return req.Op == codec.OpMetaSet || req.Op == codec.OpMetaDelete && (req.Meta.Has('I') || req.Meta.Has('x'))
 }
 
 // appendWords appends the words of a meta command but for q, and counts them.
