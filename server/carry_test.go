@@ -312,3 +312,34 @@ func TestFullNextLead(t *testing.T) {
 		w.answer("b1")
 	}
 }
+
+// A lead that has no room turns a write away, whatever way it would have gone; no
+// follower has it then.
+func TestFullLeadOfAWrite(t *testing.T) {
+	for _, mode := range []config.Writes{config.WritesConverge, config.WritesParallel} {
+		for _, ask := range []string{"set k1 0 0 1\r\nx\r\n", "delete k1\r\n", "incr k1 1\r\n"} {
+			w := full(t, 1, func(c *config.Config) { c.Writes = mode }, 1, 1)
+			w.client("other").traffic([]byte("get j1\r\n"))
+			w.settle()
+			w.client("client").traffic([]byte(ask))
+			w.settle()
+			w.answer("b1")
+			w.demand("client", "SERVER_ERROR node p1: too many requests in flight\r\n")
+			w.answer("p1")
+			w.demand("other", "END\r\n")
+			w.finish()
+		}
+	}
+	// A value that came in pieces is given back.
+	for _, mode := range []config.Writes{config.WritesConverge, config.WritesParallel} {
+		w := full(t, 1, func(c *config.Config) { c.Writes = mode }, 1, 1)
+		w.client("other").traffic([]byte("get j1\r\n"))
+		w.client("client").traffic([]byte("set k1 0 0 20000\r\n"))
+		w.client("client").traffic([]byte(strings.Repeat("x", 20000) + "\r\n"))
+		w.settle()
+		w.demand("client", "SERVER_ERROR node p1: too many requests in flight\r\n")
+		w.answer("p1")
+		w.demand("other", "END\r\n")
+		w.finish()
+	}
+}

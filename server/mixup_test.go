@@ -57,22 +57,28 @@ type chatter struct {
 	asks  []ask
 	got   []byte
 	next  int
+	known map[*tally]version
 }
 
+// version is what a client was told of a counter.
+type version struct{ value, cas uint64 }
+
 // ask is a command: which keys it fetches, or which lines may answer it, or the
-// counter it makes a step of.
+// counter that it asks for or makes a step of.
 type ask struct {
 	keys  []string
 	lines []string
+	gets  *tally
 	step  *tally
 	digit int
 }
 
 // tally is a counter: every step adds 1 to a digit of its own, to the base of 4.
 type tally struct {
-	key   string
-	next  int
-	acked uint64
+	key     string
+	next    int
+	acked   uint64 // a bit for each step that a client was told of,
+	refused uint64 // and of those that it was told had not been made
 }
 
 // digits is how many steps of a counter fit 64 bits.
@@ -87,7 +93,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 			if c.fate == wild && c.rng.IntN(4) == 0 {
 				cfg.Writes = config.WritesParallel
 			}
-			if c.fate == wild && c.rng.IntN(4) == 0 {
+			if c.fate != mortal && c.rng.IntN(4) == 0 {
 				cfg.Ack = config.AckLead
 			}
 		}, copies...)
@@ -239,9 +245,9 @@ func (c *chaos) adds(key string, item *memnode.Item) {
 	}
 	for digit := range digits {
 		times := v >> (2 * digit) & 3
-		told := n.acked>>digit&1 == 1
-		if times > 1 || times == 0 && told || times == 1 && digit >= n.next {
-			c.t.Errorf("step %d of %s, told %v, is in it %d times", digit, key, told, times)
+		told, refused := n.acked>>digit&1 == 1, n.refused>>digit&1 == 1
+		if times > 1 || times == 0 && told || times == 1 && (digit >= n.next || refused) {
+			c.t.Errorf("step %d of %s, told %v, refused %v, is in it %d times", digit, key, told, refused, times)
 		}
 	}
 }
@@ -257,7 +263,7 @@ func lasting(key string) string {
 // speak has a client pipeline some commands, in pieces.
 func (c *chaos) speak(ch *chatter) {
 	if ch.conn == nil || ch.conn.closed {
-		*ch = chatter{proxy: ch.proxy, conn: ch.proxy.client(fmt.Sprint("client", c.rng.Uint64()))}
+		*ch = chatter{proxy: ch.proxy, known: map[*tally]version{}, conn: ch.proxy.client(fmt.Sprint("client", c.rng.Uint64()))}
 	}
 	var in bytes.Buffer
 	for range 1 + c.rng.IntN(12) {
@@ -318,18 +324,26 @@ func (c *chaos) utter(ch *chatter, in *bytes.Buffer) {
 	}
 }
 
-// step is a step of a counter that has one left.
+// step is a step of a counter that has one left, in one of three ways, or asks for it.
 func (c *chaos) step(ch *chatter, in *bytes.Buffer) {
 	n := c.steps[fmt.Sprintf("num-%c%d", 'a'+c.rng.IntN(3), 1+c.rng.IntN(3))]
-	if n.next == digits {
+	known, isKnown := ch.known[n]
+	how := c.rng.IntN(4)
+	if n.next == digits || how == 0 || how == 1 && !isKnown {
+		ch.say(in, ask{gets: n}, "gets %s\r\n", n.key)
 		return
 	}
 	a := ask{step: n, digit: n.next}
+	by := uint64(1) << (2 * a.digit)
 	n.next++
-	if c.rng.IntN(2) == 0 {
-		ch.say(in, a, "incr %s %d\r\n", n.key, uint64(1)<<(2*a.digit))
-	} else {
-		ch.say(in, a, "ma %s D%d\r\n", n.key, uint64(1)<<(2*a.digit))
+	switch how {
+	case 1:
+		v := strconv.FormatUint(known.value+by, 10)
+		ch.say(in, a, "cas %s 0 0 %d %d\r\n%s\r\n", n.key, len(v), known.cas, v)
+	case 2:
+		ch.say(in, a, "incr %s %d\r\n", n.key, by)
+	default:
+		ch.say(in, a, "ma %s D%d\r\n", n.key, by)
 	}
 }
 
@@ -429,7 +443,7 @@ func (c *chaos) read() {
 		}
 		ch.got = append(ch.got, ch.conn.sent()...)
 		for ch.next < len(ch.asks) {
-			n := ch.asks[ch.next].answered(c.t, ch.got)
+			n := ch.asks[ch.next].answered(c.t, ch)
 			if n == 0 {
 				break
 			}
@@ -442,10 +456,10 @@ func (c *chaos) read() {
 	}
 }
 
-// answered is the length of the answer to a at the front of b, 0 if it has not come
-// whole. An answer that is none fails the test.
-func (a *ask) answered(t testing.TB, b []byte) int {
-	keys := a.keys
+// answered is the length of the answer to a at the front of what ch has got, 0 if it
+// has not come whole. An answer that is none fails the test.
+func (a *ask) answered(t testing.TB, ch *chatter) int {
+	keys, b := a.keys, ch.got
 	for at := 0; ; {
 		line, _, whole := bytes.Cut(b[at:], []byte("\r\n"))
 		if !whole {
@@ -453,6 +467,9 @@ func (a *ask) answered(t testing.TB, b []byte) int {
 		}
 		if bytes.HasPrefix(line, []byte("SERVER_ERROR node ")) || a.keys != nil && string(line) == "END" {
 			return at + len(line) + 2
+		}
+		if a.gets != nil {
+			return a.told(t, ch)
 		}
 		if a.keys == nil {
 			return a.one(t, b)
@@ -497,10 +514,41 @@ func (a *ask) one(t testing.TB, b []byte) int {
 // stepped is answered for a step.
 func (a *ask) stepped(t testing.TB, b []byte) int {
 	line, _, _ := bytes.Cut(b, []byte("\r\n"))
-	if _, err := strconv.ParseUint(string(line), 10, 64); err == nil || string(line) == "HD" {
+	_, err := strconv.ParseUint(string(line), 10, 64)
+	switch s := string(line); {
+	case err == nil, s == "HD", s == "STORED":
 		a.step.acked |= 1 << a.digit
-	} else if s := string(line); s != "NOT_FOUND" && s != "NF" {
+	case s == "NOT_FOUND", s == "NF", s == "EXISTS":
+		a.step.refused |= 1 << a.digit
+	default:
 		t.Fatalf("a step got %.200q", b)
 	}
 	return len(line) + 2
+}
+
+// told is answered for a gets of a counter.
+func (a *ask) told(t testing.TB, ch *chatter) int {
+	delete(ch.known, a.gets)
+	if bytes.HasPrefix(ch.got, []byte("END\r\n")) {
+		return len("END\r\n")
+	}
+	head, rest, _ := bytes.Cut(ch.got, []byte("\r\n"))
+	value, rest, _ := bytes.Cut(rest, []byte("\r\n"))
+	f := strings.Fields(string(head))
+	if len(f) != 5 || f[1] != a.gets.key {
+		t.Fatalf("gets of %s got %.200q", a.gets.key, ch.got)
+	}
+	size := len(head) + 2 + len(value) + 2
+	switch {
+	case bytes.HasPrefix(rest, []byte("END\r\n")):
+		var v version
+		v.value, _ = strconv.ParseUint(strings.TrimRight(string(value), " "), 10, 64)
+		v.cas, _ = strconv.ParseUint(f[4], 10, 64)
+		ch.known[a.gets] = v
+		return size + len("END\r\n")
+	case bytes.HasPrefix(rest, []byte("SERVER_ERROR ")) && bytes.HasSuffix(rest, []byte("\r\n")):
+		line, _, _ := bytes.Cut(rest, []byte("\r\n"))
+		return size + len(line) + 2
+	}
+	return 0
 }
