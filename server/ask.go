@@ -32,11 +32,13 @@ type inquiry struct {
 // heir is the connection to the replica that leads if the copy lead dies, and the
 // copy it holds; nil if there is none.
 func (l *loop) heir(key []byte, lead uint8, salt uint32) (*upstream.Conn, uint8) {
-	c, copy := l.reader(key, 1<<lead, salt)
-	if c != nil && c.Node().Index == l.pool.Replica(int(lead), key) {
-		return nil, 0
+	node, tried := l.pool.Replica(int(lead), key), uint8(0)
+	for i := range l.pool.Copies {
+		if l.pool.Replica(i, key) == node {
+			tried |= 1 << i // it dies with the lead
+		}
 	}
-	return c, copy
+	return l.reader(key, tried, salt)
 }
 
 // asksFirst reports whether the heir is asked before req goes to its lead: if what
@@ -89,14 +91,14 @@ func (l *loop) takeInquiry() *inquiry {
 }
 
 // Reply hears the heir. Only a line of its own is an answer.
-func (a *inquiry) Reply(_ *upstream.Conn, _ *upstream.Pending, r *codec.Reply, b []byte) {
+func (a *inquiry) Reply(c *upstream.Conn, _ *upstream.Pending, r *codec.Reply, b []byte) {
 	switch r.Kind {
 	case codec.KindValue:
 		return
 	case codec.KindLine, codec.KindMiss:
 		sl := a.session.slots.at(a.seq)
 		sl.flags |= slotAsked
-		sl.version = repair.ParseReply(b).Cas
+		sl.version = encode(repair.ParseReply(b).Cas, c, sl.heir)
 	}
 	a.proceed()
 }

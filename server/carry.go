@@ -9,6 +9,7 @@ import (
 	"magent/upstream"
 	"magent/upstream/converge"
 	"magent/upstream/repair"
+	"magent/upstream/token"
 )
 
 // carry is the effect of one write on its way to one follower: converge.Follow says
@@ -45,8 +46,9 @@ func (l *loop) takeCarry() *carry {
 }
 
 // carryAll starts the effect e of the write w, which the copy lead has carried out,
-// at every other replica of key, which is w's as placement sees it. p is the lead's request, good for this call, and holds the
-// value behind its line. If s is not nil, the slot p.Seq waits for the followers.
+// at every other replica of key, which is w's as placement sees it. p is the lead's
+// request, good for this call, and holds the value behind its line. If s is not nil,
+// the slot p.Seq waits for the followers.
 func (l *loop) carryAll(e converge.Effect, w *converge.Write, key []byte, p *upstream.Pending, lead uint8, salt uint32, s *session) {
 	nodes := l.replicas(key)
 	leadNode := nodes[lead]
@@ -63,7 +65,10 @@ func (l *loop) carryAll(e converge.Effect, w *converge.Write, key []byte, p *ups
 			c.session, c.seq = s, p.Seq
 			c.write = l.group.Retain(p)
 			if sl.is(slotAsked) && sl.heir == uint8(i) {
-				w.Asked, w.Version = true, sl.version
+				v := decode(sl.version, l.group.Conn(node, salt), sl.heir)
+				if v != token.Foreign { // else it was restarted since
+					w.Asked, w.Version = true, v
+				}
 			}
 		}
 		line, step := c.follow.Start(l.scratch[:0], e, w)
@@ -93,10 +98,15 @@ func (c *carry) advance(line []byte, step repair.Step, from *upstream.Pending) {
 }
 
 // lost goes on without the node that step is for, which takes no request. A follower
-// that is up and takes none is full: it misses a write, and must not be read.
+// that is up and takes none is full: it misses a write, and must not be read. If it
+// is the lead that is full, nobody can tell what the follower should have.
 func (c *carry) lost(step repair.Step) ([]byte, repair.Step) {
 	l, node := c.loop, c.nodes[step.To]
-	if step.To == repair.Follower && l.pool.Health.Writable(node) {
+	switch {
+	case !l.pool.Health.Writable(node):
+	case step.To == repair.Lead: // it is there, and leads on
+		return c.follow.Drop(l.scratch[:0])
+	default:
 		l.group.Conn(node, c.salt).Overflow()
 	}
 	return c.follow.Lost(l.scratch[:0])
@@ -116,9 +126,10 @@ func (c *carry) heed(step repair.Step) {
 // acknowledge tells the slot that waits, and gives up the write that was held for it.
 func (c *carry) acknowledge(lost bool) {
 	if s := c.session; s != nil {
-		c.session = nil
-		s.carried(c.seq, &c.write, lost)
-		c.loop.group.Drop(&c.write)
+		write := c.write // c may be another write's when carried returns
+		c.session, c.write = nil, upstream.Pending{}
+		s.carried(c.seq, &write, lost)
+		s.loop.group.Drop(&write)
 	}
 }
 
@@ -171,6 +182,9 @@ func (c *carry) ended(o repair.Outcome) {
 // leads now, it is repaired from that one first: whether that one had what became of
 // the write is what counts.
 func (c *carry) concluded(o repair.Outcome) {
+	if o == repair.Debt {
+		c.loop.group.Missed(c.nodes[repair.Follower])
+	}
 	lost := o == repair.LeadLost
 	if lost && c.leadAgain() {
 		return

@@ -53,7 +53,7 @@ func (s *session) everywhere(seq uint32, key, line, value []byte, ck *upstream.C
 		if i == int(sl.copy) || node == lead || !l.pool.Health.Writable(node) {
 			continue
 		}
-		p := upstream.Pending{Owner: discard{}, Op: req.Op}
+		p := upstream.Pending{Owner: untold{l}, Op: req.Op}
 		if !l.ackLead {
 			p = upstream.Pending{Owner: s, Seq: seq, Leg: legFollower, Op: req.Op}
 		}
@@ -91,11 +91,23 @@ func (s *session) followerReply(p *upstream.Pending, b []byte) {
 // followerFailed hears that a follower will not answer. If it was the last, and
 // nobody has, the client is told.
 func (s *session) followerFailed(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause) {
+	s.loop.group.Missed(c.Node().Index)
 	if sl := s.slots.at(p.Seq); sl.left == 1 && sl.out == nil {
 		s.fail(p.Seq, c.Node().Error(cause))
 		return
 	}
 	s.acknowledged(p.Seq)
+}
+
+// untold owns a write to a follower whose answer no client waits for.
+type untold struct{ *loop }
+
+func (untold) Reply(*upstream.Conn, *upstream.Pending, *codec.Reply, []byte) {}
+func (untold) Body(*upstream.Conn, *upstream.Pending, []byte, int)           {}
+
+// Fail hears that the follower has missed the write.
+func (u untold) Fail(c *upstream.Conn, _ *upstream.Pending, _ upstream.Cause, _ bool) {
+	u.group.Missed(c.Node().Index)
 }
 
 // discard owns requests whose answers concern nobody.

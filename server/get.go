@@ -132,12 +132,9 @@ var end = codec.Reply{Kind: codec.KindEnd}
 
 // readReply hears a frame of a read's answer.
 func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
-	sl := s.slots.at(p.Seq)
+	sl, line := s.slots.at(p.Seq), b[:r.Line]
 	if r.Kind == codec.KindValue || r.Kind == codec.KindLine {
 		sl.flags |= slotHit
-		if sl.is(slotMutates) {
-			s.touched(p, sl, b[:r.Line])
-		}
 	}
 	switch r.Kind {
 	case codec.KindValue:
@@ -149,6 +146,9 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 			b = b[r.Line:]
 		}
 		s.emit(p.Seq, b)
+		if sl.is(slotMutates) {
+			s.touched(p, sl, line) // last: it may end c, and with that the slot
+		}
 		return
 	case codec.KindEnd:
 		if sl.is(slotLast) {
@@ -162,6 +162,9 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 		sl.flags |= slotBroken
 		s.emit(p.Seq, b)
 	default: // HD, ME
+		if sl.is(slotMutates) {
+			s.touched(p, sl, b[:r.Line])
+		}
 		if sl.is(slotVersion) {
 			b = s.versioned(c, sl, b)
 		}

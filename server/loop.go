@@ -141,7 +141,7 @@ func (l *loop) settle() {
 // mend begins the repairs that may begin. Those that wait for the rate have ticks
 // come.
 func (l *loop) mend() {
-	if l.repairs.Run(time.Since(l.srv.started)) > 0 {
+	if waiting, _ := l.repairs.Len(); waiting > 0 && l.repairs.Run(time.Since(l.srv.started)) > 0 {
 		l.busy()
 	}
 }
@@ -297,7 +297,7 @@ func (l *loop) ask(c *upstream.Conn, p *upstream.Pending, leg upstream.Leg) bool
 	again := *p
 	again.Leg = leg
 	if p.Op.Meta() {
-		return c.Resend(&again)
+		return l.resend(c, &again)
 	}
 	var arg []byte
 	if p.Op == codec.OpGat || p.Op == codec.OpGats {

@@ -91,7 +91,7 @@ func (s *session) rescue(c *upstream.Conn, p *upstream.Pending) {
 		return
 	}
 	value := p.Request()[len(line):]
-	buf, ok := converge.AppendGuarded(next.Room(len(line)+leadRoom+len(value)), line, &req, sl.version)
+	buf, ok := converge.AppendGuarded(next.Room(len(line)+leadRoom+len(value)), line, &req, decode(sl.version, next, copy))
 	op := codec.OpMetaArith
 	if len(value) > 0 {
 		op = codec.OpMetaSet

@@ -14,15 +14,18 @@ type slot struct {
 	op    codec.Op
 	fault codec.Fault
 	flags slotFlags
-	copy  uint8  // the copy that was asked last: the lead, for a write
-	tried uint8  // a bit for each copy that was asked
-	left  uint16 // answers of followers, or of all nodes, still awaited
-	heir  uint8  // of a relative write: the copy that was asked for its version; once that leads, the one that led
-	hash  uint32 // of a write: hashKey of its key
+	copy  uint8 // the copy that was asked last: the lead, for a write
+	tried uint8 // a bit for each copy that was asked
+	// left counts what a write still waits for: 1 for the lead, from its answer on, or
+	// from the start if the write went everywhere, and 1 for each follower; or all nodes
+	// that were told.
+	left uint16
+	heir uint8  // of a relative write: the copy that was asked for its version; once that leads, the one that led
+	hash uint32 // of a write: hashKey of its key
 	// out is a reply that may not leave yet: it is not this slot's turn, or
 	// followers have not answered.
 	out     *bytebufferpool.ByteBuffer
-	version uint64 // what the heir answered, 0 for no item
+	version uint64 // what the heir answered, as a token: it may be restarted since; 0 for no item
 }
 
 type slotFlags uint16

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"magent/server/config"
+	"magent/upstream"
 	"magent/upstream/repair"
 )
 
@@ -102,6 +103,7 @@ type player struct {
 	byHand bool
 	stream int // loop.streamAbove
 	limits *repair.Limits
+	full   int
 	said   map[string]string    // versions by node
 	asked  map[*fakeNode][]byte // what has no answer
 }
@@ -163,6 +165,8 @@ func (p *player) setting(line string) bool {
 		p.byHand = true
 	case f[1] == "stream-above":
 		p.stream = p.number(f[2])
+	case f[1] == "pending":
+		p.full = p.number(f[2])
 	case f[1] == "repairs":
 		p.limits = p.queue(f[2:])
 	case f[1] == "version":
@@ -228,6 +232,11 @@ func (p *player) begin() {
 	}, p.copies...)
 	p.world.byHand = p.byHand
 	p.world.loop.streamAbove = p.stream
+	if p.full > 0 {
+		limits := p.world.loop.limits()
+		limits.Pending = p.full
+		p.world.regroup(limits)
+	}
 	if p.limits != nil {
 		p.world.loop.repairs = repair.NewQueue(*p.limits)
 	}
@@ -399,6 +408,18 @@ func (p *player) node(n *fakeNode, what string) {
 			n.behind.restart()
 		}
 		n.conn.end(errLost)
+	case "trip":
+		for i := range p.world.nodes {
+			if p.world.nodes[i] == n {
+				p.world.loop.pool.Monitor.Trip(i, p.world.loop.pool.Health.Load(i), "another loop")
+			}
+		}
+	case "local":
+		d := n.dials[0]
+		n.dials = n.dials[1:]
+		d.conn.Refused(d.attempt, upstream.CauseLocal)
+		p.world.loop.group.Flush()
+		p.world.loop.settle()
 	case "up":
 		p.world.revive(n)
 	default:

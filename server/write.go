@@ -2,6 +2,7 @@ package server
 
 import (
 	"magent/codec"
+	"magent/codec/invariants"
 	"magent/codec/text"
 	"magent/upstream"
 	"magent/upstream/converge"
@@ -93,7 +94,6 @@ func (s *session) tooLarge(line []byte, req *codec.Request) {
 	gone := appendForget(buf[:0], req.Key.In(line), req.Meta)
 	var del codec.Request
 	text.Parse(gone, &del)
-	fault.op = codec.OpMetaDelete
 	s.lead(gone, nil, nil, &del, fault)
 }
 
@@ -167,6 +167,7 @@ func (s *session) lead(line, value []byte, ck *upstream.Chunk, req *codec.Reques
 // prepend writes line into buf so that it ends at end, and returns where it begins.
 func prepend(buf []byte, end int, line []byte) (from int) {
 	from = end - len(line)
+	invariants.Check(from >= 0, "server: a line has outgrown the room for it")
 	copy(buf[from:], line)
 	return from
 }
@@ -257,7 +258,8 @@ func (s *session) carried(seq uint32, p *upstream.Pending, lost bool) {
 	}
 	if sl.left == 1 && sl.is(slotLost) {
 		sl.flags &^= slotLost
-		s.moveLead(s.loop.group.Conn(s.loop.pool.Replica(int(sl.copy), s.loop.routeKey(p)), s.id), p, upstream.CauseReset, true)
+		lead := s.loop.pool.Replica(int(sl.copy), s.loop.routeKey(p))
+		s.moveLead(s.loop.group.Conn(lead, s.id), p, upstream.CauseReset, true)
 		return
 	}
 	s.acknowledged(seq)

@@ -199,5 +199,14 @@ func (g *Group) trip(c *Conn, cause Cause) {
 	g.pool.Monitor.Trip(c.node.Index, c.epoch, cause.String())
 }
 
+// Missed takes node down, in whatever epoch: it has missed a write, and must not be
+// read. A Conn that fails takes its node down by itself, but not if the node has gone
+// and come back since that was dialled, nor for what this process is short of.
+func (g *Group) Missed(node int) {
+	if !g.closed && g.pool.Monitor != nil {
+		g.pool.Monitor.Trip(node, g.pool.Health.Load(node), "it missed a write")
+	}
+}
+
 // Word is the health word of a node, for callers that report on it.
 func (g *Group) Word(node int) health.Word { return g.pool.Health.Load(node) }

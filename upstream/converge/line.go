@@ -105,7 +105,10 @@ func appendWords(dst, line []byte, req *codec.Request, l Lead) ([]byte, int) {
 	if end > 1 && line[end-1] == '\r' {
 		end--
 	}
-	at, span, words := uint32(0), codec.Span{Len: uint32(end)}, 0
+	if nul := bytes.IndexByte(line[:end], 0); nul >= 0 {
+		end = nul // where the line ends for a node, and for text.Parse
+	}
+	at, span, words, guarded := uint32(0), codec.Span{Len: uint32(end)}, 0, false
 	for {
 		tok, ok := text.NextKey(line, span, &at)
 		if !ok {
@@ -119,7 +122,8 @@ func appendWords(dst, line []byte, req *codec.Request, l Lead) ([]byte, int) {
 			dst = append(dst, ' ')
 		}
 		switch {
-		case words >= 2 && word[0] == 'C' && isVersion(word[1:]):
+		case words >= 2 && word[0] == 'C' && isVersion(word[1:]) && !guarded:
+			guarded = true // a second C the node refuses; the room for the line is for one
 			dst = appendNumber(dst, "C", l.Cas)
 		case words == 2 && req.Op == codec.OpMetaSet:
 			dst = strconv.AppendUint(dst, uint64(req.Value), 10)
@@ -146,9 +150,10 @@ func AppendReply(dst, line []byte, req *codec.Request, token uint64) []byte {
 	if !isMeta(line) {
 		return append(dst, line...)
 	}
-	for i := 0; i < len(line); {
+	end := len(line) - len("\r\n") // a key, or an opaque, may have a CR in it
+	for i := 0; i < end; {
 		n := i + 1
-		for n < len(line) && line[n] != ' ' && line[n] != '\r' {
+		for n < end && line[n] != ' ' {
 			n++
 		}
 		switch word := line[i:n]; {
@@ -157,11 +162,9 @@ func AppendReply(dst, line []byte, req *codec.Request, token uint64) []byte {
 		case req.Meta.Has('c'):
 			dst = appendNumber(dst, " c", token)
 		}
-		if i = n; i < len(line) && line[i] == '\r' {
-			return append(dst, line[i:]...)
-		}
+		i = n
 	}
-	return dst
+	return append(dst, line[end:]...)
 }
 
 // isMeta reports whether line begins with a meta code, and so has flags.
@@ -260,7 +263,7 @@ func argOf(line []byte, req *codec.Request, c byte) []byte {
 	for i := 0; i+1 < len(rest); i++ {
 		if rest[i] == ' ' && rest[i+1] == c {
 			arg := rest[i+2:]
-			if n := bytes.IndexAny(arg, " \r\n"); n >= 0 {
+			if n := bytes.IndexAny(arg, " \x00\r\n"); n >= 0 {
 				arg = arg[:n]
 			}
 			return arg

@@ -249,10 +249,10 @@ func (r *Repair) version(dst []byte) ([]byte, Step) {
 }
 
 func (r *Repair) versioned(dst []byte, a *Reply, now int64) ([]byte, Step) {
-	switch a.Code {
-	case CodeHD:
+	switch {
+	case a.Code == CodeHD && a.Cas != 0: // an item with none is that of a memcached -C
 		r.held = a.Cas
-	case CodeEN:
+	case a.Code == CodeEN:
 		r.held = 0
 	default:
 		return r.drop(dst, Dropped)
@@ -284,7 +284,7 @@ func (r *Repair) was(dst []byte, a *Reply, now int64) ([]byte, Step) {
 			return r.version(dst)
 		}
 		return r.done(dst, Absent)
-	case a.Code != CodeVA, a.Has(MarkSent) && a.Size == 0:
+	case a.Code != CodeVA, a.Cas == 0, a.Has(MarkSent) && a.Size == 0:
 		return r.drop(dst, Dropped)
 	case a.Has(MarkStale):
 		return r.stale(dst, wonBy(a))

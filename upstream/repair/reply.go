@@ -1,5 +1,9 @@
 package repair
 
+import "bytes"
+
+var crlf = []byte("\r\n")
+
 // Code is the status of a meta reply.
 type Code uint8
 
@@ -40,8 +44,10 @@ type Reply struct {
 // Has reports whether all of m are set.
 func (r *Reply) Has(m Marks) bool { return r.Marks&m == m }
 
-// ParseReply reads a meta reply line, its line end may be missing.
+// ParseReply reads a meta reply line, its line end may be missing. Spaces alone end
+// a word: a key, or an opaque, may have a CR in it.
 func ParseReply(line []byte) (r Reply) {
+	line = bytes.TrimSuffix(line, crlf)
 	word, rest := cut(line)
 	if len(word) != 2 {
 		return Reply{}
@@ -110,11 +116,11 @@ func (r *Reply) flag(c byte, arg []byte) (ok bool) {
 // cut splits b behind its first word.
 func cut(b []byte) (word, rest []byte) {
 	i := 0
-	for i < len(b) && b[i] != ' ' && b[i] != '\r' && b[i] != '\n' {
+	for i < len(b) && b[i] != ' ' {
 		i++
 	}
 	word = b[:i]
-	for i < len(b) && (b[i] == ' ' || b[i] == '\r' || b[i] == '\n') {
+	for i < len(b) && b[i] == ' ' {
 		i++
 	}
 	return word, b[i:]
