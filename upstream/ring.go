@@ -74,7 +74,8 @@ func (p *Pending) names(r *codec.Reply, b []byte) bool {
 	if p.Op == codec.OpMetaDebug {
 		return true // an ME begins with its key, which may look like anything
 	}
-	line, flags := p.Line(), p.flags()
+	line := p.Line()
+	flags := flagsOf(line)
 	done := b[0] == 'H' || b[0] == 'V'
 	if b[0] == 'H' && p.Op != codec.OpMetaSet && bytes.Contains(flags, valueFlag) && !bytes.Contains(flags, versionFlag) {
 		return false
@@ -96,9 +97,9 @@ func (p *Pending) names(r *codec.Reply, b []byte) bool {
 
 var keyFlag, opaqueFlag, valueFlag, versionFlag = []byte(" k"), []byte(" O"), []byte(" v"), []byte(" C")
 
-// flags is what follows the key of a meta request, with the space before it.
-func (p *Pending) flags() []byte {
-	line := p.Line()
+// flagsOf is what follows the key in the line of a meta request, with the space
+// before it.
+func flagsOf(line []byte) []byte {
 	for range 2 {
 		i := bytes.IndexByte(line[min(1, len(line)):], ' ')
 		if i < 0 {
