@@ -19,8 +19,8 @@ import (
 //
 // Two things of the same session wait for each other, lest a client that counts
 // alone has its order turned round, or its own writes taken for another's: every
-// command for a key for the inquiry about it, and every relative write for the
-// writes of its key before it.
+// command for a key for the inquiry about it, and every such write for the writes of
+// its key before it.
 type inquiry struct {
 	session *session
 	seq     uint32
@@ -127,7 +127,7 @@ func (a *inquiry) proceed() {
 		life, _ := c.Life()
 		same := copy == sl.copy && life == a.life
 		if !same {
-			sl.led(copy)
+			sl.leads(copy)
 		}
 		if setsTTL(&req) {
 			endReads(c)

@@ -38,15 +38,15 @@ func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream
 		return
 	}
 	l.count.Failovers++
-	sl.led(copy)
+	sl.leads(copy)
 	if !l.resend(next, p) {
 		s.fail(p.Seq, next.Node().Error(upstream.CauseFull))
 	}
 }
 
-// led notes that copy leads from now on. What its follower was asked before was
+// leads notes that copy leads from now on. What its follower was asked before was
 // asked for another lead.
-func (s *slot) led(copy uint8) {
+func (s *slot) leads(copy uint8) {
 	s.copy, s.tried = copy, s.tried|1<<copy
 	s.flags &^= slotAsked
 }
@@ -58,7 +58,7 @@ func relative(p *upstream.Pending) bool {
 	line := p.Line()
 	var req codec.Request
 	text.Parse(line, &req)
-	return converge.Relative(&req) && !req.Meta.Has('C')
+	return converge.Relative(&req) && !converge.Conditional(&req)
 }
 
 // resend sends p, which was made for another lead, to c. A version in it that the
@@ -101,14 +101,14 @@ func (s *session) rescue(c *upstream.Conn, p *upstream.Pending) {
 		return
 	}
 	l.count.Failovers++
-	sl.heir = sl.copy
-	sl.led(copy)
+	sl.died = sl.copy
+	sl.leads(copy)
 }
 
 // rescueReply hears the replica that was given a relative write on condition.
 func (s *session) rescueReply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
 	if r.Kind == codec.KindLine && b[0] == 'E' && b[1] == 'X' {
-		died := s.loop.pool.Replica(int(s.slots.at(p.Seq).heir), s.loop.routeKey(p))
+		died := s.loop.pool.Replica(int(s.slots.at(p.Seq).died), s.loop.routeKey(p))
 		s.fail(p.Seq, s.loop.pool.Nodes[died].Error(upstream.CauseFate))
 		return
 	}

@@ -20,7 +20,8 @@ type slot struct {
 	// from the start if the write went everywhere, and 1 for each follower; or all nodes
 	// that were told.
 	left uint16
-	heir uint8  // of a relative write: the copy that was asked for its version; once that leads, the one that led
+	heir uint8  // of a relative or conditional write: the copy that was asked for its version
+	died uint8  // of one given to its heir after all: the copy that led
 	hash uint32 // of a write: hashKey of its key
 	// out is a reply that may not leave yet: it is not this slot's turn, or
 	// followers have not answered.

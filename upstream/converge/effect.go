@@ -32,7 +32,7 @@ func EffectOf(req *codec.Request, answer []byte) Effect {
 	case codec.OpSet, codec.OpAdd, codec.OpReplace, codec.OpCas:
 		return stored(answer, status)
 	case codec.OpMetaSet:
-		if m := req.Mode | 0x20; status == done && (m == 'a' || m == 'p') {
+		if status == done && Relative(req) {
 			return Copy
 		}
 		if status == done && req.Meta.Has('I') && req.Meta.Has('C') {

@@ -198,20 +198,13 @@ func appendClassic(dst, line []byte) []byte {
 // request, or has a condition of its own, or version is 0: there was no item, and
 // that cannot be a condition. A value is not appended.
 func AppendGuarded(dst, line []byte, req *codec.Request, version uint64) ([]byte, bool) {
-	if version == 0 {
+	if version == 0 || !Relative(req) || Conditional(req) {
 		return dst, false
 	}
-	switch req.Op {
-	case codec.OpAppend, codec.OpPrepend, codec.OpIncr, codec.OpDecr:
-		dst = appendStep(dst, line, req)
-	case codec.OpMetaArith, codec.OpMetaSet:
-		m := req.Mode | 0x20
-		if req.Meta.Has('C') || req.Op == codec.OpMetaSet && m != 'a' && m != 'p' {
-			return dst, false
-		}
+	if req.Op.Meta() {
 		dst, _ = appendWords(dst, line, req, Lead{})
-	default:
-		return dst, false
+	} else {
+		dst = appendStep(dst, line, req)
 	}
 	return append(appendNumber(dst, " C", version), "\r\n"...), true
 }
