@@ -150,6 +150,7 @@ var law = []struct {
 	{"upstream/health", nil, "health is a pure state machine: std only"},
 	{"upstream/probe", nil, "a prober asks a few questions of one node: std only"},
 	{"upstream/debt", nil, "a journal is a set of keys: std only"},
+	{"upstream/latency", nil, "a gauge is arithmetic: std only"},
 	{"upstream/memnode", nil, "memnode judges the proxy and must not share its bugs: std only"},
 	{"server", []string{"magent/codec", "magent/codec/...", "magent/upstream", "magent/upstream/...", "magent/server/...",
 		"github.com/panjf2000/gnet/v2", "github.com/panjf2000/gnet/v2/...", "github.com/cespare/xxhash/v2", "github.com/valyala/bytebufferpool", "golang.org/x/sys/..."},

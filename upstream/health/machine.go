@@ -1,51 +1,185 @@
 package health
 
-import "time"
-
-// event is what the prober of a Down node tells the node's machine.
-type event uint8
-
-const (
-	probeOK  event = iota // the probe was answered
-	probeBad              // it was not
+import (
+	"math"
+	"time"
 )
 
-// Limits says how soon a Down node comes back.
-type Limits struct {
-	Rise    int           // good probes in a row that bring a node back; at least 1
-	Backoff time.Duration // wait before the second probe of a Down node; doubles up to Ceiling
-	Ceiling time.Duration // longest wait between probes of a Down node
+// kind is of an event.
+type kind uint8
+
+const (
+	probeGood kind = iota // a probe was answered
+	probeBad              // it was not, or the node could not be brought back
+	tripped               // Monitor.Trip, or a debt could not be paid
+	demoted               // Monitor.Demote
+	promoted              // Monitor.Promote
+	arrived               // Watch.Arrive or Watch.Heal has said what the node is
+	alarmed               // another node fell
+)
+
+// event is what a machine is told.
+type event struct {
+	kind   kind
+	rtt    time.Duration // of a probeGood
+	peer   time.Duration // of a probeGood: the best RTT of the other nodes; 0: not known
+	needed bool          // of a probeGood: damping does not hold the node back
+	to     State         // of an arrived
 }
 
-// DefaultLimits suit a node on the local network.
-var DefaultLimits = Limits{Rise: 1, Backoff: 20 * time.Millisecond, Ceiling: time.Second}
-
-// machine is what the prober remembers of a node that Trip took down.
-type machine struct {
-	state State
-	good  int           // probeOK in a row
-	wait  time.Duration // before the next probe
+// verdict is what a machine makes of an event.
+type verdict struct {
+	state  State
+	probe  time.Duration // when to probe next
+	arrive bool          // Watch.Arrive is to be asked; what it says is the next event
 }
 
-// step applies ev and returns the state after it. Time enters as m.wait, which
-// the prober sleeps. The way down is Trip's: it needs no memory, and waits for
-// nobody.
+// never is when a node that is not to be probed is probed next.
+const never = time.Duration(math.MaxInt64)
+
+// machine is what one node is trusted with, and why. It has no clock, waits for
+// nothing, and may be told anything at any time.
 //
-//	     Rise × probeOK
-//	Down ─────────────▶ Up
-//	 ▲                   │
-//	 └ ─ ─ ─ ─ ─ ─ ─ ─ ─ ┘
-//	   Monitor.Trip
-func (m *machine) step(ev event, l Limits) State {
-	switch {
-	case m.state != Down:
-	case ev == probeBad:
-		m.good = 0
-		m.wait = min(max(2*m.wait, l.Backoff), l.Ceiling)
-	default:
-		if m.good++; m.good >= l.Rise {
-			*m = machine{state: Up}
+//	    demoted                        promoted
+//	 ┌────────────▶ Slow      Up ◀──────────────────── Warming
+//	 │               │         ▲                          ▲
+//	 Up ◀────────────┘         │         arrived          │
+//	    Rise × probeGood       ├──────────────────────────┤
+//	    that are fast, and     │   (from Stale: healed)   │
+//	    Dwell is over          │                          │
+//	                           │         arrived          │
+//	any of these              Down ────────────────────▶ Stale
+//	 │                         ▲
+//	 └─────────────────────────┘
+//	   tripped, Fall × probeBad
+//
+// A Down node arrives after Rise × probeGood, when its hold is over or it is needed.
+type machine struct {
+	limits Limits
+	jitter func() float64 // in [0, 1)
+
+	state State
+	good  int           // probes in a row that speak for a Down or a Slow node
+	bad   int           // probeBad in a row
+	wait  time.Duration // between probes of a Down node
+	until time.Duration // a Down or a Slow node is held till then
+	probe time.Duration // when to probe next
+	falls damper        // into Down
+	slows damper        // into Slow
+}
+
+func newMachine(state State, l Limits, jitter func() float64) machine {
+	m := machine{limits: l, jitter: jitter,
+		falls: newDamper(l.Hold, l.MaxHold, l.Forget, 1), slows: newDamper(l.Slow.Dwell, l.MaxHold, l.Forget, 0)}
+	m.enter(0, state)
+	if m.probe != never {
+		m.probe = 0 // a node that was not there at the start shows soon
+	}
+	return m
+}
+
+// step applies ev, which happened at now; now does not go back.
+func (m *machine) step(now time.Duration, ev event) verdict {
+	arrive := false
+	switch ev.kind {
+	case probeGood:
+		arrive = m.answered(now, ev)
+	case probeBad:
+		m.unanswered(now)
+	case tripped:
+		if m.state != Down {
+			m.fall(now)
+		}
+	case demoted:
+		if m.state == Up {
+			m.enter(now, Slow)
+			m.until = now + m.slows.fail(now)
+		}
+	case promoted:
+		if m.state == Warming {
+			m.enter(now, Up)
+		}
+	case arrived:
+		if m.state == Down || m.state == Stale {
+			m.enter(now, ev.to)
+		}
+	case alarmed: // perhaps it is needed now
+		if m.state == Down {
+			m.probe = now
 		}
 	}
-	return m.state
+	return verdict{state: m.state, probe: m.probe, arrive: arrive}
+}
+
+// answered reports whether a Down node may arrive.
+func (m *machine) answered(now time.Duration, ev event) bool {
+	m.bad = 0
+	switch m.state {
+	case Down:
+		m.good++
+		risen := m.good >= m.limits.Rise
+		if risen && (ev.needed || now >= m.until) {
+			return true
+		}
+		wait := m.limits.Backoff
+		if risen {
+			wait = min(m.until-now, m.limits.Ceiling)
+		}
+		m.probe = now + wait
+	case Slow:
+		m.good++
+		if !m.limits.Slow.fast(ev.rtt, ev.peer) {
+			m.good = 0
+		}
+		if m.good > 0 && m.good >= m.limits.Rise && now >= m.until {
+			m.enter(now, Up)
+			return false
+		}
+		m.schedule(now)
+	default:
+		m.schedule(now)
+	}
+	return false
+}
+
+func (m *machine) unanswered(now time.Duration) {
+	m.good = 0
+	if m.state == Down {
+		m.wait = min(max(2*m.wait, m.limits.Backoff), m.limits.Ceiling)
+		m.probe = now + m.wait
+		return
+	}
+	if m.bad++; m.bad >= m.limits.Fall {
+		m.fall(now)
+		return
+	}
+	m.schedule(now)
+}
+
+func (m *machine) fall(now time.Duration) {
+	m.enter(now, Down)
+	m.until = now + m.falls.fail(now)
+}
+
+// enter begins state to.
+func (m *machine) enter(now time.Duration, to State) {
+	m.state, m.good, m.bad, m.wait, m.until = to, 0, 0, 0, now
+	m.falls.mark(now, to != Down)
+	m.slows.mark(now, to == Up)
+	if m.probe = now; to != Down {
+		m.schedule(now)
+	}
+}
+
+// schedule sets the time of the next probe of a node that is not Down.
+func (m *machine) schedule(now time.Duration) {
+	wait := m.limits.Interval
+	if wait <= 0 && m.state == Slow {
+		wait = m.limits.Ceiling
+	}
+	if wait <= 0 {
+		m.probe = never
+		return
+	}
+	m.probe = now + wait + time.Duration((m.jitter()-0.5)*0.2*float64(wait))
 }

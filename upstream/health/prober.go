@@ -1,0 +1,154 @@
+package health
+
+import (
+	"context"
+	"time"
+)
+
+// What follows runs on the prober's goroutine of one node, and calls Watch.
+
+// run is the prober of n.
+func (m *Monitor) run(n *node) {
+	for m.ctx.Err() == nil {
+		m.tell(n)
+		state, wait := m.due(n)
+		switch {
+		case state == Stale:
+			m.heal(n)
+		case wait > 0:
+			m.rest(n, wait)
+		default:
+			m.probe(n)
+		}
+	}
+	m.tell(n)
+}
+
+// tell notifies of what has changed.
+func (m *Monitor) tell(n *node) {
+	n.mu.Lock()
+	changes := n.untold
+	n.untold = nil
+	n.mu.Unlock()
+	for _, c := range changes {
+		m.watch.Notify(c)
+	}
+}
+
+// due returns the node's state and how long its next probe is away.
+func (m *Monitor) due(n *node) (State, time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := m.now()
+	if n.alarm.Swap(false) {
+		n.machine.step(now, event{kind: alarmed})
+	}
+	if n.machine.probe == never {
+		return n.machine.state, never
+	}
+	return n.machine.state, n.machine.probe - now
+}
+
+// rest waits for d, or until something happens.
+func (m *Monitor) rest(n *node, d time.Duration) {
+	var over <-chan time.Time
+	if d != never {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		over = t.C
+	}
+	select {
+	case <-m.ctx.Done():
+	case <-n.wake:
+	case <-over:
+	}
+}
+
+// begin returns the node's word, and a context that ends when the node falls.
+func (m *Monitor) begin(n *node) (Word, context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(m.ctx)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fell = cancel
+	return m.table.Load(n.index), ctx, cancel
+}
+
+// probe asks the node for a round trip, and has it arrive if that is due.
+func (m *Monitor) probe(n *node) {
+	seen, ctx, cancel := m.begin(n)
+	defer cancel()
+	rtt, err := m.watch.Probe(ctx, n.index)
+	ev := event{kind: probeBad}
+	if err == nil {
+		ev = event{kind: probeGood, rtt: rtt, peer: m.best(n), needed: seen.State() == Down && m.watch.Needed(n.index)}
+	}
+	if m.probed(n, seen, ev, err) {
+		m.arrive(n, ctx)
+	}
+}
+
+// best is the least RTT of the nodes beside n that are not Down; 0 if none is known.
+func (m *Monitor) best(n *node) (best time.Duration) {
+	for _, o := range m.nodes {
+		if rtt := m.RTT(o.index); o != n && rtt > 0 && m.table.Writable(o.index) && (best == 0 || rtt < best) {
+			best = rtt
+		}
+	}
+	return best
+}
+
+// probed takes the outcome of a probe that began when the node's word was seen, and
+// reports whether the node is to arrive. One from another term says nothing of this
+// one: what was cut short because the node fell least of all.
+func (m *Monitor) probed(n *node, seen Word, ev event, err error) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if m.ctx.Err() != nil || m.table.Load(n.index).Term() != seen.Term() {
+		return false
+	}
+	n.probes++
+	if err != nil {
+		n.bad++
+		n.err = err.Error()
+		m.step(n, ev, "probe: "+n.err, causeProbe)
+		return false
+	}
+	n.err = ""
+	n.rtt.Store(int64(ev.rtt))
+	_, arrive := m.step(n, ev, "as fast as its peers", "")
+	return arrive
+}
+
+// arrive brings a Down node back as what it is.
+func (m *Monitor) arrive(n *node, ctx context.Context) {
+	to, cause, err := m.watch.Arrive(ctx, n.index)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case m.ctx.Err() != nil:
+	case err != nil:
+		n.err = err.Error()
+		m.step(n, event{kind: probeBad}, "", "")
+	default:
+		m.step(n, event{kind: arrived, to: to}, cause, "")
+	}
+}
+
+// heal has the debt of a Stale node paid.
+func (m *Monitor) heal(n *node) {
+	seen, ctx, cancel := m.begin(n)
+	defer cancel()
+	if seen.State() != Stale {
+		return
+	}
+	to, cause, err := m.watch.Heal(ctx, n.index, seen)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case m.ctx.Err() != nil || m.table.Load(n.index) != seen:
+	case err != nil:
+		m.step(n, event{kind: tripped}, err.Error(), causeHeal)
+	default:
+		m.step(n, event{kind: arrived, to: to}, cause, "")
+	}
+}
