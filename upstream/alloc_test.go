@@ -14,6 +14,7 @@ type nobody struct{}
 func (*nobody) Reply(*Conn, *Pending, *codec.Reply, []byte) {}
 func (*nobody) Body(*Conn, *Pending, []byte, int)           {}
 func (*nobody) Fail(*Conn, *Pending, Cause, bool)           {}
+func (*nobody) Late(*Conn, *Pending)                        {}
 
 // The race runtime allocates on its own account.
 func TestHoldingDoesNotAllocate(t *testing.T) {

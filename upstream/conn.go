@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"net"
 
 	"magent/codec"
 	"magent/codec/invariants"
@@ -23,7 +24,7 @@ type Conn struct {
 	wire    Wire // nil unless open
 	dialing bool
 	attempt uint32      // numbers the dials, so that a late one is known
-	epoch   health.Word // the node's word when the dial began
+	epoch   health.Word // the node's word that what happens here is evidence under
 	met     acquaintance
 
 	ring  ring
@@ -42,6 +43,7 @@ type Conn struct {
 	cur   Pending     // the request being settled: out of the ring, its memory still held
 	reply codec.Reply // the frame being served; here, as a view of it goes to owners
 	stamp uint32      // tick at which the front request became so, or its last byte came
+	told  uint32      // the requests before this one, counted as in ring, have been looked at by late
 }
 
 // segment is a stretch of a chunk to be written.
@@ -73,6 +75,9 @@ func (c *Conn) Opened(w Wire, attempt uint32) bool {
 	}
 	c.dialing, c.wire = false, w
 	c.stamp = c.group.tick
+	if w := c.group.pool.Health.Load(c.node.Index); w.State() != health.Down {
+		c.epoch = w // nothing has been asked yet: the dial may be older than the node's return
+	}
 	if c.greet() == nil {
 		c.mark()
 	}
@@ -237,8 +242,9 @@ func (c *Conn) push(p Pending) {
 	if p.chunk != nil {
 		p.chunk.refs++
 	}
+	p.at = c.group.tick
 	if c.ring.len() == 0 {
-		c.stamp = c.group.tick
+		c.stamp = p.at
 	}
 	c.ring.push(p)
 	c.group.pending++
@@ -468,6 +474,24 @@ func (c *Conn) check() {
 	}
 }
 
+// late tells the owners of reads that have gone unanswered for longer than delay, oldest
+// first. Any of them may end c, or have its ring grow.
+func (c *Conn) late(delay uint32) {
+	if int32(c.told-c.ring.tail) < 0 {
+		c.told = c.ring.tail
+	}
+	for c.told != c.ring.head {
+		p := c.ring.at(int(c.told - c.ring.tail))
+		if c.group.tick-p.at <= delay {
+			return
+		}
+		c.told++
+		if p.Op.Class() == codec.ClassRead {
+			p.Owner.Late(c, p)
+		}
+	}
+}
+
 // Overflow ends c because it takes no more requests: a node that misses a write
 // must not be read.
 func (c *Conn) Overflow() { c.fail(CauseFull) }
@@ -482,13 +506,28 @@ func (c *Conn) Lost(w Wire) {
 	if c.wire != w {
 		return
 	}
-	c.wire = nil
 	if c.ring.len() == 0 {
+		c.wire = nil
 		c.reset()
 		c.connect()
 		return
 	}
+	c.leave()
+	c.wire = nil // fail is not to close it
 	c.fail(CauseReset)
+}
+
+// leave notes at the node the connection that is about to be given up, if something
+// that was sent there is unanswered. A greeting does not count: it comes first, and
+// has no memory of its own.
+func (c *Conn) leave() {
+	unanswered := int(int32(c.sent - c.ring.tail))
+	if c.wire == nil || unanswered <= 0 || c.ring.at(unanswered-1).chunk == nil {
+		return
+	}
+	if a, ok := c.wire.LocalAddr().(*net.TCPAddr); ok {
+		c.node.Left(a.String())
+	}
 }
 
 // fail ends the connection and hands every request back.
@@ -497,6 +536,7 @@ func (c *Conn) fail(cause Cause) {
 	if w == nil && !wasDialing && c.ring.len() == 0 {
 		return
 	}
+	c.leave() // before trip: who then asks whether the node is back takes these
 	c.wire, c.dialing = nil, false
 	r, sent := c.ring, c.sent
 	if wasDialing {
@@ -524,5 +564,5 @@ func (c *Conn) reset() {
 	clear(c.out)
 	c.out, c.left, c.body, c.sent, c.open = c.out[:0], nil, 0, c.ring.head, codec.OpNone
 	c.group.chunks.drop(c.tail)
-	c.tail, c.met = nil, acquaintance{}
+	c.tail, c.met, c.told = nil, acquaintance{}, c.ring.tail
 }

@@ -236,7 +236,7 @@ func TestFull(t *testing.T) {
 func TestChunksComeBack(t *testing.T) {
 	for seed := range uint64(100) {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		d := &driver{t: t, rng: rng, rig: newRig(2), seen: map[*Chunk]bool{}}
+		d := &driver{t: t, rng: rng, rig: lateRig(2), seen: map[*Chunk]bool{}}
 		for range 200 {
 			d.step()
 			d.note()
@@ -293,7 +293,7 @@ func (d *driver) step() {
 	seq := d.rng.Uint32()
 	key := fmt.Sprintf("key-%d", seq)
 	p := Pending{Owner: d, Seq: seq, Op: codec.OpDelete}
-	switch d.rng.IntN(15) {
+	switch d.rng.IntN(16) {
 	case 0, 1, 2:
 		line := "delete " + key + "\r\n"
 		c.Send(append(c.Room(len(line)), line...), p, codec.Span{Off: 7, Len: uint32(len(key))})
@@ -324,6 +324,8 @@ func (d *driver) step() {
 		d.held = append(d.held, c.Hold(append(c.Room(len(line)), line...), p, codec.Span{Off: 7, Len: uint32(len(key))}))
 	case 13, 14:
 		d.useHeld(c)
+	case 15:
+		d.rig.group.Tick()
 	}
 }
 
@@ -406,6 +408,14 @@ func (d *driver) Reply(c *Conn, p *Pending, r *codec.Reply, _ []byte) {
 }
 
 func (d *driver) Body(*Conn, *Pending, []byte, int) {}
+
+// Late asks the other connection, too.
+func (d *driver) Late(c *Conn, p *Pending) {
+	d.check(p)
+	other := d.rig.group.conns[1-c.node.Index][0]
+	other.Get(Pending{Owner: d, Seq: p.Seq, Op: p.Op}, nil, p.Key())
+	d.note()
+}
 
 func (d *driver) Fail(c *Conn, p *Pending, _ Cause, _ bool) {
 	d.check(p)

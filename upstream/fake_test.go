@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 
 	"magent/codec"
@@ -89,6 +90,7 @@ type wire struct {
 	broken bool
 	closed bool
 	lost   func()
+	local  net.Addr
 }
 
 func (w *wire) Write(b []byte) (int, error) { return w.Writev([][]byte{b}) }
@@ -113,6 +115,8 @@ func (w *wire) Close() error {
 	return nil
 }
 
+func (w *wire) LocalAddr() net.Addr { return w.local }
+
 // taken returns what has been written since the last call.
 func (w *wire) taken() string {
 	s := w.out.String()
@@ -125,6 +129,7 @@ type ear struct {
 	heard []string // "3 miss", "4 value k 0 1|x end", "5 fail reset sent"
 	open  map[uint32]string
 	fail  func(c *Conn, p *Pending, cause Cause, sent bool) // called on a Fail, if set
+	late  func(c *Conn, p *Pending)                         // called on a Late, if set
 }
 
 func (e *ear) Reply(_ *Conn, p *Pending, r *codec.Reply, b []byte) {
@@ -152,6 +157,13 @@ func (e *ear) Fail(c *Conn, p *Pending, cause Cause, sent bool) {
 	e.heard = append(e.heard, fmt.Sprintf("%d fail %v sent=%v", p.Seq, cause, sent))
 	if e.fail != nil {
 		e.fail(c, p, cause, sent)
+	}
+}
+
+func (e *ear) Late(c *Conn, p *Pending) {
+	e.heard = append(e.heard, fmt.Sprintf("%d %q late", p.Seq, p.Key()))
+	if e.late != nil {
+		e.late(c, p)
 	}
 }
 

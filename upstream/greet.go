@@ -24,8 +24,12 @@ func (c *Conn) greet() error {
 	if !c.group.pool.Alone() {
 		line, ops = greetCopies, []codec.Op{codec.OpVersion, codec.OpStats}
 	}
+	at := c.group.tick
+	if c.ring.len() > 0 {
+		at = c.ring.front().at
+	}
 	for _, op := range slices.Backward(ops) {
-		c.ring.pushFront(Pending{Owner: greeter{}, Op: op})
+		c.ring.pushFront(Pending{Owner: greeter{}, Op: op, at: at})
 	}
 	c.group.pending += len(ops)
 	c.sent = c.ring.tail + uint32(len(ops))
@@ -44,13 +48,6 @@ func (c *Conn) greeted(b []byte) {
 	c.group.learn(c.node.Index, string(v))
 	c.ring.pop()
 	c.group.pending--
-}
-
-// learn keeps the version that the node named.
-func (n *Node) learn(version string) {
-	if n.Version() != version {
-		n.version.Store(&version)
-	}
 }
 
 // learn keeps what the version that a node named says of the E flag.
@@ -120,9 +117,13 @@ func (greeter) Reply(c *Conn, _ *Pending, r *codec.Reply, b []byte) {
 	case codec.KindStat:
 		c.met.stat(b)
 	case codec.KindEnd:
-		c.met.conclude()
+		// Another process has not what the node had: not even a miss of it is an answer.
+		if c.met.conclude(); c.met.known && !c.node.meets(c.met.life) {
+			c.fail(CauseRestarted)
+		}
 	}
 }
 
 func (greeter) Body(*Conn, *Pending, []byte, int) {}
 func (greeter) Fail(*Conn, *Pending, Cause, bool) {}
+func (greeter) Late(*Conn, *Pending)              {}

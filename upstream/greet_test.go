@@ -45,6 +45,7 @@ func TestLifeIsThatOfTheConnection(t *testing.T) {
 		}
 		c.Lost(w)
 		unknown("after the connection was lost")
+		c.node.SetLife(0) // another may come
 		return life
 	}
 	unknown("before the dial")

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net"
 	"slices"
 
 	"magent/codec"
@@ -14,6 +15,7 @@ type Wire interface {
 	Write(b []byte) (int, error)
 	Writev(bs [][]byte) (int, error)
 	Close() error
+	LocalAddr() net.Addr
 }
 
 // Reactor is the event loop that a Group lives on.
@@ -42,6 +44,10 @@ type Owner interface {
 	// Fail hears that c will not answer. The request may have been carried out
 	// if sent is true.
 	Fail(c *Conn, p *Pending, cause Cause, sent bool)
+	// Late hears, once, that p, a read (ClassRead), has gone unanswered for longer than
+	// Limits says; its end is still to come. The owner may change p.Leg, and may then
+	// ask other Conns: p is not to be used after that.
+	Late(c *Conn, p *Pending)
 }
 
 // Group is one event loop's connections to the nodes of a pool.
@@ -67,6 +73,7 @@ type Limits struct {
 	Timeout uint32 // ticks that the oldest request of a Conn may wait without a byte arriving
 	Dial    uint32 // ticks after which a dial that reported nothing is given up
 	Pending int    // requests in flight on one Conn; 0 means DefaultPending
+	Hedge   uint32 // ticks without an answer after which a read is late; 0: never
 }
 
 // DefaultPending is the most requests in flight on one Conn.
@@ -174,6 +181,13 @@ func (g *Group) Tick() {
 	for _, cs := range g.conns {
 		for _, c := range cs {
 			c.check()
+		}
+	}
+	if g.limits.Hedge > 0 {
+		for _, cs := range g.conns {
+			for _, c := range cs {
+				c.late(g.limits.Hedge)
+			}
 		}
 	}
 }

@@ -1,45 +1,11 @@
 package upstream
 
 import (
-	"fmt"
 	"slices"
-	"sync/atomic"
 
 	"magent/upstream/health"
 	"magent/upstream/route"
 )
-
-// Node is one memcached server. It is immutable but for what its Version says.
-type Node struct {
-	Index   int    // its place in Pool.Nodes and in the health table
-	Name    string // what people call it: alias, or address as written
-	Network string // "tcp" or "unix"
-	Address string // what a dialer takes
-	version atomic.Pointer[string]
-	errors  [numCauses][]byte
-}
-
-// NewNode is a node to be put into a Pool.
-func NewNode(name, network, address string) *Node {
-	n := &Node{Name: name, Network: network, Address: address}
-	// Made here, so that failing costs no allocation when there is much of it.
-	for c := range n.errors {
-		n.errors[c] = fmt.Appendf(nil, "SERVER_ERROR node %s: %s\r\n", name, Cause(c))
-	}
-	return n
-}
-
-// Error is the line that tells a client that this node was the last that could
-// have answered, and why it did not.
-func (n *Node) Error(c Cause) []byte { return n.errors[c] }
-
-// Version is what the node last answered to version, empty before it did.
-func (n *Node) Version() string {
-	if v := n.version.Load(); v != nil {
-		return *v
-	}
-	return ""
-}
 
 // Placement is one copy: which of the pool's nodes hold it, and which of them a key.
 type Placement struct {
@@ -54,6 +20,7 @@ type Pool struct {
 	Copies  []Placement
 	Health  *health.Table
 	Monitor *health.Monitor
+	peers   [][]int // by node
 }
 
 // MaxCopies bounds len(Pool.Copies): a request keeps a bit for each.
@@ -64,8 +31,32 @@ func NewPool(nodes []*Node, copies []Placement) *Pool {
 	for i, n := range nodes {
 		n.Index = i
 	}
-	return &Pool{Nodes: nodes, Copies: copies, Health: health.NewTable(len(nodes))}
+	p := &Pool{Nodes: nodes, Copies: copies, Health: health.NewTable(len(nodes))}
+	for i := range nodes {
+		p.peers = append(p.peers, p.peersOf(i))
+	}
+	return p
 }
+
+// peersOf is Peers, for NewPool to keep.
+func (p *Pool) peersOf(node int) (peers []int) {
+	for c, mine := range p.Copies {
+		if !slices.Contains(mine.Nodes, node) {
+			continue
+		}
+		for other, pl := range p.Copies {
+			if other != c {
+				peers = append(peers, pl.Nodes...)
+			}
+		}
+	}
+	slices.Sort(peers)
+	return slices.DeleteFunc(slices.Compact(peers), func(i int) bool { return i == node })
+}
+
+// Peers is the other nodes that may hold a key that node holds, which are those of
+// other copies, in the order of their indexes. It is not to be changed.
+func (p *Pool) Peers(node int) []int { return p.peers[node] }
 
 // Replica is the node that holds key in copy c.
 func (p *Pool) Replica(c int, key []byte) int {
@@ -81,8 +72,8 @@ func (p *Pool) FirstCopy(node int) int {
 // Alone reports whether every key has one replica only.
 func (p *Pool) Alone() bool { return len(p.Copies) == 1 }
 
-// Live reports whether copy c of key has its node up, and which node that is.
-func (p *Pool) Live(c int, key []byte) (node int, ok bool) {
+// State is what copy c of key has its node in, and which node that is.
+func (p *Pool) State(c int, key []byte) (node int, s health.State) {
 	node = p.Replica(c, key)
-	return node, p.Health.Up(node)
+	return node, p.Health.Load(node).State()
 }

@@ -22,7 +22,8 @@ type Pending struct {
 	// More: this key shares its command with the next Pending, or may yet: a get
 	// of three keys is one command and three Pendings, the first two with More.
 	More  bool
-	value bool // its VALUE has come, its END has not
+	value bool   // its VALUE has come, its END has not
+	at    uint32 // tick at which it was pushed; none in a ring is older than one before it
 	key   codec.Span
 	req   codec.Span
 	chunk *Chunk
