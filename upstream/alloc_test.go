@@ -3,7 +3,9 @@
 package upstream
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"magent/codec"
 )
@@ -49,5 +51,98 @@ func TestHoldingDoesNotAllocate(t *testing.T) {
 	}
 	if r.group.Pending() != 0 {
 		t.Errorf("%d requests in flight", r.group.Pending())
+	}
+}
+
+// What watches over nodes costs a request nothing that the collector would notice,
+// late ones included.
+func TestMeasuringDoesNotAllocate(t *testing.T) {
+	r := newRigOf(2, timed(Limits{Timeout: 100, Dial: 10, HedgeAuto: true}))
+	r.watch()
+	ask := r.asker(t, 4)
+	late := func() { r.ticks(4) }
+	for range 1000 {
+		ask(nil)
+	}
+	if n := testing.AllocsPerRun(1000, func() {
+		ask(nil)
+		ask(late)
+	}); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+	if mean, _ := r.group.Latency(0); mean == 0 || r.group.paces[0].delay == 0 {
+		t.Errorf("the mean is %v, a read is late after %d ticks", mean, r.group.paces[0].delay)
+	}
+}
+
+// timed gives l a real clock.
+func timed(l Limits) Limits {
+	begun := time.Now()
+	l.Tick, l.Clock = 5*time.Millisecond, func() time.Duration { return time.Since(begun) }
+	return l
+}
+
+// asker returns what asks node 0 for depth keys, and has it answer after wait, if any.
+func (r *rig) asker(t testing.TB, depth int) func(wait func()) {
+	c, w := r.open(t, 0)
+	key, o := []byte("some-key"), &nobody{}
+	var answer []byte
+	for range depth {
+		answer = append(answer, "VALUE some-key 0 5\r\nvalue\r\n"...)
+	}
+	answer = append(answer, "END\r\n"...)
+	return func(wait func()) {
+		for range depth {
+			c.Get(Pending{Owner: o, Op: codec.OpGet}, nil, key)
+		}
+		r.group.Flush()
+		if wait != nil {
+			wait()
+		}
+		c.Feed(answer)
+		w.out.Reset()
+	}
+}
+
+// A get, from the owner's call to its answer, without sockets.
+func BenchmarkGet(b *testing.B) {
+	limits := Limits{Timeout: 100, Dial: 10}
+	for _, clock := range []string{"off", "on"} {
+		if clock == "on" {
+			limits = timed(limits)
+		}
+		for _, depth := range []int{1, 16} {
+			b.Run(fmt.Sprintf("clock=%s/depth=%d", clock, depth), func(b *testing.B) {
+				r := newRigOf(2, limits)
+				ask := r.asker(b, depth)
+				b.ReportAllocs()
+				for b.Loop() {
+					ask(nil)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*depth), "ns/req")
+			})
+		}
+	}
+}
+
+// What a tick costs a group all of whose nodes are being asked.
+func BenchmarkTick(b *testing.B) {
+	for _, nodes := range []int{2, 8} {
+		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
+			r := newRigOf(nodes, timed(Limits{Timeout: 1 << 30, Dial: 10, HedgeAuto: true}))
+			r.watch()
+			for i := range nodes {
+				c, _ := r.open(b, i)
+				c.Get(Pending{Owner: &nobody{}, Op: codec.OpGet}, nil, []byte("k"))
+			}
+			r.group.Flush()
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := range r.group.paces {
+					r.group.paces[i].gauge.Record(time.Millisecond)
+				}
+				r.group.Tick()
+			}
+		})
 	}
 }

@@ -24,7 +24,7 @@ type Conn struct {
 	wire    Wire // nil unless open
 	dialing bool
 	attempt uint32      // numbers the dials, so that a late one is known
-	epoch   health.Word // the node's word that what happens here is evidence under
+	epoch   health.Word // the node's word that counts for what happens here: of when the dial began, or later
 	met     acquaintance
 
 	ring  ring
@@ -43,7 +43,8 @@ type Conn struct {
 	cur   Pending     // the request being settled: out of the ring, its memory still held
 	reply codec.Reply // the frame being served; here, as a view of it goes to owners
 	stamp uint32      // tick at which the front request became so, or its last byte came
-	told  uint32      // the requests before this one, counted as in ring, have been looked at by late
+	told  uint32      // what is before it, counted as in ring, late has looked at
+	timer timer
 }
 
 // segment is a stretch of a chunk to be written.
@@ -76,7 +77,7 @@ func (c *Conn) Opened(w Wire, attempt uint32) bool {
 	c.dialing, c.wire = false, w
 	c.stamp = c.group.tick
 	if w := c.group.pool.Health.Load(c.node.Index); w.State() != health.Down {
-		c.epoch = w // nothing has been asked yet: the dial may be older than the node's return
+		c.epoch = w // the dial may be older than the node's return, and nothing has been asked yet
 	}
 	if c.greet() == nil {
 		c.mark()
@@ -280,6 +281,7 @@ func (c *Conn) flush() {
 	c.seal()
 	g := c.group
 	c.sent = c.ring.head
+	c.begin()
 	segs := c.out
 	c.out = g.segs[:0]
 	for i := 0; i < len(segs) && c.wire != nil; i += maxIov {
@@ -453,6 +455,9 @@ func (c *Conn) valued() {
 // settle takes the front request out and tells its owner how it ended. It
 // reports whether the reply ends the next one too: they were one command.
 func (c *Conn) settle(r *codec.Reply, b []byte) (again bool) {
+	if c.timer.on && c.timer.at == c.ring.tail {
+		c.measure()
+	}
 	c.cur = *c.ring.front()
 	c.ring.pop()
 	c.group.pending--
@@ -471,24 +476,6 @@ func (c *Conn) check() {
 	}
 	if (c.dialing || c.ring.len() > 0) && c.group.tick-c.stamp > limit {
 		c.fail(cause)
-	}
-}
-
-// late tells the owners of reads that have gone unanswered for longer than delay, oldest
-// first. Any of them may end c, or have its ring grow.
-func (c *Conn) late(delay uint32) {
-	if int32(c.told-c.ring.tail) < 0 {
-		c.told = c.ring.tail
-	}
-	for c.told != c.ring.head {
-		p := c.ring.at(int(c.told - c.ring.tail))
-		if c.group.tick-p.at <= delay {
-			return
-		}
-		c.told++
-		if p.Op.Class() == codec.ClassRead {
-			p.Owner.Late(c, p)
-		}
 	}
 }
 
@@ -564,5 +551,5 @@ func (c *Conn) reset() {
 	clear(c.out)
 	c.out, c.left, c.body, c.sent, c.open = c.out[:0], nil, 0, c.ring.head, codec.OpNone
 	c.group.chunks.drop(c.tail)
-	c.tail, c.met, c.told = nil, acquaintance{}, c.ring.tail
+	c.tail, c.met, c.told, c.timer = nil, acquaintance{}, c.ring.tail, timer{}
 }

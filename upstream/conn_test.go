@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -143,14 +142,9 @@ func TestLateNews(t *testing.T) {
 func TestEvidenceOfANodeThatIsBack(t *testing.T) {
 	r := newRig(2)
 	table := r.group.pool.Health
-	r.group.pool.Monitor = health.NewMonitor(table, func(ctx context.Context, _ int) error {
-		<-ctx.Done() // what brings the node back is the test
-		return ctx.Err()
-	}, health.DefaultLimits, func(health.Change) {})
-	defer r.group.pool.Monitor.Close()
 	c, _ := r.open(t, 0)
-	down, _ := table.Move(0, table.Load(0), health.Down)
-	table.Move(0, down, health.Up)
+	away(table, 0)
+	r.watch()
 	r.group.Connect(0)
 	send(c, &ear{}, 1, codec.OpGet, "get a\r\n", codec.Span{Off: 4, Len: 1})
 	r.group.Flush()
@@ -160,6 +154,63 @@ func TestEvidenceOfANodeThatIsBack(t *testing.T) {
 	if table.Up(0) {
 		t.Error("a request that went unanswered does not take the node down")
 	}
+}
+
+// So is one that was dialled during the absence, and made after it.
+func TestEvidenceOfALateConnection(t *testing.T) {
+	r := newRig(2)
+	table := r.group.pool.Health
+	send(r.group.Conn(0, 0), &ear{}, 1, codec.OpGet, "get a\r\n", codec.Span{Off: 4, Len: 1})
+	away(table, 0)
+	r.watch()
+	c, w := r.accept(t)
+	c.Lost(w)
+	if table.Up(0) {
+		t.Error("a request that went unanswered does not take the node down")
+	}
+}
+
+// What was learnt before a node was away does not take it down again.
+func TestEvidenceIsLate(t *testing.T) {
+	r := newRig(2)
+	table := r.group.pool.Health
+	c, _ := r.open(t, 0)
+	send(c, &ear{}, 1, codec.OpGet, "get a\r\n", codec.Span{Off: 4, Len: 1})
+	r.group.Flush()
+	away(table, 0)
+	r.watch()
+	r.group.Connect(0)
+	r.ticks(12)
+	if c.wire != nil || !table.Up(0) {
+		t.Errorf("after a timeout: connected %v, the node is %v", c.wire != nil, table.Load(0).State())
+	}
+}
+
+// That a node has become slow or warming meanwhile makes evidence no less true.
+func TestEvidenceBearsOtherChanges(t *testing.T) {
+	r := newRig(2)
+	table := r.group.pool.Health
+	c, _ := r.open(t, 0)
+	table.Move(0, table.Load(0), health.Slow)
+	r.watch()
+	send(c, &ear{}, 1, codec.OpGet, "get a\r\n", codec.Span{Off: 4, Len: 1})
+	r.group.Flush()
+	r.ticks(12)
+	if table.Load(0).State() != health.Down {
+		t.Errorf("after a timeout the node is %v", table.Load(0).State())
+	}
+}
+
+// away takes a node down and brings it back.
+func away(table *health.Table, node int) {
+	down, _ := table.Move(node, table.Load(node), health.Down)
+	table.Move(node, down, health.Up)
+}
+
+// watch gives r's pool a Monitor that takes evidence, and starts no prober.
+func (r *rig) watch() {
+	pool := r.group.pool
+	pool.Monitor = health.NewMonitor(pool.Health, health.Watch{}, health.DefaultLimits)
 }
 
 // The greeting is answered before anything else has been sent, while requests come

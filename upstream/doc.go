@@ -4,6 +4,7 @@
 //
 // A Group and its Conns belong to one event loop and are used by no other
 // goroutine. Nothing here blocks, sleeps, or knows about gnet: a Conn writes to a
-// Wire, and who dials is told so by a Reactor. A Pool is immutable and shared.
+// Wire, who dials is told so by a Reactor, and time is what Limits has for a clock.
+// A Pool is immutable, but for what is learnt of its Nodes, and shared.
 // It imports codec, its own sub-packages and std.
 package upstream

@@ -30,7 +30,9 @@ type first struct{}
 func (first) Pick([]byte) int { return 0 }
 
 // newRig makes a group of n nodes, each of which is a copy of its own.
-func newRig(n int) *rig {
+func newRig(n int) *rig { return newRigOf(n, Limits{Timeout: 10, Dial: 10}) }
+
+func newRigOf(n int, limits Limits) *rig {
 	var nodes []*Node
 	var copies []Placement
 	for i := range n {
@@ -38,7 +40,7 @@ func newRig(n int) *rig {
 		copies = append(copies, Placement{Nodes: []int{i}, Pick: first{}})
 	}
 	r := &rig{}
-	r.group = NewGroup(NewPool(nodes, copies), r, Limits{Timeout: 10, Dial: 10})
+	r.group = NewGroup(NewPool(nodes, copies), r, limits)
 	return r
 }
 

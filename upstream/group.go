@@ -3,6 +3,7 @@ package upstream
 import (
 	"net"
 	"slices"
+	"time"
 
 	"magent/codec"
 	"magent/upstream/health"
@@ -63,8 +64,12 @@ type Group struct {
 	tick     uint32
 	pending  int
 	closed   bool
-	takesE   []bool // by node: the version that it named last takes the E flag
-	explicit bool   // all of takesE, in a pool of several copies
+	paces    []pace        // by node
+	flushed  time.Duration // when the flush that is under way began to be timed; 0: it has not
+	ticked   time.Duration // when the latest tick came
+	awaiting bool          // something was awaited then
+	takesE   []bool        // by node: the version that it named last takes the E flag
+	explicit bool          // all of takesE, in a pool of several copies
 }
 
 // Limits bounds what a Group does.
@@ -74,6 +79,12 @@ type Limits struct {
 	Dial    uint32 // ticks after which a dial that reported nothing is given up
 	Pending int    // requests in flight on one Conn; 0 means DefaultPending
 	Hedge   uint32 // ticks without an answer after which a read is late; 0: never
+
+	// HedgeAuto has each node's reads be late after the p99 of that node, at least a
+	// tick and at most half of Timeout, instead of after Hedge. It needs a Clock.
+	HedgeAuto bool
+	Tick      time.Duration        // how long a tick is meant to be; needed with a Clock
+	Clock     func() time.Duration // time since some moment; nil: latency is not measured, and no node found slow
 }
 
 // DefaultPending is the most requests in flight on one Conn.
@@ -86,6 +97,13 @@ func NewGroup(pool *Pool, reactor Reactor, limits Limits) *Group {
 	}
 	g := &Group{pool: pool, reactor: reactor, limits: limits}
 	g.takesE = make([]bool, len(pool.Nodes))
+	g.paces = make([]pace, len(pool.Nodes))
+	for i := range g.paces {
+		g.paces[i].outlier = health.NewOutlier(slow)
+		if !limits.HedgeAuto {
+			g.paces[i].delay = limits.Hedge
+		}
+	}
 	g.conns = make([][]*Conn, len(pool.Nodes))
 	for i, n := range pool.Nodes {
 		for range max(1, limits.Conns) {
@@ -105,9 +123,9 @@ func (g *Group) Conn(node int, salt uint32) *Conn {
 	return cs[salt%uint32(len(cs))]
 }
 
-// Connect opens every connection that is not open to node, which is up. One that
-// stayed open while the node was down is from now on evidence of the node's new
-// epoch, unless something asked of it before is still unanswered.
+// Connect opens every connection that is not open to node, which is not down. One that
+// stayed open while the node was is from now on evidence of the node's new term, unless
+// something asked of it before is still unanswered.
 func (g *Group) Connect(node int) {
 	for _, c := range g.conns[node] {
 		if c.wire != nil && c.ring.len() == 0 {
@@ -166,6 +184,7 @@ func (g *Group) Flush() {
 	}
 	clear(g.dirty)
 	g.dirty = g.dirty[:0]
+	g.flushed = 0
 }
 
 // Idle reports whether nothing is awaited, neither an answer nor a connection.
@@ -183,13 +202,10 @@ func (g *Group) Tick() {
 			c.check()
 		}
 	}
-	if g.limits.Hedge > 0 {
-		for _, cs := range g.conns {
-			for _, c := range cs {
-				c.late(g.limits.Hedge)
-			}
-		}
+	if g.limits.Clock != nil {
+		g.judge()
 	}
+	g.remind()
 }
 
 // Close fails what is in flight and closes the connections, for good.
@@ -202,7 +218,7 @@ func (g *Group) Close() {
 	}
 }
 
-// trip takes c's node down unless it has changed since c was dialled. The only
+// trip takes c's node down unless it has been down since c was opened. The only
 // replica of a pool of one copy is not taken down by a lost connection: there is
 // no one else to ask, and the node may well be there. No node is taken down for
 // what this process is short of.
@@ -213,9 +229,9 @@ func (g *Group) trip(c *Conn, cause Cause) {
 	g.pool.Monitor.Trip(c.node.Index, c.epoch, cause.String())
 }
 
-// Missed takes node down, in whatever epoch: it has missed a write, and must not be
+// Missed takes node down, in whatever term: it has missed a write, and must not be
 // read. A Conn that fails takes its node down by itself, but not if the node has gone
-// and come back since that was dialled, nor for what this process is short of.
+// and come back since that was opened, nor for what this process is short of.
 func (g *Group) Missed(node int) {
 	if !g.closed && g.pool.Monitor != nil {
 		g.pool.Monitor.Trip(node, g.pool.Health.Load(node), "it missed a write")

@@ -12,9 +12,7 @@ import (
 
 // lateRig is a rig whose reads are late when two ticks are over.
 func lateRig(nodes int) *rig {
-	r := newRig(nodes)
-	r.group.limits.Hedge, r.group.limits.Timeout = 2, 100
-	return r
+	return newRigOf(nodes, Limits{Timeout: 100, Dial: 10, Hedge: 2})
 }
 
 func (r *rig) ticks(n int) {
