@@ -2,27 +2,26 @@ package health
 
 import "time"
 
-// damper counts how often a node failed of late, and how long that holds it back.
+// damper remembers how often a node failed of late, and holds it back the longer.
 //
-// Holds double with each failure, and time spent well takes failures off again, one
-// each forget. So the hold that a node has earned is halved each forget: it is the
-// exponential decay of BGP route flap damping (RFC 2439, section 2.2) in whole
-// numbers, with forget as its half-life. As there, what can be earned is limited, so
-// that the past is forgiven within a known time; unlike there, a node that is away
-// does not better itself. memcached's proxy (backend_flap_time,
-// backend_flap_backoff_ramp, backend_flap_backoff_max) has its wait grow alike, but
-// forgets all at once.
+// It is a leaky bucket: each failure fills in forget, and the time that the node is
+// well takes it out again. How many forget there are in it is the count, with which
+// the hold doubles. So the hold that was earned is halved each forget: it is the
+// exponential decay of BGP route flap damping (RFC 2439) in whole steps, with forget
+// as its half-life. As there, what can be earned has a limit, so that all is forgiven
+// within a known time; unlike there, a node does not better itself while it is away.
+// memcached's proxy (backend_flap_time, backend_flap_backoff_ramp and
+// backend_flap_backoff_max) has waits grow likewise, and forgets all at once.
 type damper struct {
 	first  time.Duration // the hold of the first failure that has one
 	most   time.Duration // the longest hold
-	forget time.Duration // 0: never
-	free   int           // failures that have none
-	limit  int           // of count: the failures that earn most
+	forget time.Duration // 0: nothing is remembered
+	free   int           // failures that have no hold
+	limit  int           // of the count, which earns most
 
-	count int
-	calm  time.Duration // spent well since a failure was forgotten
+	level time.Duration // of the bucket, at the time at
+	at    time.Duration
 	well  bool
-	at    time.Duration // calm is reckoned up to here
 }
 
 func newDamper(first, most, forget time.Duration, free int) damper {
@@ -33,30 +32,30 @@ func newDamper(first, most, forget time.Duration, free int) damper {
 	return d
 }
 
-// flaps is the count at now.
-func (d *damper) flaps(now time.Duration) int {
+// count is how many failures are remembered at now.
+func (d *damper) count(now time.Duration) int {
 	if d.well {
-		d.calm += now - d.at
+		d.level = max(d.level-(now-d.at), 0)
 	}
 	d.at = now
-	if d.forget > 0 {
-		d.count -= min(d.count, int(d.calm/d.forget))
-		d.calm %= d.forget
+	if d.forget <= 0 {
+		return 0
 	}
-	return d.count
+	return int((d.level + d.forget - 1) / d.forget)
 }
 
 // mark says whether the node is well from now on.
 func (d *damper) mark(now time.Duration, well bool) {
-	d.flaps(now)
+	d.count(now)
 	d.well = well
 }
 
-// fail counts one more, and returns how long it holds the node back.
+// fail adds one, and returns how long it holds the node back.
 func (d *damper) fail(now time.Duration) time.Duration {
-	d.count = min(d.flaps(now)+1, d.limit)
-	if d.count <= d.free {
+	n := min(d.count(now)+1, d.limit)
+	d.level = min(d.level+d.forget, time.Duration(d.limit)*d.forget)
+	if n <= d.free {
 		return 0
 	}
-	return min(d.first<<(d.count-d.free-1), d.most)
+	return min(d.first<<(n-d.free-1), d.most)
 }

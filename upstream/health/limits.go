@@ -2,22 +2,22 @@ package health
 
 import "time"
 
-// Limits says how soon a node goes and comes back. The zero value takes a node
-// down at its first bad probe, and holds nothing back; Ceiling it must have.
+// Limits says how soon a node goes and comes back. All but Backoff and Ceiling,
+// which are not to be 0, may be left out: then nothing is waited for.
 type Limits struct {
 	// Interval is the time between probes of a node that is not Down, 10% more or
 	// less, so that proxies that were started together do not ask together. 0: such
 	// a node is not probed, unless it is Slow: that has no other way back.
 	Interval time.Duration
-	Fall     int // bad probes in a row that take a node down
+	Fall     int // bad probes in a row that take a node down, as HAProxy's fall
 	Rise     int // good probes in a row that bring it back
 
 	Backoff time.Duration // wait before the second probe of a Down node; doubles up to Ceiling
 	Ceiling time.Duration // longest wait between probes of a Down node
 
 	// A node that falls again and again is held Down: at its second fall within
-	// memory for Hold, at each further one twice as long, at most MaxHold. Each
-	// Forget that it is not Down one fall is forgotten; 0: none ever is.
+	// memory for Hold, at each further one twice as long, at most MaxHold. For each
+	// Forget that it is not Down one fall is forgotten; 0: all are, at once.
 	Hold    time.Duration
 	MaxHold time.Duration
 	Forget  time.Duration
@@ -38,7 +38,7 @@ type OutlierLimits struct {
 	// The way back is the prober's: a probe is fast enough if it takes no longer
 	// than Below, or than BackRatio times that of the best peer. The node must have
 	// been Slow for Dwell, which doubles with each time within memory, up to
-	// Limits.MaxHold; each Limits.Forget that it is Up one time is forgotten.
+	// Limits.MaxHold; for each Limits.Forget that it is Up one time is forgotten.
 	Below     time.Duration
 	BackRatio float64
 	Dwell     time.Duration

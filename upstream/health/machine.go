@@ -40,20 +40,19 @@ const never = time.Duration(math.MaxInt64)
 // machine is what one node is trusted with, and why. It has no clock, waits for
 // nothing, and may be told anything at any time.
 //
-//	    demoted                        promoted
-//	 ┌────────────▶ Slow      Up ◀──────────────────── Warming
-//	 │               │         ▲                          ▲
-//	 Up ◀────────────┘         │         arrived          │
-//	    Rise × probeGood       ├──────────────────────────┤
-//	    that are fast, and     │   (from Stale: healed)   │
-//	    Dwell is over          │                          │
-//	                           │         arrived          │
-//	any of these              Down ────────────────────▶ Stale
-//	 │                         ▲
-//	 └─────────────────────────┘
-//	   tripped, Fall × probeBad
+//	      demoted           promoted             arrived
+//	Slow ◀─────── Up ◀────────────────── Warming ◀────── Stale
+//	 │           ▲  ▲                       ▲            │  ▲
+//	 └───────────┘  ├───── arrived ─────────│────────────┘  │
+//	 Rise × fast    │                       │               │
+//	 probeGood,     └───────────┬───────────┴───────────────┘
+//	 Dwell over                 │ arrived, after Rise × probeGood,
+//	                            │ hold over or needed
+//	       tripped,             │
+//	any ─────────────────────▶ Down
+//	       Fall × probeBad
 //
-// A Down node arrives after Rise × probeGood, when its hold is over or it is needed.
+// From Down the node arrives by Watch.Arrive, from Stale by Watch.Heal.
 type machine struct {
 	limits Limits
 	jitter func() float64 // in [0, 1)

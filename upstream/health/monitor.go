@@ -171,7 +171,7 @@ func (m *Monitor) Report(i int) Report {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := m.now()
-	r := Report{Last: n.last, Falls: maps.Clone(n.falls), Flaps: n.machine.falls.flaps(now),
+	r := Report{Last: n.last, Falls: maps.Clone(n.falls), Flaps: n.machine.falls.count(now),
 		Probes: n.probes, ProbesBad: n.bad, Err: n.err, RTT: m.RTT(i)}
 	if n.machine.until > now {
 		r.HeldUntil = m.started.Add(n.machine.until)

@@ -7,46 +7,43 @@ import (
 
 // What follows runs on the prober's goroutine of one node, and calls Watch.
 
-// run is the prober of n.
+// run is the prober of n. Nothing is begun before what has changed is told.
 func (m *Monitor) run(n *node) {
-	for m.ctx.Err() == nil {
-		m.tell(n)
-		state, wait := m.due(n)
+	for {
+		changes, seen, wait := m.look(n)
+		for _, c := range changes {
+			m.watch.Notify(c)
+		}
 		switch {
-		case state == Stale:
-			m.heal(n)
+		case len(changes) > 0: // there may be more by now
+		case m.ctx.Err() != nil:
+			return
+		case seen.State() == Stale:
+			m.heal(n, seen)
 		case wait > 0:
 			m.rest(n, wait)
 		default:
-			m.probe(n)
+			m.probe(n, seen)
 		}
 	}
-	m.tell(n)
 }
 
-// tell notifies of what has changed.
-func (m *Monitor) tell(n *node) {
-	n.mu.Lock()
-	changes := n.untold
-	n.untold = nil
-	n.mu.Unlock()
-	for _, c := range changes {
-		m.watch.Notify(c)
-	}
-}
-
-// due returns the node's state and how long its next probe is away.
-func (m *Monitor) due(n *node) (State, time.Duration) {
+// look takes the changes that are to be told, and returns the node's word and how
+// long its next probe is away.
+func (m *Monitor) look(n *node) ([]Change, Word, time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := m.now()
 	if n.alarm.Swap(false) {
 		n.machine.step(now, event{kind: alarmed})
 	}
-	if n.machine.probe == never {
-		return n.machine.state, never
+	wait := never
+	if n.machine.probe != never {
+		wait = n.machine.probe - now
 	}
-	return n.machine.state, n.machine.probe - now
+	changes := n.untold
+	n.untold = nil
+	return changes, m.table.Load(n.index), wait
 }
 
 // rest waits for d, or until something happens.
@@ -64,26 +61,30 @@ func (m *Monitor) rest(n *node, d time.Duration) {
 	}
 }
 
-// begin returns the node's word, and a context that ends when the node falls.
-func (m *Monitor) begin(n *node) (Word, context.Context, context.CancelFunc) {
+// begin returns a context for a call to Watch, which ends when the node falls. If
+// the node's word is not seen any more the call is not to be made.
+func (m *Monitor) begin(n *node, seen Word) (_ context.Context, _ context.CancelFunc, ok bool) {
 	ctx, cancel := context.WithCancel(m.ctx)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.fell = cancel
-	return m.table.Load(n.index), ctx, cancel
+	return ctx, cancel, m.table.Load(n.index) == seen
 }
 
 // probe asks the node for a round trip, and has it arrive if that is due.
-func (m *Monitor) probe(n *node) {
-	seen, ctx, cancel := m.begin(n)
+func (m *Monitor) probe(n *node, seen Word) {
+	ctx, cancel, ok := m.begin(n, seen)
 	defer cancel()
+	if !ok {
+		return
+	}
 	rtt, err := m.watch.Probe(ctx, n.index)
 	ev := event{kind: probeBad}
 	if err == nil {
 		ev = event{kind: probeGood, rtt: rtt, peer: m.best(n), needed: seen.State() == Down && m.watch.Needed(n.index)}
 	}
 	if m.probed(n, seen, ev, err) {
-		m.arrive(n, ctx)
+		m.arrive(ctx, n)
 	}
 }
 
@@ -120,7 +121,7 @@ func (m *Monitor) probed(n *node, seen Word, ev event, err error) bool {
 }
 
 // arrive brings a Down node back as what it is.
-func (m *Monitor) arrive(n *node, ctx context.Context) {
+func (m *Monitor) arrive(ctx context.Context, n *node) {
 	to, cause, err := m.watch.Arrive(ctx, n.index)
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -135,10 +136,10 @@ func (m *Monitor) arrive(n *node, ctx context.Context) {
 }
 
 // heal has the debt of a Stale node paid.
-func (m *Monitor) heal(n *node) {
-	seen, ctx, cancel := m.begin(n)
+func (m *Monitor) heal(n *node, seen Word) {
+	ctx, cancel, ok := m.begin(n, seen)
 	defer cancel()
-	if seen.State() != Stale {
+	if !ok {
 		return
 	}
 	to, cause, err := m.watch.Heal(ctx, n.index, seen)

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"slices"
 	"sync"
 	"testing"
 )
@@ -17,7 +18,7 @@ func TestLateNewsIsRefused(t *testing.T) {
 		t.Errorf("moved %v to %v in epoch %d", ok, down.State(), down.Epoch())
 	}
 	warm, ok := table.Move(1, down, Warming)
-	if !ok || warm.Epoch() != 2 || table.Up(1) || !table.Writable(1) {
+	if !ok || warm.Epoch() != 2 || table.Up(1) || !table.Readable(1) || !table.Writable(1) {
 		t.Errorf("moved %v to %v in epoch %d", ok, warm.State(), warm.Epoch())
 	}
 	back, ok := table.Move(1, warm, Up)
@@ -62,8 +63,42 @@ func TestOneOfManyMoves(t *testing.T) {
 	}
 }
 
+// The term changes with the crossings of Down and with nothing else, and wraps
+// without touching its neighbours.
+func TestTerm(t *testing.T) {
+	table := NewTable(1)
+	var terms []uint32
+	for epoch, to := range []State{Slow, Up, Down, Stale, Warming, Down, Warming, Up, Slow, Down} {
+		w, ok := table.Move(0, table.Load(0), to)
+		if !ok || w.State() != to || w.Epoch() != uint64(epoch)+1 {
+			t.Fatalf("moved %v to %v in epoch %d", ok, w.State(), w.Epoch())
+		}
+		terms = append(terms, w.Term())
+	}
+	if want := []uint32{0, 0, 1, 2, 2, 3, 4, 4, 4, 5}; !slices.Equal(terms, want) {
+		t.Errorf("the terms are %d, want %d", terms, want)
+	}
+	last := Word(7<<32 | termMask<<8 | uint64(Up))
+	if w := last.next(Down); w.Term() != 0 || w.Epoch() != 8 || w.State() != Down {
+		t.Errorf("the last term is followed by %d, epoch %d, %v", w.Term(), w.Epoch(), w.State())
+	}
+}
+
+// What each state is good for.
+func TestTrust(t *testing.T) {
+	for s, want := range map[State][3]bool{
+		Up: {true, true, true}, Slow: {false, true, true}, Warming: {false, true, true}, Stale: {false, false, true}, Down: {},
+	} {
+		table := NewTable(1)
+		table.Move(0, table.Load(0), s)
+		if got := [3]bool{table.Up(0), table.Readable(0), table.Writable(0)}; got != want {
+			t.Errorf("%v: up, readable, writable are %v, want %v", s, got, want)
+		}
+	}
+}
+
 func TestStatesAreNamed(t *testing.T) {
-	for s, want := range map[State]string{Up: "up", Warming: "warming", Down: "down", 9: "state(9)"} {
+	for s, want := range map[State]string{Up: "up", Slow: "slow", Warming: "warming", Stale: "stale", Down: "down", 9: "state(9)"} {
 		if got := s.String(); got != want {
 			t.Errorf("%d is called %q, want %q", s, got, want)
 		}
