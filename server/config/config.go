@@ -57,14 +57,22 @@ type Config struct {
 	Ack        Ack    // when the client is told; default AckAll
 	RepairRate int    // repairs begun per second that no client waits for; 0 is no bound; default 10000
 
-	Loops          int           // event loops, each a thread; default half the cores, at least 1
-	MaxClients     int           // client connections at a time; default 4096
-	ConnsPerNode   int           // upstream connections per node and loop; default 1
 	Timeout        time.Duration // how long a node may leave a request unanswered; default 250ms
 	ConnectTimeout time.Duration // how long a connection to a node may take; default 100ms
-	MaxValue       int           // bytes of the largest value taken from a client; default 1 MiB
-	ClientBuffer   int           // bytes of unread replies at which a client is closed; default 64 MiB
-	DrainTimeout   time.Duration // how long Shutdown waits for what is in flight; default 5s
+	RetryTimeout   time.Duration // the longest wait between probes of a node that is down; default 500ms
+	Hedge          Hedge         // when a read asks the next replica too; default off
+
+	Probe         Probe         // how a node is probed; default ProbeWrite
+	ProbeInterval time.Duration // between probes of a node that is not down; 0: such a node is not probed; default 500ms
+	Rise, Fall    int           // good probes in a row that bring a node back, bad ones that take it down; default 1 and 3
+	DebtLimit     int           // bytes of keys remembered for each node that missed writes, and at most 1M keys; 0: it is flushed instead; default 64 MiB
+
+	Loops        int           // event loops, each a thread; default half the cores, at least 1
+	MaxClients   int           // client connections at a time; default 4096
+	ConnsPerNode int           // upstream connections per node and loop; default 1
+	MaxValue     int           // bytes of the largest value taken from a client; default 1 MiB
+	ClientBuffer int           // bytes of unread replies at which a client is closed; default 64 MiB
+	DrainTimeout time.Duration // how long Shutdown waits for what is in flight; default 5s
 }
 
 // Writes is how a write reaches the copies of its key.
@@ -87,6 +95,36 @@ const (
 	AckLead Ack = "lead" // when the lead has it
 )
 
+// Hedge is when a read that is not answered yet asks the next replica too. The
+// zero value is never.
+type Hedge struct {
+	Auto  bool          // after the node's own 99th percentile
+	After time.Duration // after this long; of no account if Auto
+}
+
+// Off says whether no read is hedged.
+func (h Hedge) Off() bool { return h == Hedge{} }
+
+// String is what --hedge takes.
+func (h Hedge) String() string {
+	switch {
+	case h.Auto:
+		return "auto"
+	case h.After == 0:
+		return "off"
+	default:
+		return h.After.String()
+	}
+}
+
+// Probe is how a node is asked whether it serves.
+type Probe string
+
+const (
+	ProbeWrite   Probe = "write"   // a set, a get and a comparison, on a key of the proxy's own
+	ProbeVersion Probe = "version" // `version`, where the proxy may not write by itself
+)
+
 // Default is a Config with every limit at its default and no address and no node.
 func Default() Config {
 	return Config{
@@ -94,10 +132,16 @@ func Default() Config {
 		Writes:         WritesConverge,
 		Ack:            AckAll,
 		RepairRate:     10_000,
-		MaxClients:     4096,
-		ConnsPerNode:   1,
 		Timeout:        250 * time.Millisecond,
 		ConnectTimeout: 100 * time.Millisecond,
+		RetryTimeout:   500 * time.Millisecond,
+		Probe:          ProbeWrite,
+		ProbeInterval:  500 * time.Millisecond,
+		Rise:           1,
+		Fall:           3,
+		DebtLimit:      64 << 20,
+		MaxClients:     4096,
+		ConnsPerNode:   1,
 		MaxValue:       1 << 20,
 		ClientBuffer:   64 << 20,
 		DrainTimeout:   5 * time.Second,
@@ -130,34 +174,55 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
-	for _, l := range []struct {
-		name  string
-		value int64
-	}{
-		{"max clients", int64(c.MaxClients)}, {"connections per node", int64(c.ConnsPerNode)},
-		{"timeout", int64(c.Timeout)}, {"connect timeout", int64(c.ConnectTimeout)},
-		{"max value", int64(c.MaxValue)}, {"client buffer", int64(c.ClientBuffer)},
-	} {
-		if l.value <= 0 {
-			bad("%s must be above 0, is %d", l.name, l.value)
-		}
-	}
-	if c.Writes != WritesConverge && c.Writes != WritesParallel {
-		bad("writes must be %s or %s, not %q", WritesConverge, WritesParallel, c.Writes)
-	}
-	if c.Ack != AckAll && c.Ack != AckLead {
-		bad("ack must be %s or %s, not %q", AckAll, AckLead, c.Ack)
-	}
-	if c.RepairRate < 0 {
-		bad("repair rate must not be below 0, is %d", c.RepairRate)
-	}
-	if c.Loops < 0 {
-		bad("loops must not be below 0, is %d", c.Loops)
-	}
+	errs = append(errs, c.validateLimits()...)
+	errs = append(errs, c.validateChoices()...)
 	if len(errs) == 0 {
 		errs = c.validatePlacement()
 	}
 	return errors.Join(errs...)
+}
+
+// validateLimits looks at every field that is a number.
+func (c *Config) validateLimits() []error {
+	var errs []error
+	for _, l := range []struct {
+		name         string
+		value, least int64
+	}{
+		{"max clients", int64(c.MaxClients), 1}, {"connections per node", int64(c.ConnsPerNode), 1},
+		{"timeout", int64(c.Timeout), 1}, {"connect timeout", int64(c.ConnectTimeout), 1}, {"retry timeout", int64(c.RetryTimeout), 1},
+		{"rise", int64(c.Rise), 1}, {"fall", int64(c.Fall), 1},
+		{"max value", int64(c.MaxValue), 1}, {"client buffer", int64(c.ClientBuffer), 1},
+		{"probe interval", int64(c.ProbeInterval), 0}, {"debt limit", int64(c.DebtLimit), 0},
+		{"repair rate", int64(c.RepairRate), 0}, {"loops", int64(c.Loops), 0},
+	} {
+		switch {
+		case l.value >= l.least:
+		case l.least == 0:
+			errs = append(errs, fmt.Errorf("%s must not be below 0, is %d", l.name, l.value))
+		default:
+			errs = append(errs, fmt.Errorf("%s must be above 0, is %d", l.name, l.value))
+		}
+	}
+	return errs
+}
+
+// validateChoices looks at every field that has a few values.
+func (c *Config) validateChoices() []error {
+	var errs []error
+	if c.Writes != WritesConverge && c.Writes != WritesParallel {
+		errs = append(errs, fmt.Errorf("writes must be %s or %s, not %q", WritesConverge, WritesParallel, c.Writes))
+	}
+	if c.Ack != AckAll && c.Ack != AckLead {
+		errs = append(errs, fmt.Errorf("ack must be %s or %s, not %q", AckAll, AckLead, c.Ack))
+	}
+	if c.Probe != ProbeWrite && c.Probe != ProbeVersion {
+		errs = append(errs, fmt.Errorf("probe must be %s or %s, not %q", ProbeWrite, ProbeVersion, c.Probe))
+	}
+	if after := c.Hedge.After; !c.Hedge.Auto && (after < 0 || after >= c.Timeout && after > 0) {
+		errs = append(errs, fmt.Errorf("hedge must be above 0 and below the timeout of %v, is %v", c.Timeout, after))
+	}
+	return errs
 }
 
 // validatePlacement asks route for its faults, each once and in one line.
@@ -192,7 +257,7 @@ func Servers(nodes []Node) []route.Server {
 
 // Warnings says, a line each, what is allowed and is probably not meant.
 func (c *Config) Warnings() []string {
-	var out []string
+	out := c.hedgeWarnings()
 	for i, nodes := range c.Copies {
 		for j, n := range nodes {
 			if slices.ContainsFunc(nodes[:j], n.sameAddress) {
@@ -208,6 +273,24 @@ func (c *Config) Warnings() []string {
 			} else if n, ok := c.common(a, b, Node.sameHost); ok {
 				out = append(out, fmt.Sprintf("copies %d and %d of some keys are both on %s: losing that host loses them", i, j, n.Host))
 			}
+		}
+	}
+	return out
+}
+
+// hedgeWarnings is about reads that ask a follower although the lead is up.
+func (c *Config) hedgeWarnings() []string {
+	var out []string
+	switch {
+	case c.Hedge.Off():
+	case len(c.Copies) == 1:
+		out = append(out, "--hedge does nothing: there is one copy, and nobody else to ask")
+	default:
+		if c.Ack == AckLead {
+			out = append(out, "--hedge with --ack lead: a read that asks a follower may miss the latest acknowledged write")
+		}
+		if c.Writes == WritesParallel {
+			out = append(out, "--hedge with --writes parallel: where racing writers have left copies different, reads give now one value, now the other")
 		}
 	}
 	return out

@@ -37,8 +37,14 @@ type Flags struct {
 	distribution, hash, tag   string
 	writes, ack               string
 	repairRate                int
-	loops                     int
 	timeout, connectTimeout   time.Duration
+	retryTimeout              time.Duration
+	hedge                     Hedge
+	probe                     string
+	probeInterval             time.Duration
+	rise, fall                int
+	debtLimit                 size
+	loops                     int
 	maxValue, clientBuffer    size
 }
 
@@ -55,7 +61,7 @@ func Profiles() []string { return []string{"cpu", "mem", "block", "mutex", "trac
 // Bind defines the flags on fs. Their variables are f's.
 func (f *Flags) Bind(fs *pflag.FlagSet) {
 	d := Default()
-	f.maxValue, f.clientBuffer = size(d.MaxValue), size(d.ClientBuffer)
+	f.maxValue, f.clientBuffer, f.debtLimit = size(d.MaxValue), size(d.ClientBuffer), size(d.DebtLimit)
 	fs.SortFlags = false
 
 	fs.StringArrayVarP(&f.servers, "server", "s", nil, "a primary node at `host[:port]`; repeat for more")
@@ -79,6 +85,7 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 
 	fs.DurationVar(&f.timeout, "timeout", d.Timeout, "a request goes to the next copy when its node has not answered for this `duration`")
 	fs.DurationVar(&f.connectTimeout, "connect-timeout", d.ConnectTimeout, "give up on a connection to a node after this `duration`")
+	f.bindHealth(fs, &d)
 	fs.Var(&f.maxValue, "max-value", "refuse values above this `size`, as memcached's -I does: 512k, 1m")
 	fs.Var(&f.clientBuffer, "client-buffer", "close a client that leaves replies of this `size` unread")
 	fs.IntVar(&f.loops, "loops", 0, "run this `number` of event loops; 0 is half the cores")
@@ -93,6 +100,17 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&f.LogFile, "log-file", "", "append the log to `path`; default is standard error, and no log in the background")
 	fs.StringVar(&f.Profile, "profile", "", "write a profile of this `kind` at exit: "+strings.Join(Profiles(), ", "))
 	fs.StringVar(&f.ProfileDir, "profile-dir", ".", "write profiles to the directory at this `path`")
+}
+
+// bindHealth defines the flags of what happens when a node fails and returns.
+func (f *Flags) bindHealth(fs *pflag.FlagSet, d *Config) {
+	fs.DurationVar(&f.retryTimeout, "retry-timeout", d.RetryTimeout, "probe a node that is down at least once in this `duration`")
+	fs.Var(&f.hedge, "hedge", "a read asks the next copy too after this `delay`: a duration, auto (the node's 99th percentile) or off")
+	fs.StringVar(&f.probe, "probe", string(d.Probe), "probe a node by this `means`: write (a set and a get of a key of magent's own) or version")
+	fs.DurationVar(&f.probeInterval, "probe-interval", d.ProbeInterval, "probe a node that is not down every such `duration`; 0 is never")
+	fs.IntVar(&f.rise, "rise", d.Rise, "a node comes back after this `number` of good probes in a row")
+	fs.IntVar(&f.fall, "fall", d.Fall, "a node is down after this `number` of bad probes in a row")
+	fs.Var(&f.debtLimit, "debt-limit", "remember keys up to this `size` for a node that misses writes; beyond it, or with 0, it is flushed when it returns")
 }
 
 // Background says whether magent 0.6 would go there: not with -D, nor with -v.
@@ -130,7 +148,9 @@ func (f *Flags) Config() (Config, error) {
 	c.ConnsPerNode = min(f.connsPerNode, ceiling)
 	c.Writes, c.Ack, c.RepairRate = Writes(f.writes), Ack(f.ack), f.repairRate
 	c.Loops = f.loops
-	c.Timeout, c.ConnectTimeout = f.timeout, f.connectTimeout
+	c.Timeout, c.ConnectTimeout, c.RetryTimeout = f.timeout, f.connectTimeout, f.retryTimeout
+	c.Hedge, c.Probe, c.ProbeInterval = f.hedge, Probe(f.probe), f.probeInterval
+	c.Rise, c.Fall, c.DebtLimit = f.rise, f.fall, int(f.debtLimit)
 	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
 	if len(errs) == 0 {
 		fault(c.Validate())
@@ -272,7 +292,29 @@ func notInHost(r rune) bool {
 	return !letter && !strings.ContainsRune(".-_:%", r)
 }
 
-// size is a number of bytes with memcached's suffixes, a pflag.Value.
+// Set reads what String prints. A duration of 0 is none: off is the word for it.
+func (h *Hedge) Set(text string) error {
+	switch text {
+	case "off":
+		*h = Hedge{}
+		return nil
+	case "auto":
+		*h = Hedge{Auto: true}
+		return nil
+	}
+	after, err := time.ParseDuration(text)
+	if err != nil || after <= 0 {
+		return errors.New("not a delay")
+	}
+	*h = Hedge{After: after}
+	return nil
+}
+
+// Type names the flag's kind for Explain.
+func (h *Hedge) Type() string { return "hedge" }
+
+// size is a number of bytes with memcached's suffixes, a pflag.Value. It is 0
+// where there may be none: Validate knows where.
 type size int
 
 const maxSize = 1 << 30 // memcached's bound of -I
@@ -293,7 +335,7 @@ func (s *size) Set(text string) error {
 		}
 	}
 	n, err := strconv.ParseUint(digits, 10, 31)
-	if err != nil || n<<shift < 1<<10 || n<<shift > maxSize {
+	if err != nil || n != 0 && n<<shift < 1<<10 || n<<shift > maxSize {
 		return errors.New("not a size")
 	}
 	*s = size(n << shift)
@@ -332,6 +374,8 @@ func Explain(err error) error {
 		want = "a duration such as 250ms or 2s"
 	case "size":
 		want = "a size from 1k to 1g such as 512k or 1m"
+	case "hedge":
+		want = "off, auto, or a duration above 0 such as 5ms"
 	case "bool":
 		want = "no value"
 	}

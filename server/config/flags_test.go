@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -126,10 +127,39 @@ func TestEveryOldFlag(t *testing.T) {
 }
 
 func TestSizeReadsWhatItPrints(t *testing.T) {
-	for _, s := range []size{1024, 1025, 1536, 1 << 20, 3 << 19, 1 << 30} {
+	for _, s := range []size{0, 1024, 1025, 1536, 1 << 20, 3 << 19, 1 << 30} {
 		var back size
 		if err := back.Set(s.String()); err != nil || back != s {
 			t.Errorf("%d prints as %s, which reads as %d, %v", int(s), s.String(), int(back), err)
+		}
+	}
+}
+
+func TestHedgeReadsWhatItPrints(t *testing.T) {
+	for _, h := range []Hedge{{}, {Auto: true}, {After: 5 * time.Millisecond}} {
+		back := Hedge{After: time.Hour}
+		if err := back.Set(h.String()); err != nil || back != h {
+			t.Errorf("%+v prints as %s, which reads as %+v, %v", h, h, back, err)
+		}
+	}
+}
+
+// TestLimits has what no flag can say: a Config may come from elsewhere.
+func TestLimits(t *testing.T) {
+	good := Default()
+	good.Listen, good.Copies = []Listen{{Network: "tcp"}}, [][]Node{{{Host: "a", Port: 1}}}
+	if err := good.Validate(); err != nil {
+		t.Errorf("the defaults: %v", err)
+	}
+	for want, change := range map[string]func(*Config){
+		"hedge must be":      func(c *Config) { c.Hedge.After = -1 },
+		"debt limit must":    func(c *Config) { c.DebtLimit = -1 },
+		"client buffer must": func(c *Config) { c.ClientBuffer = 0 },
+	} {
+		bad := good
+		change(&bad)
+		if err := bad.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
 		}
 	}
 }
