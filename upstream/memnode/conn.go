@@ -14,6 +14,7 @@ import (
 // conn is one client connection, served by one goroutine.
 type conn struct {
 	wire
+	id      int // of stats conns, in order of accept
 	store   *store
 	line    []byte           // the command as it came
 	words   [maxWords][]byte // its words; get reads further ones from line
@@ -29,7 +30,9 @@ const maxWords = 23
 const maxKey = 250
 
 func newConn(p *process, nc net.Conn) *conn {
-	return &conn{wire: wire{p: p, c: nc}, store: p.store}
+	c := &conn{wire: wire{p: p, c: nc}, store: p.store}
+	c.active.Store(c.store.now())
+	return c
 }
 
 // serve executes commands until the connection or the process ends.

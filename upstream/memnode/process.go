@@ -25,8 +25,9 @@ func init() { lastPid.Store(int64(os.Getpid())) }
 // Whoever executes commands or writes replies holds gate for reading, and
 // leaves it while it waits for input; freeze holds it for writing.
 type process struct {
-	node    *Node // immutable, as are the next four
+	node    *Node // immutable, as are the next five
 	ln      net.Listener
+	addr    net.Addr
 	store   *store
 	pid     int64
 	done    chan struct{} // closed by stop
@@ -37,6 +38,7 @@ type process struct {
 
 	mu     sync.Mutex // guards the rest
 	conns  map[*conn]struct{}
+	lastID int // of a connection
 	frozen bool
 	over   bool
 }
@@ -45,6 +47,7 @@ func newProcess(n *Node, ln net.Listener) *process {
 	p := &process{
 		node:  n,
 		ln:    ln,
+		addr:  ln.Addr(),
 		store: newStore(n.cfg),
 		pid:   lastPid.Add(1),
 		done:  make(chan struct{}),
@@ -91,8 +94,10 @@ func (p *process) admit(nc net.Conn) {
 		return
 	}
 	if p.frozen {
-		nc.SetWriteDeadline(past)
+		nc.SetDeadline(past)
 	}
+	p.lastID++
+	c.id = p.lastID
 	p.conns[c] = struct{}{}
 	p.running.Go(func() {
 		c.serve()
@@ -137,11 +142,11 @@ func (p *process) dead() bool {
 	}
 }
 
-// past is a write deadline that makes a blocked write come back at once.
+// past is a deadline that makes a blocked read or write come back at once.
 var past = time.Unix(1, 0)
 
-// freeze shuts the gate. A write that waits for a slow client is called back by
-// its deadline and goes on after the thaw.
+// freeze shuts the gate. What waits for a client is called back by its deadline and
+// goes on after the thaw.
 func (p *process) freeze() {
 	p.mu.Lock()
 	if p.over || p.frozen {
@@ -150,7 +155,7 @@ func (p *process) freeze() {
 	}
 	p.frozen = true
 	for c := range p.conns {
-		c.wire.c.SetWriteDeadline(past)
+		c.wire.c.SetDeadline(past)
 	}
 	p.mu.Unlock()
 	p.gate.Lock()
@@ -164,7 +169,7 @@ func (p *process) thaw() {
 	}
 	p.frozen = false
 	for c := range p.conns {
-		c.wire.c.SetWriteDeadline(time.Time{})
+		c.wire.c.SetDeadline(time.Time{})
 	}
 	p.gate.Unlock()
 }

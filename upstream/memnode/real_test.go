@@ -23,28 +23,8 @@ var calm = []string{"-o", "no_lru_maintainer,no_lru_crawler"}
 // and returns its address.
 func startReal(t testing.TB, args ...string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "memnode") // nobody must be able to write there
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "port")
-	args = append([]string{"-p", "-1", "-l", "127.0.0.1", "-U", "0"}, args...)
-	if os.Getuid() == 0 {
-		args = append(args, "-u", "nobody")
-	}
-	cmd := exec.Command("memcached", args...)
-	cmd.Env = append(os.Environ(), "MEMCACHED_PORT_FILENAME="+file)
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("these tests compare with memcached 1.6.18, Debian's package memcached: %v", err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
+	file := filepath.Join(openDir(t), "port")
+	launchReal(t, file, append([]string{"-p", "-1", "-l", "127.0.0.1", "-U", "0"}, args...)...)
 	var addr string
 	eventually(t, "memcached announces its port", func() bool {
 		text, _ := os.ReadFile(file)
@@ -53,6 +33,52 @@ func startReal(t testing.TB, args ...string) string {
 		return ok
 	})
 	return addr
+}
+
+// startRealUnix is startReal on a unix socket.
+func startRealUnix(t testing.TB) string {
+	t.Helper()
+	socket := filepath.Join(openDir(t), "s")
+	launchReal(t, "", "-s", socket)
+	eventually(t, "memcached listens", func() bool {
+		nc, err := net.Dial("unix", socket)
+		if err == nil {
+			nc.Close()
+		}
+		return err == nil
+	})
+	return socket
+}
+
+// openDir is a directory in which nobody may write, the user that memcached becomes.
+func openDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "memnode")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// launchReal runs memcached until the test ends. It writes its port to portFile.
+func launchReal(t testing.TB, portFile string, args ...string) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		args = append(args, "-u", "nobody")
+	}
+	cmd := exec.Command("memcached", args...)
+	cmd.Env = append(os.Environ(), "MEMCACHED_PORT_FILENAME="+portFile)
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("these tests compare with memcached 1.6.18, Debian's package memcached: %v", err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
 }
 
 // eventually polls a condition until it holds.

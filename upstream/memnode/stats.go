@@ -2,6 +2,8 @@ package memnode
 
 import (
 	"fmt"
+	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"syscall"
@@ -176,19 +178,39 @@ func sortedKeys(m map[int]*tallyClass) []int {
 	return keys
 }
 
-func (p *process) connsStats() (out []stat) {
+// connsStats lists the listener, as number 0 where memcached has file
+// descriptors, and the connections. A client that has gone is listed until what it
+// sent has been executed.
+func (p *process) connsStats() []stat {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	network := p.ln.Addr().Network()
-	id := 0
-	for c := range p.conns {
-		at := strconv.Itoa(id) + ":"
-		id++
-		out = append(out, stat{at + "addr", network + ":" + c.c.RemoteAddr().String()},
-			stat{at + "listen_addr", network + ":" + p.node.addr}, stat{at + "state", "conn_parse_cmd"})
+	all := slices.Collect(maps.Keys(p.conns))
+	p.mu.Unlock()
+	slices.SortFunc(all, func(a, b *conn) int { return a.id - b.id })
+	now, addr := p.store.now(), p.addr
+	out := []stat{
+		{"0:addr", shown(addr)}, {"0:state", "conn_listening"},
+		{"0:secs_since_last_cmd", now - startSlack},
 	}
-	at := strconv.Itoa(id) + ":"
-	return append(out, stat{at + "addr", network + ":" + p.node.addr}, stat{at + "state", "conn_listening"})
+	for _, c := range all {
+		at := strconv.Itoa(c.id) + ":"
+		peer := "?:<AF 0>" // memcached's word for the client of a unix socket
+		if addr.Network() == "tcp" {
+			peer = shown(c.c.RemoteAddr())
+		}
+		active := c.active.Load() // may be later than now
+		out = append(out, stat{at + "addr", peer}, stat{at + "listen_addr", shown(addr)},
+			stat{at + "state", connStateText[c.state.Load()]},
+			stat{at + "secs_since_last_cmd", max(now, active) - active})
+	}
+	return out
+}
+
+// shown writes an address as memcached does.
+func shown(a net.Addr) string {
+	if t, ok := a.(*net.TCPAddr); ok && t.IP.To4() == nil {
+		return "tcp6:" + a.String()
+	}
+	return a.Network() + ":" + a.String()
 }
 
 // resetStats zeroes what counts events, not what measures the present.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,6 +31,27 @@ type wire struct {
 	due    int  // out[:due] may leave although a value is still awaited
 	queued int  // commands answered since a batch of replies ended
 	hold   bool // a fault is looking at the reply: nothing may leave
+
+	// For stats conns, which any connection's goroutine may answer.
+	state  atomic.Uint32 // a connState
+	active atomic.Uint32 // when something last came, in store time
+}
+
+// connState is what a connection is doing, as memcached calls it.
+type connState uint32
+
+const (
+	stateNew     connState = iota // waits for its first command
+	stateParse                    // executes
+	stateRead                     // waits for a command
+	stateValue                    // waits for a value
+	stateSwallow                  // waits for a value that it will not keep
+	stateWrite                    // waits for its client to read
+)
+
+var connStateText = [...]string{
+	stateNew: "conn_new_cmd", stateParse: "conn_parse_cmd", stateRead: "conn_read",
+	stateValue: "conn_nread", stateSwallow: "conn_swallow", stateWrite: "conn_mwrite",
 }
 
 // line returns the next line without its end. It stays valid until the next
@@ -49,7 +71,7 @@ func (w *wire) line() ([]byte, bool) {
 		if seen > maxShort && (seen > maxLine || !isGet(buf)) {
 			return nil, false
 		}
-		if !w.flush() || !w.fill() {
+		if !w.flush() || !w.fill(stateRead) {
 			return nil, false
 		}
 	}
@@ -63,7 +85,7 @@ func isGet(b []byte) bool {
 }
 
 // fill reads once more into in, growing it when it is full.
-func (w *wire) fill() bool {
+func (w *wire) fill(waiting connState) bool {
 	if w.r == w.w {
 		w.r, w.w = 0, 0
 	}
@@ -74,21 +96,30 @@ func (w *wire) fill() bool {
 			w.in = append(w.in, make([]byte, max(readSize, n))...)
 		}
 	}
-	n, ok := w.read(w.in[w.w:])
+	n, ok := w.read(w.in[w.w:], waiting)
 	w.w += n
 	return ok
 }
 
-// read is one read of the socket, outside the gate.
-func (w *wire) read(p []byte) (int, bool) {
-	w.p.leave()
-	n, err := w.c.Read(p)
-	w.p.wire.read.Add(uint64(n))
-	// Entering again even after an error keeps the rule that serve is inside.
-	if !w.enter() {
-		return 0, false
+// read is one read of the socket, outside the gate. One that a freeze calls back is
+// done again after the thaw, and gets all that has come meanwhile.
+func (w *wire) read(p []byte, waiting connState) (int, bool) {
+	w.state.CompareAndSwap(uint32(stateParse), uint32(waiting)) // a new one stays new
+	for {
+		w.p.leave()
+		n, err := w.c.Read(p)
+		w.p.wire.read.Add(uint64(n))
+		// Entering again even after an error keeps the rule that serve is inside.
+		if !w.enter() {
+			return 0, false
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		w.active.Store(w.p.store.now())
+		w.state.Store(uint32(stateParse))
+		return n, n > 0 || err == nil
 	}
-	return n, n > 0 || err == nil
 }
 
 // enter comes back into the gate. When the process has ended there is no gate to
@@ -113,12 +144,12 @@ func (w *wire) value(dst []byte) bool {
 			return false
 		}
 		if len(dst) < readSize { // read ahead: commands may follow
-			if !w.fill() {
+			if !w.fill(stateValue) {
 				return false
 			}
 			continue
 		}
-		n, ok := w.read(dst)
+		n, ok := w.read(dst, stateValue)
 		if !ok {
 			return false
 		}
@@ -134,7 +165,7 @@ func (w *wire) swallow(n int) bool {
 		if n -= k; n == 0 {
 			return true
 		}
-		if !w.flushDue() || !w.fill() {
+		if !w.flushDue() || !w.fill(stateSwallow) {
 			return false
 		}
 	}
@@ -165,6 +196,8 @@ func (w *wire) flushDue() bool {
 // write writes b, however slowly the peer reads and however often it is frozen
 // in between.
 func (w *wire) write(b []byte) bool {
+	w.state.Store(uint32(stateWrite))
+	defer w.state.Store(uint32(stateParse))
 	for {
 		n, err := w.c.Write(b)
 		w.p.wire.written.Add(uint64(n))
