@@ -7,7 +7,7 @@ import (
 
 // A request on its way, functions in the order it meets them:
 //
-//	serve → command → [faulty] → run → a handler of the table → line again
+//	serve → command → [faulty → suffer] → run → a handler of the table → line again
 //
 // A line is a view of the read buffer: it dies when a handler reads a value.
 
@@ -35,13 +35,13 @@ func newConn(p *process, nc net.Conn) *conn {
 	return c
 }
 
-// serve executes commands until the connection or the process ends.
-func (c *conn) serve() {
-	if !c.enter() {
-		c.p.leave()
+// serve executes commands until the connection or the process ends. Before that it
+// suffers what f has planned for it.
+func (c *conn) serve(f *faults, planned plan) {
+	defer c.p.leave()
+	if !c.enter() || !c.suffer(f, planned) {
 		return
 	}
-	defer c.p.leave()
 	for first := true; ; first = false {
 		line, ok := c.wire.line()
 		if !ok || first && len(line) > 0 && line[0] == binaryMagic {

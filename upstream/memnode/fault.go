@@ -9,12 +9,20 @@ import (
 	"time"
 )
 
-// faults is a script at work: each rule counts its own matches and draws from
-// its own generator, so that one rule's draws do not shift another's.
+// faults is a script at work on a node: each rule counts its own matches and draws
+// from its own generator, so that one rule's draws do not shift another's.
 type faults struct {
-	fired atomic.Uint64
-	mu    sync.Mutex // guards the rules' counts and generators
+	node  *Node // immutable, as are the next three
+	began time.Time
 	rules []*ruleState
+	ended chan struct{} // closed by stop
+	fired atomic.Uint64
+
+	turn  sync.Mutex // held by whoever does something to the node
+	tasks sync.WaitGroup
+
+	mu   sync.Mutex // guards the rules' counts and generators, and over
+	over bool
 }
 
 type ruleState struct {
@@ -24,19 +32,43 @@ type ruleState struct {
 }
 
 // newFaults returns nil for a script without rules.
-func newFaults(s *Script) *faults {
+func newFaults(n *Node, s *Script) *faults {
 	if len(s.Rules) == 0 {
 		return nil
 	}
-	f := &faults{}
+	f := &faults{node: n, began: time.Now(), ended: make(chan struct{})}
 	for i, r := range s.Rules {
 		f.rules = append(f.rules, &ruleState{Rule: r, draw: rand.New(rand.NewPCG(s.Seed, uint64(i)))})
 	}
 	return f
 }
 
-// strikes counts a match and decides whether the rule fires. Under f.mu.
-func (f *faults) strikes(r *ruleState) bool {
+// event is what a rule may match: a new connection, or a command.
+type event struct {
+	accept bool
+	verb   *command // nil for an unknown one
+	key    []byte
+	doomed bool // a rule has bounded what the connection will send
+}
+
+func (r *Rule) meets(e event) bool {
+	switch {
+	case r.place() == aTime, e.accept != (r.place() == aConnection):
+		return false
+	case r.Name == "reset" && r.N > 0 && e.doomed:
+		return false
+	case r.Key != "" && r.Key != string(e.key):
+		return false
+	}
+	return e.accept || r.On == "" || r.On == "*" || e.verb != nil && r.On == e.verb.name
+}
+
+// strikes counts a match at a time of the script, and decides whether the rule
+// fires. Under f.mu.
+func (f *faults) strikes(r *ruleState, at time.Duration) bool {
+	if at < r.From || r.Until > 0 && at >= r.Until {
+		return false
+	}
 	r.matches++
 	if r.matches <= r.After || r.Times > 0 && r.fires == r.Times {
 		return false
@@ -49,40 +81,33 @@ func (f *faults) strikes(r *ruleState) bool {
 	return true
 }
 
-// refuse decides about a new connection.
-func (f *faults) refuse() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	refused := false
-	for _, r := range f.rules {
-		refused = r.Name == "refuse" && f.strikes(r) || refused
-	}
-	return refused
-}
-
-// plan is what is to happen to one command.
+// plan is what is to happen to one command or new connection.
 type plan struct {
+	outages     []outage
 	stall, slow time.Duration
+	sends       int    // reset after so many bytes; 0: no bound
 	ending      Action // reset, close, reply, drop, swap or truncate; Name "" for none
 	chunk, lie  int
 	wrongKey    bool
 	fired       bool
 }
 
-// plan decides about a command; verb is nil for an unknown one.
-func (f *faults) plan(verb *command, key []byte) (p plan) {
+func (f *faults) plan(e event) (p plan) {
+	at := time.Since(f.began)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range f.rules {
-		if r.Name == "refuse" || !r.meets(verb, key) || !f.strikes(r) {
+		if !r.meets(e) || !f.strikes(r, at) {
 			continue
 		}
 		p.fired = true
 		switch r.Name {
+		case "freeze", "refuse", "restart", "kill":
+			p.outages = append(p.outages, r.outage())
 		case "stall":
-			p.stall += r.Lo
+			p.stall += r.Delay.draw(r.draw)
 		case "slow":
-			p.slow += r.Lo + time.Duration(r.draw.Int64N(int64(r.Hi-r.Lo)+1))
+			p.slow += r.Delay.draw(r.draw)
 		case "chunk":
 			p.chunk = r.N
 		case "lie":
@@ -90,19 +115,15 @@ func (f *faults) plan(verb *command, key []byte) (p plan) {
 		case "wrongkey":
 			p.wrongKey = true
 		default:
-			if p.ending.Name == "" {
+			switch {
+			case r.N > 0 && r.Name == "reset":
+				p.sends, e.doomed = r.N, true
+			case p.ending.Name == "":
 				p.ending = r.Action
 			}
 		}
 	}
 	return p
-}
-
-func (r *Rule) meets(verb *command, key []byte) bool {
-	if r.Key != "" && r.Key != string(key) {
-		return false
-	}
-	return r.Verb == "" || r.Verb == "*" || verb != nil && r.Verb == verb.name
 }
 
 // keyOf is the key a rule's key is compared with: the first one, as sent.
@@ -120,24 +141,37 @@ func keyOf(cmd *command, words [][]byte) []byte {
 // faulty runs a command under a script. Replies to earlier commands leave first,
 // so that what remains is this command's.
 func (c *conn) faulty(f *faults, cmd *command, words [][]byte) bool {
-	p := f.plan(cmd, keyOf(cmd, words))
+	p := f.plan(event{verb: cmd, key: keyOf(cmd, words), doomed: c.sends > 0})
 	if !p.fired && c.held == nil {
 		return c.run(cmd, words)
 	}
-	if !c.wire.flush() || p.stall > 0 && !c.sleep(p.stall) {
-		return false
-	}
-	switch p.ending.Name {
-	case "reset":
-		reset(c.c)
-		return false
-	case "close":
+	if !c.wire.flush() || !c.suffer(f, p) {
 		return false
 	}
 	c.hold, c.mute = true, p.ending.Name == "reply"
 	ok := c.run(cmd, words)
 	c.hold, c.mute = false, false
 	return ok && c.deliver(p)
+}
+
+// suffer does what comes before a command is executed, or a new connection served.
+// False ends the connection.
+func (c *conn) suffer(f *faults, p plan) bool {
+	for _, o := range p.outages {
+		if !c.await(f.begin(o)) {
+			return false
+		}
+	}
+	if p.stall > 0 && !c.sleep(p.stall) {
+		return false
+	}
+	if p.sends > 0 {
+		c.sends = p.sends
+	}
+	if p.ending.Name == "reset" {
+		reset(c.c)
+	}
+	return p.ending.Name != "reset" && p.ending.Name != "close"
 }
 
 // deliver sends the reply in out as the plan wants it.

@@ -3,6 +3,7 @@ package memnode
 import (
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -90,7 +91,8 @@ func TestFaultEndings(t *testing.T) {
 
 func TestFaultDelays(t *testing.T) {
 	const d = 30 * time.Millisecond
-	for _, script := range []string{`(on get (stall 30ms))`, `(on get (slow 30ms))`, `(on get (slow 30ms..40ms))`} {
+	for _, script := range []string{`(on get (stall 30ms))`, `(on get (slow 30ms))`, `(on get (slow 30ms..40ms))`,
+		`(on get (slow pareto 30ms 3))`, `(on get (stall 20ms..21ms)) (on get (stall 10ms))`} {
 		t.Run(script, func(t *testing.T) {
 			_, c := faulted(t, script)
 			start := time.Now()
@@ -124,15 +126,102 @@ func TestFaultDelayOrder(t *testing.T) {
 	n.Kill()
 }
 
-func TestFaultRefuse(t *testing.T) {
-	n, c := faulted(t, `(always (after 1 times 1 refuse))`)
-	ok := dial(t, n.Addr())
-	ok.do("mn\r\n", "MN\r\n")
-	if got := dial(t, n.Addr()).line(); got != "<EOF>" {
-		t.Errorf("got %q", got)
+// TestFaultAccept has the faults of new connections: what is left of the second one.
+func TestFaultAccept(t *testing.T) {
+	for _, tc := range []struct {
+		script, want string
+		end          error
+	}{
+		{`(on accept (after 1 times 1 close))`, "", nil}, // the end that ReadAll is after
+		{`(on accept (after 1 times 1 reset))`, "", syscall.ECONNRESET},
+		{`(on accept (after 1 times 1 reset 7))`, "MN\r\nVER", syscall.ECONNRESET},
+		{`(on accept (after 1 times 1 close)) (on * (stall 1ms))`, "", nil},
+	} {
+		t.Run(tc.script, func(t *testing.T) {
+			n, before := faulted(t, tc.script)
+			dial(t, n.Addr()).do("mn\r\n", "MN\r\n")
+			var got []byte
+			c, err := net.Dial("tcp", n.Addr()) // which may be told of the reset
+			if err == nil {
+				defer c.Close()
+				if tc.want != "" { // to a closed socket it would make the end a reset
+					io.WriteString(c, "mn\r\nversion\r\n")
+				}
+				got, err = io.ReadAll(c)
+			}
+			if string(got) != tc.want || !errors.Is(err, tc.end) {
+				t.Errorf("got %q, %v, want %q, %v", got, err, tc.want, tc.end)
+			}
+			dial(t, n.Addr()).do("mn\r\n", "MN\r\n")
+			before.do("mn\r\n", "MN\r\n")
+		})
 	}
-	dial(t, n.Addr()).do("mn\r\n", "MN\r\n")
-	c.do("mn\r\n", "MN\r\n")
+}
+
+// TestFaultAcceptStall: the connection is there, and nobody serves it for a while.
+func TestFaultAcceptStall(t *testing.T) {
+	n, before := faulted(t, `(on accept (stall 1h))`)
+	c := dial(t, n.Addr())
+	c.send("set a 0 0 1\r\nx\r\n")
+	eventually(t, "the connection has come", func() bool { return n.Stats().Conns == 2 })
+	before.do("get a\r\n", "VALUE a 0 3\r\nabc\r\nEND\r\n")
+	n.Freeze() // nor does that wait
+	n.Kill()
+	if got := c.line(); got == "STORED\r\n" {
+		t.Error("a stalled connection was served")
+	}
+}
+
+// TestFaultResetAfter cuts answers at a number of bytes, wherever that falls, counted
+// from the command that was struck.
+func TestFaultResetAfter(t *testing.T) {
+	for _, tc := range []struct {
+		script, want string
+		faults       uint64
+	}{
+		{`(always (reset 1))`, "M", 1},
+		{`(always (reset 7))`, "MN\r\nVAL", 1},
+		{`(on get (reset 7))`, "MN\r\nVALUE a", 1},
+		{`(on get (reset 23))`, "MN\r\nVALUE a 0 3\r\nabc\r\nEND\r\n", 1},
+		{`(on get (reset 24)) (on mn (after 1 reset 3))`, "MN\r\nVALUE a 0 3\r\nabc\r\nEND\r\nM", 1},
+		{`(always (reset 27))`, "MN\r\nVALUE a 0 3\r\nabc\r\nEND\r\n", 1},
+		{`(on get (reset 3)) (on get (reply "ERROR"))`, "MN\r\nERR", 2},
+		{`(on get (reset 3)) (on get (chunk 2))`, "MN\r\nVAL", 2},
+	} {
+		t.Run(tc.script, func(t *testing.T) {
+			n, c := faulted(t, tc.script)
+			c.send("mn\r\nget a\r\nmn\r\n")
+			got, err := io.ReadAll(c.r)
+			if string(got) != tc.want || !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("got %q, %v, want %q", got, err, tc.want)
+			}
+			if got := n.Stats().Faults; got != tc.faults {
+				t.Errorf("%d faults fired, want %d", got, tc.faults)
+			}
+		})
+	}
+	n, c := faulted(t, `(on mn (times 1 reset 40))`)
+	c.do("mn\r\nmn\r\nmn\r\n", "MN\r\nMN\r\nMN\r\n")
+	dial(t, n.Addr()).do("get a\r\nget a\r\n", "VALUE a 0 3\r\nabc\r\nEND\r\nVALUE a 0 3\r\nabc\r\nEND\r\n")
+	c.send("get a\r\nget a\r\n")
+	if got, _ := io.ReadAll(c.r); len(got) != 40-3*len("MN\r\n") {
+		t.Errorf("%q of 40 bytes", got)
+	}
+}
+
+// TestFaultWindow: from and until bound when a rule of any kind is in force, and what
+// is outside does not count.
+func TestFaultWindow(t *testing.T) {
+	f := newFaults(nil, &Script{Rules: []Rule{{From: 2, Until: 4, After: 1, Action: Action{Name: "drop"}}}})
+	var pattern string
+	for _, at := range []time.Duration{0, 1, 2, 2, 3, 4, 5} {
+		pattern += map[bool]string{true: "x", false: "."}[f.strikes(f.rules[0], at)]
+	}
+	if pattern != "...xx.." {
+		t.Errorf("it fires %s", pattern)
+	}
+	_, c := faulted(t, `(on mn (from 1h drop)) (on version (until 1h reply "x"))`)
+	c.do("mn\r\nversion\r\n", "MN\r\nx\r\n")
 }
 
 // TestFaultDraws: the seed alone decides.
@@ -168,11 +257,13 @@ func TestFaultDraws(t *testing.T) {
 // TestFaultOutlivesRestart: a script stays with the node.
 func TestFaultOutlivesRestart(t *testing.T) {
 	n, _ := faulted(t, `(on version (reply "VERSION odd"))`)
-	n.Kill()
-	if err := n.Restart(); err != nil {
-		t.Fatal(err)
+	for _, end := range []func(){n.Kill, func() { n.Close() }, func() { n.Close(); n.Kill() }} {
+		end()
+		if err := n.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		dial(t, n.Addr()).do("version\r\n", "VERSION odd\r\n")
 	}
-	dial(t, n.Addr()).do("version\r\n", "VERSION odd\r\n")
 	if err := n.SetFault("(oops)"); err == nil {
 		t.Error("a bad script was taken")
 	}

@@ -38,8 +38,8 @@ type Config struct {
 	MaxBytes int64            // bound on what the items take, in bytes; default 64 MiB, as -m 64
 	MaxItem  int              // largest item with its header, in bytes; default 1 MiB, as -I 1m
 	Version  string           // what `version` answers; default "1.6.18"; the E flag exists from 1.6.27
-	Clock    func() time.Time // default time.Now; stall and slow always use real time
-	Fault    string           // fault script, see script.go; empty for none
+	Clock    func() time.Time // default time.Now; faults always use real time
+	Fault    string           // fault script, see Language; empty for none
 }
 
 const (
@@ -52,14 +52,25 @@ const (
 // nothing listens and it holds no items.
 type Node struct {
 	cfg     Config
-	addr    string                  // resolved at the first listen, kept by Restart
+	addr    string                  // resolved by Start, immutable
 	fault   atomic.Pointer[faults]  // nil: none
 	current atomic.Pointer[process] // the running process, or the last one
 
 	explicitCAS bool // the version knows the E flag
 
-	mu sync.Mutex // serialises Kill, Restart, Close, Freeze and Thaw
+	mu     sync.Mutex // serialises what starts, ends, freezes and thaws a process
+	fate   fate
+	script *Script
 }
+
+// fate is what its owner, or a script, has done to a node for good.
+type fate uint8
+
+const (
+	running fate = iota // it may be dead all the same: a script restarts it
+	killed
+	closed // so is its script, until Restart
+)
 
 // Start listens and serves. It fails on an address that cannot be bound and on
 // a bad fault script.
@@ -74,13 +85,17 @@ func Start(cfg Config) (*Node, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	n := &Node{cfg: cfg, addr: cfg.Addr, explicitCAS: atLeast(cfg.Version, 1, 6, 27)}
-	if err := n.SetFault(cfg.Fault); err != nil {
+	script, err := ParseScript(cfg.Fault)
+	if err != nil {
 		return nil, err
 	}
-	if err := n.spawn(); err != nil {
-		return nil, err
+	n := &Node{cfg: cfg, addr: cfg.Addr, script: script, fate: closed, explicitCAS: atLeast(cfg.Version, 1, 6, 27)}
+	ln, err := net.Listen(cfg.Network, cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("memnode: %w", err)
 	}
+	n.addr = ln.Addr().String()
+	n.spawn(ln)
 	return n, nil
 }
 
@@ -95,15 +110,30 @@ func atLeast(version string, want ...int) bool {
 	return strings.Count(version, ".") >= len(want)-1
 }
 
-// spawn starts a process on n.addr. The caller holds n.mu or is Start.
-func (n *Node) spawn() error {
+// spawn starts a process, and the script if that has ended. The caller holds n.mu or
+// is Start.
+func (n *Node) spawn(ln net.Listener) {
+	before := n.fate
+	n.fate = running
+	if before == closed {
+		n.fault.Store(newFaults(n, n.script))
+	}
+	n.current.Store(newProcess(n, ln))
+	if before == closed {
+		n.fault.Load().start()
+	}
+}
+
+// listen binds the node's address again. The caller holds n.mu.
+func (n *Node) listen() (net.Listener, error) {
+	if n.cfg.Network == "unix" {
+		os.Remove(n.addr) // what a killed or deaf process leaves behind
+	}
 	ln, err := net.Listen(n.cfg.Network, n.addr)
 	if err != nil {
-		return fmt.Errorf("memnode: %w", err)
+		return nil, fmt.Errorf("memnode: %w", err)
 	}
-	n.addr = ln.Addr().String()
-	n.current.Store(newProcess(n, ln))
-	return nil
+	return ln, nil
 }
 
 // Addr is where the node listens, host:port or a socket path. It never changes.
@@ -112,9 +142,17 @@ func (n *Node) Addr() string { return n.addr }
 // Close stops listening, closes every connection and waits until no goroutine
 // of the node is left. Closing twice is allowed.
 func (n *Node) Close() error {
+	n.locked(func() { n.fate = closed })
+	n.fault.Load().stop()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.current.Load().stop(false)
+}
+
+func (n *Node) locked(do func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	do()
 }
 
 // Kill ends the node as kill -9 on a lost machine would: connections are reset,
@@ -122,48 +160,86 @@ func (n *Node) Close() error {
 func (n *Node) Kill() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.fate = max(n.fate, killed)
 	n.current.Load().stop(true)
 }
 
 // Restart starts the node again on the same address after Kill or Close: empty,
-// with a new pid and start time, never frozen, under the fault script it had.
+// with a new pid and start time, never frozen, under the fault script it had; after
+// Close that begins anew.
 func (n *Node) Restart() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.current.Load().dead() {
 		return errors.New("memnode: restart of a running node")
 	}
-	if n.cfg.Network == "unix" {
-		os.Remove(n.addr) // what a killed node leaves behind
+	return n.respawn()
+}
+
+// respawn starts the next process. The caller holds n.mu.
+func (n *Node) respawn() error {
+	ln, err := n.listen()
+	if err == nil {
+		n.spawn(ln)
 	}
-	return n.spawn()
+	return err
+}
+
+// revive respawns after p, which a script has ended, unless that is out of date.
+func (n *Node) revive(p *process) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fate != running || n.current.Load() != p {
+		return nil
+	}
+	return n.respawn()
+}
+
+// hear has p, which a script has deafened, take connections again.
+func (n *Node) hear(p *process) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p.dead() {
+		return nil
+	}
+	ln, err := n.listen()
+	if err == nil {
+		p.listen(ln)
+	}
+	return err
 }
 
 // Freeze stops the node as SIGSTOP would: the kernel still accepts connections
 // and buffers requests, and nothing is executed or answered once Freeze has
 // returned. Freezing twice is the same as once.
 func (n *Node) Freeze() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.current.Load().freeze()
+	n.locked(func() { n.current.Load().freeze(byUser) })
 }
 
-// Thaw undoes Freeze: every request that was buffered meanwhile is executed,
-// even if its client has gone.
+// Thaw undoes Freeze, not a script's freeze: every request that was buffered
+// meanwhile is executed, even if its client has gone.
 func (n *Node) Thaw() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.current.Load().thaw()
+	n.locked(func() { n.current.Load().thaw(byUser) })
 }
 
-// SetFault replaces the fault script; the counts and draws of the new one start
-// from the beginning. An empty script means no faults.
+// SetFault replaces the fault script; the counts, draws and times of the new one start
+// from the beginning. What the old one is doing to the node ends: it thaws, listens or
+// has come back when SetFault returns. An empty script means no faults.
 func (n *Node) SetFault(script string) error {
 	s, err := ParseScript(script)
 	if err != nil {
 		return err
 	}
-	n.fault.Store(newFaults(s))
+	n.mu.Lock()
+	n.script = s
+	f := newFaults(n, s)
+	before := n.fault.Swap(f)
+	starts := n.fate != closed
+	n.mu.Unlock()
+	before.stop()
+	if starts {
+		f.start()
+	}
 	return nil
 }
 

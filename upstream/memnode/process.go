@@ -25,28 +25,35 @@ func init() { lastPid.Store(int64(os.Getpid())) }
 // Whoever executes commands or writes replies holds gate for reading, and
 // leaves it while it waits for input; freeze holds it for writing.
 type process struct {
-	node    *Node // immutable, as are the next five
-	ln      net.Listener
+	node    *Node // immutable, as are the next four
 	addr    net.Addr
 	store   *store
 	pid     int64
 	done    chan struct{} // closed by stop
 	gate    sync.RWMutex
-	running sync.WaitGroup  // the accept loop and every connection
+	running sync.WaitGroup  // accept loops and every connection
 	seen    []atomic.Uint64 // by index in commands; the last one counts unknown verbs
 	wire    struct{ read, written, accepted atomic.Uint64 }
 
-	mu     sync.Mutex // guards the rest
+	mu     sync.Mutex   // guards the rest
+	ln     net.Listener // nil: refuses connections
 	conns  map[*conn]struct{}
-	lastID int // of a connection
-	frozen bool
+	lastID int     // of a connection
+	frozen freezer // 0: alive
 	over   bool
 }
+
+// freezer is who has frozen a process: it thaws when all of them have thawed it.
+type freezer uint8
+
+const (
+	byUser freezer = 1 << iota
+	byFault
+)
 
 func newProcess(n *Node, ln net.Listener) *process {
 	p := &process{
 		node:  n,
-		ln:    ln,
 		addr:  ln.Addr(),
 		store: newStore(n.cfg),
 		pid:   lastPid.Add(1),
@@ -54,16 +61,50 @@ func newProcess(n *Node, ln net.Listener) *process {
 		seen:  make([]atomic.Uint64, len(commands)+1),
 		conns: make(map[*conn]struct{}),
 	}
-	p.running.Go(p.accept)
+	p.listen(ln)
 	return p
+}
+
+// listen takes connections from ln, unless the process has ended.
+func (p *process) listen(ln net.Listener) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		ln.Close()
+		return
+	}
+	p.ln = ln
+	p.running.Go(func() { p.accept(ln) })
+}
+
+// deafen has the kernel refuse connections, until listen.
+func (p *process) deafen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closeListener(false)
+}
+
+// closeListener leaves the file of a unix socket if it is not told to unlink it: a
+// socket that nobody listens on refuses, one that is not there does not exist. Under
+// p.mu.
+func (p *process) closeListener(unlink bool) error {
+	if p.ln == nil {
+		return nil
+	}
+	if u, ok := p.ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(unlink)
+	}
+	err := p.ln.Close()
+	p.ln = nil
+	return err
 }
 
 // acceptPause is how long the accept loop rests after an error such as EMFILE.
 const acceptPause = 10 * time.Millisecond
 
-func (p *process) accept() {
+func (p *process) accept(ln net.Listener) {
 	for {
-		nc, err := p.ln.Accept()
+		nc, err := ln.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) || !p.rest(acceptPause) {
 				return
@@ -79,12 +120,14 @@ func (p *process) accept() {
 	}
 }
 
-// admit serves a new connection, unless a fault refuses it. Inside the gate.
+// admit serves a new connection. The faults that strike it are found here, in the
+// order of accept, and suffered on its own goroutine. Inside the gate.
 func (p *process) admit(nc net.Conn) {
 	p.wire.accepted.Add(1)
-	if f := p.node.fault.Load(); f != nil && f.refuse() {
-		nc.Close()
-		return
+	f := p.node.fault.Load()
+	var planned plan
+	if f != nil {
+		planned = f.plan(event{accept: true})
 	}
 	c := newConn(p, nc)
 	p.mu.Lock()
@@ -93,14 +136,14 @@ func (p *process) admit(nc net.Conn) {
 		reset(nc)
 		return
 	}
-	if p.frozen {
+	if p.frozen != 0 {
 		nc.SetDeadline(past)
 	}
 	p.lastID++
 	c.id = p.lastID
 	p.conns[c] = struct{}{}
 	p.running.Go(func() {
-		c.serve()
+		c.serve(f, planned)
 		nc.Close()
 		p.mu.Lock()
 		delete(p.conns, c)
@@ -133,9 +176,11 @@ func (p *process) rest(d time.Duration) bool {
 	}
 }
 
-func (p *process) dead() bool {
+func (p *process) dead() bool { return over(p.done) }
+
+func over(done <-chan struct{}) bool {
 	select {
-	case <-p.done:
+	case <-done:
 		return true
 	default:
 		return false
@@ -147,13 +192,14 @@ var past = time.Unix(1, 0)
 
 // freeze shuts the gate. What waits for a client is called back by its deadline and
 // goes on after the thaw.
-func (p *process) freeze() {
+func (p *process) freeze(by freezer) {
 	p.mu.Lock()
-	if p.over || p.frozen {
+	already := p.frozen != 0
+	p.frozen |= by
+	if p.over || already {
 		p.mu.Unlock()
 		return
 	}
-	p.frozen = true
 	for c := range p.conns {
 		c.wire.c.SetDeadline(past)
 	}
@@ -161,13 +207,15 @@ func (p *process) freeze() {
 	p.gate.Lock()
 }
 
-func (p *process) thaw() {
+func (p *process) thaw(by freezer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.frozen {
+	if p.over || p.frozen&by == 0 {
 		return
 	}
-	p.frozen = false
+	if p.frozen &^= by; p.frozen != 0 {
+		return
+	}
 	for c := range p.conns {
 		c.wire.c.SetDeadline(time.Time{})
 	}
@@ -183,11 +231,7 @@ func (p *process) stop(hard bool) error {
 		return nil
 	}
 	p.over = true
-	close(p.done)
-	if u, ok := p.ln.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(!hard) // a killed process leaves its socket file
-	}
-	err := p.ln.Close()
+	err := p.closeListener(!hard) // a killed process leaves its socket file
 	for c := range p.conns {
 		if hard {
 			reset(c.wire.c)
@@ -195,14 +239,23 @@ func (p *process) stop(hard bool) error {
 			c.wire.c.Close()
 		}
 	}
-	if p.frozen {
-		p.frozen = false
+	close(p.done) // not before: whom it wakes would close a connection that is to be reset
+	if p.frozen != 0 {
 		p.gate.Unlock()
 	}
 	p.mu.Unlock()
 	p.running.Wait()
 	p.store.wipe()
 	return err
+}
+
+// resetAll resets every connection.
+func (p *process) resetAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		reset(c.wire.c)
+	}
 }
 
 // reset closes a connection so that the peer gets ECONNRESET; unsent bytes are

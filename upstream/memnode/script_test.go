@@ -54,6 +54,41 @@ func TestScriptGoldens(t *testing.T) {
 	}
 }
 
+// TestLanguage: the parser knows the examples of the documentation, and that has every
+// word of the parser.
+func TestLanguage(t *testing.T) {
+	begins := make(map[string]bool) // words that a line begins with
+	examples := 0
+	for line := range strings.Lines(Language) {
+		entry, indented := strings.CutPrefix(line, "  ")
+		if !indented || strings.HasPrefix(entry, " ") {
+			continue
+		}
+		entry, _, _ = strings.Cut(strings.TrimSuffix(entry, "\n"), "  ")
+		if strings.HasPrefix(entry, "(") {
+			examples++
+			if s, err := ParseScript(entry); err != nil || s.String() != entry {
+				t.Errorf("%s gives %v, %v", entry, s, err)
+			}
+		}
+		begins[strings.Fields(entry)[0]] = true
+	}
+	if examples < 5 {
+		t.Errorf("only %d examples", examples)
+	}
+	words := append(known(actions), "always", "on", "every", "from", "until", "after", "times", "1/N", "exp", "normal", "pareto")
+	for _, w := range words {
+		if !begins[w] {
+			t.Errorf("the documentation does not have %s", w)
+		}
+	}
+	for line := range strings.Lines(Language) {
+		if len(line) > 96 {
+			t.Errorf("%d bytes in %q", len(line), line)
+		}
+	}
+}
+
 // FuzzScript: what parses prints, and what is printed parses to the same.
 func FuzzScript(f *testing.F) {
 	in, _ := scripts(f)

@@ -31,6 +31,7 @@ type wire struct {
 	due    int  // out[:due] may leave although a value is still awaited
 	queued int  // commands answered since a batch of replies ended
 	hold   bool // a fault is looking at the reply: nothing may leave
+	sends  int  // a fault resets the connection after so many more bytes; 0: none does
 
 	// For stats conns, which any connection's goroutine may answer.
 	state  atomic.Uint32 // a connState
@@ -198,11 +199,20 @@ func (w *wire) flushDue() bool {
 func (w *wire) write(b []byte) bool {
 	w.state.Store(uint32(stateWrite))
 	defer w.state.Store(uint32(stateParse))
+	last := w.sends > 0 && len(b) >= w.sends
+	if last {
+		b = b[:w.sends]
+	} else if w.sends > 0 {
+		w.sends -= len(b)
+	}
 	for {
 		n, err := w.c.Write(b)
 		w.p.wire.written.Add(uint64(n))
 		if err == nil {
-			return true
+			if last {
+				reset(w.c)
+			}
+			return !last
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return false
@@ -220,6 +230,17 @@ func (w *wire) sleep(d time.Duration) bool {
 	w.p.leave()
 	ok := w.p.rest(d)
 	return w.enter() && ok
+}
+
+// await waits outside the gate until done is closed; false means that the process has
+// ended.
+func (w *wire) await(done <-chan struct{}) bool {
+	w.p.leave()
+	select {
+	case <-done:
+	case <-w.p.done:
+	}
+	return w.enter()
 }
 
 var _ io.Writer = (*wire)(nil)
