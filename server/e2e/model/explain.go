@@ -14,11 +14,12 @@ type Mark struct {
 	Text string
 }
 
-// around is how many requests for the key Explain shows before a fault.
-const around = 40
+// Explain shows so many requests for a key before its fault, and so many marks.
+const around, marked = 40, 8
 
 // Explain shows a fault of a history and what was done to its key until then, a line
-// each. The lines of the fault and of what shows it are marked.
+// each, and the last marks, which are in the order of time. The lines of the fault and
+// of what shows it begin with an arrow.
 func Explain(f *Fault, history []Op, marks []Mark) string {
 	type entry struct {
 		at   time.Duration
@@ -45,11 +46,9 @@ func Explain(f *Fault, history []Op, marks []Mark) string {
 		}
 		lines = append(lines, entry{o.Start, sign + o.String()})
 	}
-	from := lines[0].at
-	for _, m := range marks {
-		if m.At >= from && m.At <= f.Op.End {
-			lines = append(lines, entry{m.At, fmt.Sprintf(" * %s  %s", stamp(m.At), m.Text)})
-		}
+	marks = slices.DeleteFunc(slices.Clone(marks), func(m Mark) bool { return m.At > f.Op.End })
+	for _, m := range marks[max(0, len(marks)-marked):] {
+		lines = append(lines, entry{m.At, fmt.Sprintf(" * %s  %s", stamp(m.At), m.Text)})
 	}
 	slices.SortStableFunc(lines, func(a, b entry) int { return cmp.Compare(a.at, b.at) })
 	var b strings.Builder

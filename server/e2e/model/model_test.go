@@ -217,6 +217,7 @@ func TestExplain(t *testing.T) {
 	got := Explain(&faults[0], history, []Mark{{500, "before"}, {2300, "kill"}, {9000, "after"}})
 	want := strings.Join([]string{
 		"k: stale: it was overwritten",
+		" *   0.000000  before",
 		" >   0.000001   0.000002  client 0   write  1.1      done",
 		"     0.000002   0.000002  client 1   read   1.1      done",
 		" *   0.000002  kill",
