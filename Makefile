@@ -9,6 +9,9 @@ PREFIX   ?= /usr/local
 FUZZTIME ?= 30s
 DEMO     ?= --kill-every 10s
 BENCH    ?=
+SOAK     ?= 10m
+SEED     ?= $(shell date +%s)
+ROUNDS   ?= 3
 VERSION  := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null | sed 's/^v//')
 COMMIT   := $(shell git describe --always --dirty --exclude '*' 2>/dev/null)
 LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.commit=$(COMMIT))
@@ -17,7 +20,7 @@ LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.c
 TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tools \
          ip:iproute2 keepalived:keepalived monit:monit strace:strace
 
-.PHONY: help run build test check lint fuzz bench e2e install deps clean
+.PHONY: help run build test check lint fuzz bench e2e soak faults install deps clean
 
 help: ## this list
 	@echo "magent: a memcached proxy. 'make run' shows it at work, README.md says the rest."
@@ -55,6 +58,12 @@ bench: deps build ## CPU per request beside Debian's nutcracker (BENCH='--rounds
 
 e2e: deps ## the proxy before real memcacheds: transcripts, differential, failover
 	go test -count=1 -timeout 8m ./server/e2e/... ./cmd/...
+
+soak: deps ## strike nodes at random for 10m and check what clients saw (SOAK=1h SEED=7)
+	go test -count=1 -timeout 0 -v -run TestOneReplicaIsEnough ./server/e2e -seed $(SEED) -soak $(SOAK)
+
+faults: deps ## what clients notice of each fault, at full load, as a table (ROUNDS=3)
+	go test -count=1 -timeout 0 -v -run TestNobodyNotices ./server/e2e -rounds $(ROUNDS)
 
 install: build ## bin/magent to PREFIX/bin (PREFIX=/usr/local, DESTDIR for packagers)
 	install -D -m 0755 bin/magent $(DESTDIR)$(PREFIX)/bin/magent

@@ -15,8 +15,9 @@ type target struct {
 	addr                        string
 	copy                        int
 	kill, restart, freeze, thaw func()
-	script                      func(faults string) // nil for a real memcached
-	cold                        bool                // it was restarted, and is not trusted with what it lacks
+	script                      func(faults string)    // nil for a real memcached
+	slow                        func(by time.Duration) // delays replies; nil but for one behind a link
+	cold                        bool                   // it was restarted, and is not trusted with what it lacks
 }
 
 func (n *target) String() string { return fmt.Sprintf("%s of copy %d", n.addr, n.copy) }
@@ -25,6 +26,15 @@ func (n *target) String() string { return fmt.Sprintf("%s of copy %d", n.addr, n
 func memcachedTarget(t *testing.T) *target {
 	m := harness.Memcached(t)
 	return &target{addr: m.Addr, kill: m.Kill, restart: m.Restart, freeze: m.Stop, thaw: m.Cont}
+}
+
+// linkedTarget is a real memcached at the end of a link.
+func linkedTarget(t *testing.T) *target {
+	n := memcachedTarget(t)
+	l, addr := newLink(t, n.addr)
+	n.addr = addr
+	n.slow = func(by time.Duration) { l.delay.Store(int64(by)) }
+	return n
 }
 
 // memnodeTarget is a node in this process, which knows more faults.

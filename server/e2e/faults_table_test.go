@@ -1,0 +1,313 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var roundsFlag = flag.Int("rounds", 0, "how often each fault is measured at full load; 0 has them once at little load, and times are not looked at")
+
+// A pace is how fast and for how long a fault is tried.
+type pace struct {
+	rate                               int // requests per second and client
+	leadIn, frozen, flapping, slow, on time.Duration
+}
+
+var (
+	fullPace  = pace{1000, time.Second, 2 * time.Second, 10 * time.Second, 4 * time.Second, 2 * time.Second}
+	lightPace = pace{200, 200 * time.Millisecond, 600 * time.Millisecond, 1500 * time.Millisecond, time.Second, 300 * time.Millisecond}
+)
+
+const (
+	loadClients = 16
+	// The proxy has its default of --timeout.
+	defaultTimeout = 250 * time.Millisecond
+	flapEvery      = 300 * time.Millisecond
+)
+
+// A row is a fault and what must hold under it.
+type row struct {
+	fault string
+	node  func(*testing.T) *target
+	flags []string
+	apart bool // writes have clients of their own
+	// strike does what there is to be done from moment 0 on, the end of the lead-in;
+	// lasts is how long that takes.
+	strike func(x *exposure)
+	lasts  func(p *pace) time.Duration // nil: no time
+	bounds []bound
+	outage bool // errors that say so are right, and misses
+}
+
+// A bound is a time that is measured and what it may be at most.
+type bound struct {
+	name string
+	most time.Duration
+	of   func(x *exposure) time.Duration
+}
+
+// An exposure is a load that is exposed to a fault.
+type exposure struct {
+	*cluster
+	*load
+	pace
+	lead, follower *target
+	back           time.Duration // when the first node was back, since the load began
+}
+
+// at waits for a moment after the lead-in.
+func (x *exposure) at(d time.Duration) { <-time.After(time.Until(x.began.Add(x.leadIn + d))) }
+
+// all is the slowest of all requests since the lead-in.
+func all(x *exposure) time.Duration { return slowest(x.took(x.leadIn, every)) }
+
+// later is the slowest of those due after the timeout had passed.
+func later(x *exposure) time.Duration {
+	return slowest(x.took(x.leadIn+defaultTimeout+20*time.Millisecond, every))
+}
+
+var frozenBounds = []bound{
+	{"slowest", defaultTimeout + 20*time.Millisecond, all},
+	{"slowest once the timeout has passed", 20 * time.Millisecond, later},
+}
+
+func frozenFor(p *pace) time.Duration { return p.frozen }
+func slowFor(p *pace) time.Duration   { return p.slow }
+
+func freeze(n *target, x *exposure) {
+	x.at(0)
+	n.freeze()
+	x.at(x.frozen)
+	n.thaw()
+}
+
+var rows = []row{
+	{
+		fault: "none", node: memcachedTarget,
+		strike: func(*exposure) {},
+		bounds: []bound{{"slowest", 10 * time.Millisecond, all}},
+	},
+	{
+		fault: "lead: kill -9", node: memcachedTarget,
+		strike: func(x *exposure) { x.at(0); x.lead.kill() },
+		bounds: []bound{{"slowest", 10 * time.Millisecond, all}},
+	},
+	{
+		fault: "lead: SIGSTOP", node: memcachedTarget,
+		strike: func(x *exposure) { freeze(x.lead, x) }, lasts: frozenFor,
+		bounds: frozenBounds,
+	},
+	{
+		fault: "lead: SIGSTOP, --hedge 5ms", node: memcachedTarget, flags: []string{"--hedge", "5ms"}, apart: true,
+		strike: func(x *exposure) { freeze(x.lead, x) }, lasts: frozenFor,
+		bounds: []bound{{"slowest read", 25 * time.Millisecond, func(x *exposure) time.Duration { return slowest(x.took(x.leadIn, reads)) }}},
+	},
+	{
+		fault: "lead: replies 50 ms slow, --hedge auto", node: linkedTarget, flags: []string{"--hedge", "auto"}, apart: true, lasts: slowFor,
+		strike: func(x *exposure) {
+			x.at(0)
+			x.lead.slow(50 * time.Millisecond)
+			x.at(x.slow)
+			x.lead.slow(0)
+		},
+		bounds: []bound{{"p99 of reads after 1 s", 10 * time.Millisecond, func(x *exposure) time.Duration {
+			return p99(x.took(x.leadIn+time.Second, reads))
+		}}},
+	},
+	{
+		fault: "lead: 1 in 1000 requests reset", node: memnodeTarget, lasts: slowFor,
+		strike: func(x *exposure) {
+			x.at(0)
+			x.lead.script(fmt.Sprintf("(seed %d) (always (1/1000 reset))", *seedFlag))
+			x.at(x.slow)
+			x.lead.script("")
+		},
+		bounds: []bound{{"slowest", 20 * time.Millisecond, all}},
+	},
+	{
+		fault: "lead: flapping every 300 ms", node: memcachedTarget, lasts: func(p *pace) time.Duration { return p.flapping },
+		strike: func(x *exposure) {
+			for d := time.Duration(0); d < x.flapping; d += 2 * flapEvery {
+				x.at(d)
+				x.lead.freeze()
+				x.at(d + flapEvery)
+				x.lead.thaw()
+			}
+		},
+		bounds: []bound{{"slowest", defaultTimeout + 20*time.Millisecond, all}},
+	},
+	{
+		fault: "both: kill -9, and restarted", node: memcachedTarget, outage: true, lasts: func(p *pace) time.Duration { return 2 * p.frozen },
+		strike: func(x *exposure) {
+			x.at(0)
+			x.lead.kill()
+			x.follower.kill()
+			x.at(x.frozen)
+			x.lead.restart()
+			x.back = time.Since(x.began)
+			x.at(x.frozen + x.frozen/2)
+			x.follower.restart()
+		},
+		bounds: []bound{
+			{"slowest error", 5 * time.Millisecond, func(x *exposure) time.Duration {
+				return slowest(x.took(0, func(s *sample) bool { return s.judgment == serverError }))
+			}},
+			{"last error after the return", time.Second, func(x *exposure) (after time.Duration) {
+				for i := range x.samples {
+					if s := &x.samples[i]; s.judgment == serverError {
+						after = max(after, s.due+s.took-x.back)
+					}
+				}
+				return after
+			}},
+		},
+	},
+	{
+		fault: "follower: kill -9", node: memcachedTarget,
+		strike: func(x *exposure) { x.at(0); x.follower.kill() },
+		bounds: []bound{{"slowest", 10 * time.Millisecond, all}},
+	},
+	{
+		fault: "follower: SIGSTOP", node: memcachedTarget,
+		strike: func(x *exposure) { freeze(x.follower, x) }, lasts: frozenFor,
+		bounds: frozenBounds,
+	},
+}
+
+// TestNobodyNotices has clients ask at a fixed rate while a node fails, and counts
+// errors, misses, old and wrong values: there must be none. With -rounds it measures
+// how long requests took, and prints a table.
+func TestNobodyNotices(t *testing.T) {
+	if *roundsFlag == 0 {
+		for i := range rows {
+			rows[i].expose(t, lightPace, nil)
+		}
+		return
+	}
+	results := make([]result, len(rows))
+	for range *roundsFlag {
+		for i := range rows {
+			rows[i].expose(t, fullPace, &results[i])
+		}
+	}
+	fmt.Fprint(os.Stdout, table(results))
+	for i := range results {
+		for j, b := range rows[i].bounds {
+			// One round in which the machine had other things to do proves nothing.
+			if median, _ := results[i].spread(j); median > b.most {
+				t.Errorf("%s: %s is %s, and may be %s", rows[i].fault, b.name, millis(median), millis(b.most))
+			}
+		}
+	}
+}
+
+// expose runs the row once. What it measures goes to r, if there is one.
+func (w *row) expose(t *testing.T, p pace, r *result) {
+	t.Run(w.fault, func(t *testing.T) {
+		x := &exposure{pace: p, cluster: newCluster(t, w.node, []int{1, 1}, w.flags...)}
+		x.lead, x.follower = x.nodes[0], x.nodes[1]
+		var err error
+		if x.load, err = newLoad(x.addr, loadClients, p.rate, w.apart); err != nil {
+			t.Fatal(err)
+		}
+		defer x.close()
+		if err := x.fill(); err != nil {
+			t.Fatal(err)
+		}
+		length := p.leadIn + p.on
+		if w.lasts != nil {
+			length += w.lasts(&p)
+		}
+		x.prepare(length)
+		answered := make(chan struct{})
+		go func() {
+			defer close(answered)
+			x.serve(length)
+		}()
+		w.strike(x)
+		<-answered
+		r.add(w, x)
+		var m result
+		m.add(w, x)
+		t.Logf("%d requests: %s", len(x.samples), m.line(w))
+		if m.faults(w) > 0 {
+			t.Errorf("%s:\n%s", m.line(w), strings.Join(x.strange, "\n"))
+		}
+	})
+}
+
+// A result is what came of a row's rounds.
+type result struct {
+	counts [judgments]int
+	times  [][]time.Duration // by bound, each by round
+	late   time.Duration     // of the generator
+}
+
+func (r *result) add(w *row, x *exposure) {
+	if r == nil {
+		return
+	}
+	for j := range judgments {
+		r.counts[j] += x.count(j)
+	}
+	r.times = slices.Grow(r.times, len(w.bounds))[:len(w.bounds)]
+	for i, b := range w.bounds {
+		r.times[i] = append(r.times[i], b.of(x))
+	}
+	r.late = max(r.late, x.late())
+}
+
+// faults is how many requests were not answered as they must be.
+func (r *result) faults(w *row) (n int) {
+	for j := good + 1; j < judgments; j++ {
+		if !w.outage || j != missed && j != serverError {
+			n += r.counts[j]
+		}
+	}
+	return n
+}
+
+// line is the counts and times.
+func (r *result) line(w *row) string {
+	var b strings.Builder
+	for j := good + 1; j < judgments; j++ {
+		fmt.Fprintf(&b, "%d %v, ", r.counts[j], j)
+	}
+	for i, bound := range w.bounds {
+		median, worst := r.spread(i)
+		fmt.Fprintf(&b, "%s %s (worst %s) of %s, ", bound.name, millis(median), millis(worst), millis(bound.most))
+	}
+	fmt.Fprintf(&b, "generator late by %s", millis(r.late))
+	return b.String()
+}
+
+// spread is the median over the rounds of a bound's time, and the worst.
+func (r *result) spread(bound int) (median, worst time.Duration) {
+	sorted := slices.Sorted(slices.Values(r.times[bound]))
+	return sorted[len(sorted)/2], sorted[len(sorted)-1]
+}
+
+func millis(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+}
+
+// table is what was measured, in Markdown.
+func table(results []result) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d clients × %d op/s, 10 %% writes, %d rounds: the median, and the worst of them\n\n", loadClients, fullPace.rate, *roundsFlag)
+	b.WriteString("| fault | errors | misses | stale | wrong | measured | bound | median | worst | generator late |\n|---|---|---|---|---|---|---|---|---|---|\n")
+	for i := range rows {
+		w, r := &rows[i], &results[i]
+		for j, bound := range w.bounds {
+			median, worst := r.spread(j)
+			fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s | ≤ %s | %s | %s | %s |\n", w.fault, r.counts[serverError]+r.counts[cut], r.counts[missed],
+				r.counts[stale], r.counts[wrong], bound.name, millis(bound.most), millis(median), millis(worst), millis(r.late))
+		}
+	}
+	return b.String()
+}
