@@ -286,8 +286,12 @@ func (r *result) line(w *row) string {
 	return b.String()
 }
 
-// spread is the median over the rounds of a bound's time, and the worst.
+// spread is the median over the rounds of a bound's time, and the worst; both are 0 if
+// there was no round, which has failed the test.
 func (r *result) spread(bound int) (median, worst time.Duration) {
+	if len(r.times) == 0 {
+		return 0, 0
+	}
 	sorted := slices.Sorted(slices.Values(r.times[bound]))
 	return sorted[len(sorted)/2], sorted[len(sorted)-1]
 }
