@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,8 +34,7 @@ func historyKeys() (keys []raceKey) {
 	return keys
 }
 
-// A historian is a client that writes down what it asks and is told. It has one
-// request under way at a time.
+// A historian is a client that writes down what it asks and is told.
 type historian struct {
 	addr  string
 	id    int
@@ -41,8 +42,15 @@ type historian struct {
 	rng   *rand.Rand
 	c     *harness.Client
 	seq   int
-	value []byte
+	out   []byte
+	asked []question // what is in out
 	ops   []model.Op
+}
+
+// A question is a request under way, and how its answer is noted, once for each key.
+type question struct {
+	keys []string
+	note func(o *model.Op, a *answer)
 }
 
 func newHistorian(addr string, id int, began time.Time, seed uint64) *historian {
@@ -54,23 +62,34 @@ func (h *historian) chance(in int) bool { return h.rng.IntN(in) == 0 }
 // pick is a key of the first n, the lower the likelier.
 func (h *historian) pick(n int) string { return historyKey(h.rng.IntN(1 + h.rng.IntN(n))) }
 
-// step sends one request and takes its answer. The error is one of connecting: all
-// others are part of the history.
+// batchMost is how many requests a historian sends at once.
+const batchMost = 8
+
+// step sends a request or some, and takes the answers. The error is one of connecting:
+// all others are part of the history.
 func (h *historian) step() error {
+	for range 1 + h.rng.IntN(1+h.rng.IntN(batchMost)) {
+		h.any()
+	}
+	return h.exchange()
+}
+
+// any asks something.
+func (h *historian) any() {
 	const all = keptKeys + deletedKeys
 	switch n := h.rng.IntN(100); {
 	case n < 50:
-		return h.read(h.pick(all))
+		h.read(h.pick(all))
 	case n < 55:
-		return h.read(h.pick(all), historyKey(h.rng.IntN(all)), historyKey(h.rng.IntN(all)))
+		h.read(h.pick(all), historyKey(h.rng.IntN(all)), historyKey(h.rng.IntN(all)))
 	case n < 75:
-		return h.write(h.pick(all))
+		h.write(h.pick(all))
 	case n < 80:
-		return h.delete(historyKey(keptKeys + h.rng.IntN(deletedKeys)))
+		h.delete(historyKey(keptKeys + h.rng.IntN(deletedKeys)))
 	case n < 90:
-		return h.incr(counterKey(h.rng.IntN(counterKeys)))
+		h.incr(counterKey(h.rng.IntN(counterKeys)))
 	default:
-		return h.count(counterKey(h.rng.IntN(counterKeys)))
+		h.count(counterKey(h.rng.IntN(counterKeys)))
 	}
 }
 
@@ -80,9 +99,15 @@ type answer struct {
 	values map[string][]byte // by key; that of a VA is under the key that was asked for
 }
 
-// ask sends a request and notes what note makes of the answer, once for each key. A
-// connection on which something went wrong is left for a new one.
-func (h *historian) ask(request string, keys []string, note func(o *model.Op, a *answer)) error {
+// ask has a request sent by the next exchange.
+func (h *historian) ask(keys []string, note func(o *model.Op, a *answer), format string, args ...any) {
+	h.out = fmt.Appendf(h.out, format, args...)
+	h.asked = append(h.asked, question{keys, note})
+}
+
+// exchange sends what has been asked and notes the answers. A connection on which
+// something went wrong is left for a new one, and what was behind it has failed too.
+func (h *historian) exchange() error {
 	if h.c == nil {
 		var err error
 		if h.c, err = harness.Dial(h.addr); err != nil {
@@ -90,29 +115,41 @@ func (h *historian) ask(request string, keys []string, note func(o *model.Op, a 
 		}
 	}
 	start := time.Since(h.began)
-	err := h.c.Send([]byte(request))
-	a := &answer{values: map[string][]byte{}}
-	if err == nil {
-		err = h.answer(a, keys[0])
+	err := h.c.Send(h.out)
+	for _, q := range h.asked {
+		a := &answer{values: map[string][]byte{}}
+		if err == nil {
+			err = h.answer(a, q.keys[0])
+		}
+		h.note(&q, a, start, err)
+		if err == nil && strings.Contains(a.line, "ERROR") && !strings.HasSuffix(a.line, fateUnknown) {
+			err = errors.New("behind an error")
+		}
 	}
-	end := time.Since(h.began)
-	if err != nil || strings.Contains(a.line, "ERROR") {
+	if err != nil {
 		h.c.Close()
 		h.c = nil
 	}
-	for _, key := range keys {
+	h.out, h.asked = h.out[:0], h.asked[:0]
+	return nil
+}
+
+// note writes down what came of a question.
+func (h *historian) note(q *question, a *answer, start time.Duration, err error) {
+	end := time.Since(h.began)
+	for _, key := range q.keys {
 		o := model.Op{Client: h.id, Key: key, Start: start, End: end}
-		if note(&o, a); err != nil {
+		q.note(&o, a)
+		switch {
+		case err != nil:
 			o.Outcome, o.Note = model.Failed, err.Error()
-		} else if h.c == nil && (o.Kind != model.Read || a.values[key] == nil) {
+		case strings.HasSuffix(a.line, fateUnknown) && o.Kind == model.Incr:
+			o.Outcome, o.Note = model.Doubt, ""
+		case strings.Contains(a.line, "ERROR") && a.values[key] == nil:
 			o.Outcome, o.Note = model.Failed, a.line
-			if o.Kind == model.Incr && strings.HasSuffix(a.line, fateUnknown) {
-				o.Outcome = model.Doubt
-			}
 		}
 		h.ops = append(h.ops, o)
 	}
-	return nil
 }
 
 // fateUnknown ends the line that tells of a write that may have been carried out and
@@ -152,12 +189,12 @@ func (h *historian) answer(a *answer, key string) error {
 	}
 }
 
-func (h *historian) read(keys ...string) error {
-	request := "get " + strings.Join(keys, " ") + "\r\n"
+func (h *historian) read(keys ...string) {
+	request := "get " + strings.Join(keys, " ")
 	if len(keys) == 1 && h.chance(3) {
-		request = "mg " + keys[0] + " v\r\n"
+		request = "mg " + keys[0] + " v"
 	}
-	return h.ask(request, keys, func(o *model.Op, a *answer) {
+	h.ask(keys, func(o *model.Op, a *answer) {
 		value, found := a.values[o.Key]
 		if o.Outcome = model.Nothing; !found {
 			return
@@ -168,85 +205,76 @@ func (h *historian) read(keys ...string) error {
 			return
 		}
 		o.Outcome = model.Done
-	})
+	}, "%s\r\n", request)
 }
 
 // answered notes the outcome of what has no value: done at one of these lines, and
 // nothing at any other.
 func answered(o *model.Op, a *answer, done ...string) {
-	for _, line := range done {
-		if a.line == line {
-			o.Outcome = model.Done
-			return
-		}
+	if o.Outcome = model.Done; !slices.Contains(done, a.line) {
+		o.Outcome, o.Note = model.Nothing, a.line
 	}
-	o.Outcome, o.Note = model.Nothing, a.line
 }
 
-func (h *historian) write(key string) error {
+// form is one of two ways to ask the same.
+func (h *historian) form(classic, meta string) string {
+	if h.chance(3) {
+		return meta
+	}
+	return classic
+}
+
+func (h *historian) write(key string) {
 	h.seq++
 	id := model.ID{Writer: h.id, Seq: h.seq}
 	size := 40 + h.rng.IntN(200)
 	if h.chance(50) {
 		size = h.rng.IntN(50 << 10)
 	}
-	h.value = model.AppendValue(h.value[:0], key, id, size)
-	form := "set %s 0 0 %d\r\n%s\r\n"
-	if h.chance(3) {
-		form = "ms %s %d\r\n%s\r\n"
-	}
-	return h.ask(fmt.Sprintf(form, key, len(h.value), h.value), []string{key}, func(o *model.Op, a *answer) {
+	value := model.AppendValue(nil, key, id, size)
+	h.ask([]string{key}, func(o *model.Op, a *answer) {
 		o.Kind, o.ID = model.Write, id
 		answered(o, a, "STORED", "HD")
-	})
+	}, h.form("set %s 0 0 %d\r\n%s\r\n", "ms %s %d\r\n%s\r\n"), key, len(value), value)
 }
 
-// delete has no use for the difference between what was there and what was not: that
-// of one whose lead died is found out at the next.
-func (h *historian) delete(key string) error {
-	request := "delete " + key + "\r\n"
-	if h.chance(3) {
-		request = "md " + key + "\r\n"
-	}
-	return h.ask(request, []string{key}, func(o *model.Op, a *answer) {
+// delete makes no difference between what was there and what was not: if the lead died
+// with it, the next one may have nothing to delete.
+func (h *historian) delete(key string) {
+	h.ask([]string{key}, func(o *model.Op, a *answer) {
 		o.Kind = model.Delete
 		answered(o, a, "DELETED", "HD", "NOT_FOUND", "NF")
-	})
+	}, h.form("delete %s\r\n", "md %s\r\n"), key)
 }
 
-func (h *historian) incr(key string) error {
-	request := "incr " + key + " 1\r\n"
-	if h.chance(3) {
-		request = "ma " + key + " v\r\n"
-	}
-	return h.ask(request, []string{key}, func(o *model.Op, a *answer) {
+func (h *historian) incr(key string) {
+	h.ask([]string{key}, func(o *model.Op, a *answer) {
 		o.Kind = model.Incr
 		text := a.line
 		if value, found := a.values[key]; found {
 			text = string(value)
 		}
-		h.number(o, text, a.line)
-	})
+		number(o, text)
+	}, h.form("incr %s 1\r\n", "ma %s v\r\n"), key)
 }
 
-func (h *historian) count(key string) error {
-	return h.ask("get "+key+"\r\n", []string{key}, func(o *model.Op, a *answer) {
+func (h *historian) count(key string) {
+	h.ask([]string{key}, func(o *model.Op, a *answer) {
 		o.Kind = model.Count
-		value, found := a.values[key]
-		if o.Outcome = model.Nothing; found {
-			h.number(o, string(value), a.line)
+		if number(o, a.line); a.values[key] != nil {
+			number(o, string(a.values[key]))
 		}
-	})
+	}, "get %s\r\n", key)
 }
 
 // number notes a count.
-func (h *historian) number(o *model.Op, text, line string) {
-	n, err := strconv.ParseUint(strings.TrimRight(text, " "), 10, 64)
+func number(o *model.Op, text string) {
+	n, err := strconv.ParseUint(text, 10, 64)
 	switch {
 	case err == nil:
-		o.Outcome, o.Count = model.Done, n
-	case line == "NOT_FOUND" || line == "NF":
-		o.Outcome, o.Note = model.Nothing, line
+		o.Outcome, o.Count, o.Note = model.Done, n, ""
+	case text == "NOT_FOUND" || text == "NF" || text == "END":
+		o.Outcome, o.Note = model.Nothing, text
 	default:
 		o.Outcome, o.Note = model.Wrong, brief(text)
 	}
@@ -261,24 +289,18 @@ func (h *historian) prepare() error {
 		}
 	}
 	for i := range keptKeys + deletedKeys {
-		if err := h.write(historyKey(i)); err != nil {
-			return err
-		}
+		h.write(historyKey(i))
 	}
-	return nil
+	return h.exchange()
 }
 
 // conclude reads every key.
 func (h *historian) conclude() error {
 	for i := range counterKeys {
-		if err := h.count(counterKey(i)); err != nil {
-			return err
-		}
+		h.count(counterKey(i))
 	}
 	for i := range keptKeys + deletedKeys {
-		if err := h.read(historyKey(i)); err != nil {
-			return err
-		}
+		h.read(historyKey(i))
 	}
-	return nil
+	return h.exchange()
 }

@@ -213,7 +213,7 @@ func (e *episode) judge(t *testing.T) {
 	}
 	faults := model.Check(history)
 	if len(faults) > 0 {
-		t.Errorf("%d faults", len(faults))
+		t.Errorf("%d faults in a history that began at %s", len(faults), e.began.Format(time.RFC3339Nano))
 	}
 	shown := slices.CompactFunc(slices.Clone(faults), func(a, b model.Fault) bool { return a.Op.Key == b.Op.Key })
 	for i := range shown[:min(len(shown), 3)] {
