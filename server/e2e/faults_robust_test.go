@@ -193,7 +193,6 @@ func (e *episode) blows(n *target) []blow {
 var historyFaults = []string{
 	"(always (after N times 1 reset))",
 	"(always (after N times 1 close))",
-	"(always (times 1 reset)) (always (times 2 refuse))",
 	"(always (times 1 stall 600ms))",
 	"(always (slow 2ms..30ms))",
 	"(always (chunk 7)) (always (after N times 1 reset))",
