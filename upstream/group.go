@@ -67,7 +67,6 @@ type Group struct {
 	paces    []pace        // by node
 	flushed  time.Duration // when the flush that is under way began to be timed; 0: it has not
 	ticked   time.Duration // when the latest tick came
-	awaiting bool          // something was awaited then
 	takesE   []bool        // by node: the version that it named last takes the E flag
 	explicit bool          // all of takesE, in a pool of several copies
 }

@@ -17,9 +17,10 @@ import (
 // twice per flush at most, not twice per request.
 //
 // A loop that is itself held up keeps answers waiting, and must not blame that on a
-// node. Its ticks are held up with it, so they tell: what is awaited ages by ticks; a
-// request that took longer than the ticks it saw is not counted; and no node is slow
-// that would not be so beside a peer as slow as the latest tick was late.
+// node. Its ticks are held up with it, so they tell: silence is counted in ticks, and
+// when a tick is late no node is slow that would not be so beside a peer twice as slow
+// as the tick was late, which ends the run of slow looks that it takes. What was
+// measured while a tick was late is forgotten before another run is long enough.
 
 // pace is what a Group knows of how fast a node is.
 type pace struct {
@@ -33,19 +34,15 @@ type pace struct {
 // slow says which node is slow. It is the Monitor's word for that, too.
 var slow = health.DefaultLimits.Slow
 
-// freshFor is how long a mean holds. It is less than a node must have been slow for, so
-// that one slow answer does not demote its node.
+// freshFor is how long a mean holds; longer only while the node gives no answer that
+// could tell otherwise. It is less than a node must have been slow for, so that one slow
+// answer does not demote it.
 var freshFor = slow.Patience / 2
-
-// heldUp is how many ticks a request may miss before the loop counts as held up: parts
-// of two, those that it began and ended in, and one for the scheduler.
-const heldUp = 3
 
 // timer is what is known of the request of a Conn that is timed.
 type timer struct {
 	on    bool
 	at    uint32 // its place, counted as in ring
-	tick  uint32 // the tick it was flushed in
 	began time.Duration
 }
 
@@ -58,16 +55,12 @@ func (c *Conn) begin() {
 	if g.flushed == 0 {
 		g.flushed = g.limits.Clock()
 	}
-	c.timer = timer{on: true, at: c.ring.head - 1, tick: g.tick, began: g.flushed}
+	c.timer = timer{on: true, at: c.ring.head - 1, began: g.flushed}
 }
 
 // measure ends the timing of the request that is being settled.
 func (c *Conn) measure() {
-	g := c.group
-	took := g.limits.Clock() - c.timer.began
-	if took <= time.Duration(g.tick-c.timer.tick+heldUp)*g.limits.Tick {
-		g.paces[c.node.Index].gauge.Record(took)
-	}
+	c.group.paces[c.node.Index].gauge.Record(c.group.limits.Clock() - c.timer.began)
 	c.timer.on = false
 }
 
@@ -75,16 +68,13 @@ func (c *Conn) measure() {
 // are slow.
 func (g *Group) judge() {
 	now := g.limits.Clock()
-	delayed := now - g.ticked - g.limits.Tick
-	if !g.awaiting {
-		delayed = 0 // ticks need not come while nothing is awaited
-	}
-	g.ticked, g.awaiting = now, g.pending > 0
+	delayed := now - g.ticked - g.limits.Tick // also after a pause, when nothing was awaited: it does no harm
+	g.ticked = now
 	for i := range g.paces {
 		p := &g.paces[i]
 		p.gauge.Tick(now)
 		p.mean, p.silent = 0, g.silence(i)
-		if p.gauge.Age(now) <= freshFor {
+		if p.gauge.Age(now) <= freshFor || p.silent > 0 {
 			p.mean = p.gauge.Mean()
 		}
 	}
@@ -123,7 +113,7 @@ func (g *Group) compare(node int, w health.Word, now, delayed time.Duration) {
 	}
 	against := peer
 	if peer > 0 {
-		against = max(peer, delayed)
+		against = max(peer, 2*delayed)
 	}
 	if p.outlier.Look(now, own, against) {
 		g.pool.Monitor.Demote(node, w, fmt.Sprintf("slow: %v, peers %v", rounded(own), rounded(peer)))

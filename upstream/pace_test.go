@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -18,8 +19,8 @@ type paced struct {
 	*rig
 	t     *testing.T
 	now   time.Duration
-	reads int // of the clock
-	tick  time.Duration
+	reads int             // of the clock
+	tick  time.Duration   // when the latest tick came
 	due   []time.Duration // by node: when it answers what was asked; 0: nothing was
 	ear   ear
 }
@@ -43,14 +44,14 @@ const (
 )
 
 // run has the nodes asked for d, one request at a time, each taking as long as it says.
-// The loop looks every lap, and has its ticks then.
+// The loop looks every lap, and has the tick then that has become due since the last.
 func (p *paced) run(d, lap time.Duration, takes ...time.Duration) {
 	for end := p.now + d; p.now < end; p.now += lap {
 		for i, t := range takes {
 			p.serve(i, t)
 		}
 		p.group.Flush()
-		if p.now-p.tick >= testTick {
+		if p.now/testTick > p.tick/testTick {
 			p.tick = p.now
 			p.group.Tick()
 		}
@@ -173,26 +174,53 @@ func TestNobodyToCompareWith(t *testing.T) {
 	p.states("alone", health.Up)
 }
 
-// Of a node that is not asked here, the prober knows.
-func TestProbesAreComparedWith(t *testing.T) {
-	p := newPaced(t, 2, Limits{})
+// probed has a prober that finds every node fast.
+func (p *paced) probed() {
 	pool := p.group.pool
 	pool.Monitor = health.NewMonitor(pool.Health, health.Watch{
 		Probe:  func(context.Context, int) (time.Duration, error) { return 300 * time.Microsecond, nil },
 		Notify: func(health.Change) {},
 	}, health.Limits{Interval: time.Millisecond, Fall: 3, Rise: 1 << 30, Ceiling: time.Second, Slow: slow})
 	pool.Monitor.Start()
-	t.Cleanup(pool.Monitor.Close)
-	poll(t, "the peer was probed", func() bool { return pool.Monitor.RTT(1) != 0 })
+	p.t.Cleanup(pool.Monitor.Close)
+	for i := range pool.Nodes {
+		poll(p.t, "a node was probed", func() bool { return pool.Monitor.RTT(i) != 0 })
+	}
+}
+
+// Of a node that is not asked here, the prober knows.
+func TestProbesAreComparedWith(t *testing.T) {
+	p := newPaced(t, 2, Limits{})
+	p.probed()
 	p.run(100*time.Millisecond, lap, fast, idle)
 	p.states("fast", health.Up, health.Up)
-	p.run(100*time.Millisecond, 12*time.Millisecond, 3*time.Millisecond, idle)
-	p.states("the loop is too busy to see", health.Up, health.Up)
+	p.run(200*time.Millisecond, lap, frozen, frozen)
+	p.states("all are frozen, which the prober has not found yet", health.Up, health.Up)
+	p.run(100*time.Millisecond, lap, fast, idle)
 	p.run(200*time.Millisecond, lap, 30*time.Millisecond, idle)
 	p.states("slow beside a probe", health.Slow, health.Up)
-	if cause := pool.Monitor.Report(0).Last.Cause; !strings.HasSuffix(cause, ", peers 300µs") {
+	if cause := p.group.pool.Monitor.Report(0).Last.Cause; !strings.HasSuffix(cause, ", peers 300µs") {
 		t.Errorf("the cause is %q", cause)
 	}
+}
+
+// It is the fastest peer that counts.
+func TestBestPeer(t *testing.T) {
+	p := newPaced(t, 4, Limits{})
+	p.watch()
+	p.run(200*time.Millisecond, lap, 50*time.Millisecond, 40*time.Millisecond, fast, 45*time.Millisecond)
+	p.states("three are slow", health.Slow, health.Slow, health.Up, health.Slow)
+}
+
+// That a slow node is idle in between does not clear it.
+func TestSlowNowAndThen(t *testing.T) {
+	p := newPaced(t, 2, Limits{})
+	p.watch()
+	for range 3 {
+		p.run(20*time.Millisecond, lap, 20*time.Millisecond, fast)
+		p.run(25*time.Millisecond, lap, idle, fast)
+	}
+	p.states("slow", health.Slow, health.Up)
 }
 
 // A loop that was held up does not blame a node for it, be it once or over and over,
@@ -204,12 +232,42 @@ func TestLateLoopBlamesNobody(t *testing.T) {
 			p := newPaced(t, 2, Limits{})
 			p.watch()
 			p.run(100*time.Millisecond, lap, fast, fast)
-			p.run(20*time.Millisecond, lap, time.Millisecond, idle) // the peer's mean is a good one, and stays
 			for range 20 {
 				p.run(between, lap, time.Millisecond, fast)
 				p.now += stall
 			}
 			p.states(fmt.Sprintf("held up for %v every %v", stall, between), health.Up, health.Up)
+		}
+	}
+}
+
+// Nor does one that is always busy: with what it finds slow itself it compares what the
+// prober found. But what is really slow it finds.
+func TestBusyLoopBlamesNobody(t *testing.T) {
+	for name, laps := range map[string]func(*rand.Rand) time.Duration{
+		"4ms":             func(*rand.Rand) time.Duration { return 4 * time.Millisecond },
+		"6ms":             func(*rand.Rand) time.Duration { return 6 * time.Millisecond },
+		"8ms":             func(*rand.Rand) time.Duration { return 8 * time.Millisecond },
+		"up to 10ms":      func(r *rand.Rand) time.Duration { return 1 + time.Duration(r.Float64()*10e6) },
+		"2ms on average":  func(r *rand.Rand) time.Duration { return 1 + time.Duration(r.ExpFloat64()*2e6) },
+		"5ms on average":  func(r *rand.Rand) time.Duration { return 1 + time.Duration(r.ExpFloat64()*5e6) },
+		"20ms on average": func(r *rand.Rand) time.Duration { return 1 + time.Duration(r.ExpFloat64()*20e6) },
+	} {
+		for seed := range uint64(5) {
+			rng := rand.New(rand.NewPCG(seed, 0))
+			p := newPaced(t, 2, Limits{})
+			p.probed()
+			for end := p.now + 2*time.Second; p.now < end; {
+				p.run(1, laps(rng), 300*time.Microsecond, idle)
+			}
+			p.states(fmt.Sprintf("seed %d: laps of %s", seed, name), health.Up, health.Up)
+			if strings.HasPrefix(name, "20ms") {
+				continue
+			}
+			for end := p.now + time.Second; p.now < end; {
+				p.run(1, laps(rng), 60*time.Millisecond, idle)
+			}
+			p.states(fmt.Sprintf("seed %d: laps of %s, and slow", seed, name), health.Slow, health.Up)
 		}
 	}
 }
