@@ -8,6 +8,7 @@ import (
 	"magent/codec/invariants"
 	"magent/codec/text"
 	"magent/upstream/health"
+	"magent/upstream/probe"
 )
 
 // The life of a request on a Conn, in the order of the functions below:
@@ -23,9 +24,10 @@ type Conn struct {
 	group   *Group
 	wire    Wire // nil unless open
 	dialing bool
-	attempt uint32      // numbers the dials, so that a late one is known
-	epoch   health.Word // the node's word that counts for what happens here: of when the dial began, or later
-	met     acquaintance
+	attempt uint32         // numbers the dials, so that a late one is known
+	epoch   health.Word    // the node's word that counts for what happens here: of when the dial began, or later
+	met     probe.Identity // what the greeting has told so far
+	life    uint64         // what it told; 0: not known
 
 	ring  ring
 	out   []segment // what the next flush writes
@@ -551,5 +553,5 @@ func (c *Conn) reset() {
 	clear(c.out)
 	c.out, c.left, c.body, c.sent, c.open = c.out[:0], nil, 0, c.ring.head, codec.OpNone
 	c.group.chunks.drop(c.tail)
-	c.tail, c.met, c.told, c.timer = nil, acquaintance{}, c.ring.tail, timer{}
+	c.tail, c.met, c.life, c.told, c.timer = nil, probe.Identity{}, 0, c.ring.tail, timer{}
 }

@@ -2,10 +2,7 @@ package upstream
 
 import (
 	"bytes"
-	"encoding/binary"
-	"hash/fnv"
 	"slices"
-	"strconv"
 
 	"magent/codec"
 	"magent/upstream/token"
@@ -63,50 +60,10 @@ func (g *Group) learn(node int, version string) {
 func (g *Group) Explicit() bool { return g.explicit }
 
 // Life tells the process at the other end of the present connection from those that
-// had, or will have, the node's address before and after it; every proxy finds the
-// same number. ok is false before the connection is made and its greeting answered,
-// of a node that does not say enough in its stats, and in a pool of one copy.
-func (c *Conn) Life() (life uint64, ok bool) { return c.met.life, c.met.known }
-
-// acquaintance is what a Conn has learned of the process at the other end. A
-// connection does not outlive it.
-type acquaintance struct {
-	number [len(identity)]uint64
-	heard  [len(identity)]bool
-	life   uint64
-	known  bool
-}
-
-// identity is the stats that make a life. time and uptime are counted by one clock,
-// read once for both, so that their difference stays exactly the same for as long as
-// the process lives, whatever is done to the machine's clock.
-// (server_stats in memcached.c of memcached 1.6.)
-var identity = [...]string{"pid", "time", "uptime"}
-
-// stat takes one line of the stats.
-func (a *acquaintance) stat(line []byte) {
-	word := bytes.Fields(line)
-	if len(word) != 3 || string(word[0]) != "STAT" {
-		return
-	}
-	i := slices.Index(identity[:], string(word[1]))
-	if i < 0 {
-		return
-	}
-	n, err := strconv.ParseUint(string(word[2]), 10, 64)
-	a.number[i], a.heard[i] = n, err == nil
-}
-
-// conclude makes the life, if the stats had all that it takes.
-func (a *acquaintance) conclude() {
-	if slices.Contains(a.heard[:], false) {
-		return
-	}
-	pid, began := a.number[0], a.number[1]-a.number[2]
-	h := fnv.New64a()
-	h.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, pid), began))
-	a.life, a.known = h.Sum64(), true
-}
+// had, or will have, the node's address before and after it (probe.Identity). ok is
+// false before the connection is made and its greeting answered, of a node that does
+// not say enough in its stats, and in a pool of one copy.
+func (c *Conn) Life() (life uint64, ok bool) { return c.life, c.life != 0 }
 
 // greeter owns the requests that open every connection.
 type greeter struct{}
@@ -115,10 +72,10 @@ type greeter struct{}
 func (greeter) Reply(c *Conn, _ *Pending, r *codec.Reply, b []byte) {
 	switch r.Kind {
 	case codec.KindStat:
-		c.met.stat(b)
+		c.met.Stat(b)
 	case codec.KindEnd:
 		// Another process has not what the node had: not even a miss of it is an answer.
-		if c.met.conclude(); c.met.known && !c.node.meets(c.met.life) {
+		if c.life, _ = c.met.Life(); c.life != 0 && !c.node.meets(c.life) {
 			c.fail(CauseRestarted)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"magent/codec"
+	"magent/upstream/probe"
 )
 
 // A pool of one copy has no use for lives, and does not ask for what makes them.
@@ -93,14 +94,15 @@ func TestLifeEndsBeforeOwnersHear(t *testing.T) {
 func TestLivesSpread(t *testing.T) {
 	const bits, n = 11, 5000
 	life := func(i int) uint64 {
-		var a acquaintance
+		var id probe.Identity
 		for _, l := range strings.SplitAfter(stats(fmt.Sprint(1000+7*i), fmt.Sprint(1_700_000_000+10*i), "0"), "\n") {
-			a.stat([]byte(l))
+			id.Stat([]byte(l))
 		}
-		if a.conclude(); !a.known {
+		life, ok := id.Life()
+		if !ok {
 			t.Fatal("no life")
 		}
-		return a.life & (1<<bits - 1)
+		return life & (1<<bits - 1)
 	}
 	same := 0
 	for i := range n {

@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"bytes"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -52,19 +54,24 @@ func meet(t *testing.T, path string) (life, now uint64) {
 	if !c.Opened(socket{nc}, r.dials[0].attempt) {
 		t.Fatal("the connection is not wanted")
 	}
-	buf := make([]byte, 512)
+	buf, all := make([]byte, 512), []byte(nil)
 	for r.group.Pending() > 0 {
 		n, err := nc.Read(buf)
 		if err != nil {
 			t.Fatal(err)
 		}
+		all = append(all, buf[:n]...)
 		c.Feed(buf[:n])
 	}
 	life, ok := c.Life()
 	if !ok {
 		t.Fatalf("a node of version %q has no life", c.Node().Version())
 	}
-	return life, c.met.number[1]
+	_, after, _ := bytes.Cut(all, []byte("STAT time "))
+	if _, err := fmt.Sscan(string(after), &now); err != nil {
+		t.Fatalf("a node does not tell the time in %q", all)
+	}
+	return life, now
 }
 
 // livesDiffer demands one life of a process while its clock ticks, and another of

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"magent/codec"
+	"magent/upstream/health"
 )
 
 func TestNodeSaysWhyItIsDown(t *testing.T) {
@@ -101,6 +102,7 @@ func TestRestartIsFoundOutByTheGreeting(t *testing.T) {
 		r, e := newRig(2), &ear{}
 		c := r.group.Conn(0, 0)
 		c.node.SetLife(1)
+		r.watch()
 		send(c, e, 1, codec.OpDelete, "delete a\r\n", keyOfDelete)
 		_, w := r.accept(t)
 		r.group.Flush()
@@ -109,6 +111,9 @@ func TestRestartIsFoundOutByTheGreeting(t *testing.T) {
 		e.want(t, fmt.Sprint("cut at ", cut), "1 fail restarted sent=true")
 		if !w.closed || c.On(w) {
 			t.Errorf("cut at %d: the connection is still there", cut)
+		}
+		if last := r.group.pool.Monitor.Report(0).Last; last.To != health.Down || last.Cause != "restarted" {
+			t.Errorf("cut at %d: the node's latest change is %+v", cut, last)
 		}
 		if life, ok := c.node.Life(); life != 1 || !ok {
 			t.Errorf("cut at %d: the node's life is %d", cut, life)
