@@ -22,6 +22,7 @@ import (
 // command for a key for the inquiry about it, and every such write for the writes of
 // its key before it.
 type inquiry struct {
+	patient
 	session *session
 	seq     uint32
 	held    upstream.Pending // what the lead will be sent
@@ -38,7 +39,7 @@ func (l *loop) heir(key []byte, lead uint8, salt uint32) (*upstream.Conn, uint8)
 			tried |= 1 << i // it dies with the lead
 		}
 	}
-	return l.reader(key, tried, salt)
+	return l.leader(key, tried, salt)
 }
 
 // asksFirst reports whether the heir is asked before req goes to its lead: if what
@@ -120,7 +121,7 @@ func (a *inquiry) proceed() {
 	var req codec.Request
 	text.Parse(line, &req)
 	key := l.routeSent(line, &req)
-	switch c, copy := l.reader(key, 0, s.id); {
+	switch c, copy := l.leader(key, 0, s.id); {
 	case c == nil:
 		s.noReplica(held.Seq, key)
 	default:

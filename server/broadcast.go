@@ -33,10 +33,14 @@ func (s *session) everyone(line []byte, req *codec.Request) {
 // several is told with the first.
 func (s *session) tell(seq uint32, copy int, line []byte, req *codec.Request) (failed []byte) {
 	l, sl := s.loop, s.slots.at(seq)
-	failed = l.pool.Nodes[0].Error(upstream.CauseDown)
+	failed = l.pool.Nodes[0].Down()
 	for ; copy < len(l.pool.Copies); copy++ {
 		for _, node := range l.pool.Copies[copy].Nodes {
-			if l.pool.FirstCopy(node) != copy || !l.pool.Health.Writable(node) {
+			if l.pool.FirstCopy(node) != copy {
+				continue
+			}
+			if !l.pool.Health.Writable(node) {
+				l.unflushed(node, req.Op)
 				continue
 			}
 			c := l.group.Conn(node, s.id)
@@ -45,6 +49,7 @@ func (s *session) tell(seq uint32, copy int, line []byte, req *codec.Request) (f
 				sl.left++
 			} else {
 				failed = c.Node().Error(upstream.CauseFull)
+				l.unflushed(node, req.Op)
 				s.blame(sl, failed)
 			}
 		}
@@ -54,6 +59,13 @@ func (s *session) tell(seq uint32, copy int, line []byte, req *codec.Request) (f
 		}
 	}
 	return failed
+}
+
+// unflushed notes that node was not told to do op.
+func (l *loop) unflushed(node int, op codec.Op) {
+	if op == codec.OpFlushAll {
+		l.missedAll(node)
+	}
 }
 
 // everyoneReply hears one node's answer. An answer that is held is the client's;
@@ -81,6 +93,7 @@ func (s *session) blame(sl *slot, line []byte) {
 // everyoneFailed hears that a node will not answer: it does not count, unless
 // all are like it.
 func (s *session) everyoneFailed(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause) {
+	s.loop.unflushed(c.Node().Index, p.Op)
 	s.told(p, c.Node().Error(cause))
 }
 

@@ -18,6 +18,7 @@ import (
 // there has to be one, go on after that, off the client's path. It belongs to its
 // loop, and there is one for each write and follower under way.
 type carry struct {
+	patient
 	loop    *loop
 	follow  converge.Follow
 	nodes   [2]int           // by repair.Side
@@ -29,7 +30,9 @@ type carry struct {
 	value   *upstream.Chunk
 	job     repair.Job
 	running bool // its job's turn has come
-	again   bool // the job is to repair from another lead than the one that was lost
+	again   bool // the job is to repair from another lead than the first one
+	healing *healing
+	changes uint64 // of the health table when it began
 	next    *carry
 }
 
@@ -53,11 +56,16 @@ func (l *loop) carryAll(e converge.Effect, w *converge.Write, key []byte, p *ups
 	nodes := l.replicas(key)
 	leadNode := nodes[lead]
 	for i, node := range nodes[:len(l.pool.Copies)] {
-		if i == int(lead) || node == leadNode || !l.pool.Health.Writable(node) {
+		if i == int(lead) || node == leadNode {
+			continue
+		}
+		if !l.pool.Health.Writable(node) {
+			l.owes(node, w.Request.Key.In(w.Line), w.Request.Meta.Has('b'))
 			continue
 		}
 		c := l.takeCarry()
 		c.nodes, c.salt, c.again = [2]int{repair.Lead: leadNode, repair.Follower: node}, salt, false
+		c.changes = l.pool.Health.Changes()
 		w.Asked, w.Version = false, 0
 		if s != nil {
 			sl := s.slots.at(p.Seq)
@@ -140,9 +148,14 @@ func (c *carry) wish() {
 	c.job = repair.Job{Key: c.follow.Key(), Base64: c.follow.Options().Base64, Lead: c.nodes[repair.Lead], Follower: c.nodes[repair.Follower],
 		Cause: c.follow.Cause(), Urgent: c.session != nil, Alone: c.follow.Alone(), Owner: c}
 	if !l.repairs.Add(&c.job) {
-		line, step := c.follow.Drop(l.scratch[:0])
-		c.advance(line, step, nil)
+		c.giveUp()
 	}
+}
+
+// giveUp has the follower give up its copy.
+func (c *carry) giveUp() {
+	line, step := c.follow.Drop(c.loop.scratch[:0])
+	c.advance(line, step, nil)
 }
 
 // Begin hears that it is the job's turn.
@@ -178,34 +191,71 @@ func (c *carry) ended(o repair.Outcome) {
 	c.concluded(o)
 }
 
-// concluded gives c back. If the lead was lost, and the follower is not the one that
-// leads now, it is repaired from that one first: whether that one had what became of
-// the write is what counts.
+// concluded gives c back, if nothing is left to be done. If the lead was lost, and the
+// follower is not the one that leads now, it is repaired from that one first: whether
+// that one had what became of the write is what counts.
 func (c *carry) concluded(o repair.Outcome) {
+	l := c.loop
 	if o == repair.Debt {
-		c.loop.group.Missed(c.nodes[repair.Follower])
+		l.missed(c.nodes[repair.Follower], c.follow.Key(), c.follow.Options().Base64)
 	}
 	lost := o == repair.LeadLost
-	if lost && c.leadAgain() {
+	switch {
+	case lost && c.leadAgain():
+		return
+	case lost && c.healing != nil:
+		c.giveUp()
 		return
 	}
 	c.acknowledge(lost)
-	c.next, c.loop.carries = c.loop.carries, c
+	if !lost && c.leadHasMoved() {
+		return
+	}
+	h := c.healing
+	c.healing = nil
+	c.next, l.carries = l.carries, c
+	if h != nil {
+		h.ended()
+	}
+}
+
+// leader is the connection to the replica that leads the key now; nil if there is none.
+func (c *carry) leader() *upstream.Conn {
+	var form codec.Letters
+	if c.follow.Options().Base64 {
+		form = codec.Letter('b')
+	}
+	conn, _ := c.loop.leader(text.RouteKey(c.follow.Key(), form, c.loop.sentKey[:]), 0, c.salt)
+	return conn
 }
 
 // leadAgain asks for a repair from the replica that leads now, if that is not the
 // follower itself.
 func (c *carry) leadAgain() bool {
-	l := c.loop
-	var form codec.Letters
-	if c.follow.Options().Base64 {
-		form = codec.Letter('b')
-	}
-	conn, _ := l.reader(text.RouteKey(c.follow.Key(), form, l.sentKey[:]), 0, c.salt)
+	conn := c.leader()
 	if conn == nil || conn.Node().Index == c.nodes[repair.Follower] || conn.Node().Index == c.nodes[repair.Lead] {
 		return false
 	}
 	c.nodes[repair.Lead], c.again = conn.Node().Index, true
+	c.wish()
+	return true
+}
+
+// leadHasMoved asks for a repair of the replica that led this write, if another has
+// come to lead the key meanwhile: writes that have two leads can pass each other by,
+// and then what the present one has counts.
+func (c *carry) leadHasMoved() bool {
+	l := c.loop
+	changes := l.pool.Health.Changes()
+	if changes == c.changes {
+		return false
+	}
+	c.changes = changes
+	conn, led := c.leader(), c.nodes[repair.Lead]
+	if conn == nil || conn.Node().Index == led || !l.pool.Health.Writable(led) {
+		return false
+	}
+	c.nodes, c.again = [2]int{repair.Lead: conn.Node().Index, repair.Follower: led}, true
 	c.wish()
 	return true
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"time"
 
+	"magent/upstream/health"
 	"magent/upstream/repair"
 )
 
@@ -17,6 +18,13 @@ type Counters struct {
 	Overruns  uint64 // clients closed because they did not read their replies
 	BytesIn   uint64 // from clients
 	BytesOut  uint64 // to clients
+
+	Retries        uint64 // reads asked again of another replica, or of the only one
+	RetriesRefused uint64 // reads failed because too many were being asked again
+	Hedges         uint64 // reads asked of a second replica because the first was late
+	HedgesWon      uint64 // of these, answered first by the second
+	HedgesRefused  uint64 // late reads not hedged because too many were
+	Missed         uint64 // keys noted as debt: writes that a node missed, or may have
 }
 
 func (c *Counters) add(o Counters) {
@@ -28,6 +36,12 @@ func (c *Counters) add(o Counters) {
 	c.Overruns += o.Overruns
 	c.BytesIn += o.BytesIn
 	c.BytesOut += o.BytesOut
+	c.Retries += o.Retries
+	c.RetriesRefused += o.RetriesRefused
+	c.Hedges += o.Hedges
+	c.HedgesWon += o.HedgesWon
+	c.HedgesRefused += o.HedgesRefused
+	c.Missed += o.Missed
 }
 
 // Snapshot is the state of a server at one moment.
@@ -63,29 +77,47 @@ func (r *Repairs) add(o Repairs) {
 
 // NodeSnapshot is the state of one node as the proxy sees it.
 type NodeSnapshot struct {
-	Name     string
-	Copy     int    // the first copy it serves; 0 are the primaries
-	State    string // up, down or warming
-	Since    time.Time
-	Cause    string // why it came into this state
-	Epoch    uint64 // how many times the state has changed
-	Version  string // what it answered to version, empty if it has not
-	Conns    int    // connections open
-	InFlight int    // requests awaiting an answer
+	Name  string
+	Copy  int    // the first copy it serves; 0 are the primaries
+	State string // up, down or warming
+	Since time.Time
+	Cause string // why it came into this state
+	Epoch uint64 // how many times the state has changed
+	health.Report
+
+	Debt     int           // keys that it may not have, of which the proxy knows
+	Latency  time.Duration // mean of what the loop that finds it slowest has measured; 0: nothing yet
+	P99      time.Duration // the same loop's 99th percentile
+	Version  string        // what it answered to version, empty if it has not
+	Conns    int           // connections open
+	InFlight int           // requests awaiting an answer
+}
+
+// add takes in what a loop knows of the node.
+func (n *NodeSnapshot) add(o NodeSnapshot) {
+	n.Conns += o.Conns
+	n.InFlight += o.InFlight
+	n.Debt += o.Debt
+	if o.Latency > n.Latency {
+		n.Latency, n.P99 = o.Latency, o.P99
+	}
 }
 
 // part is what one loop contributes to a Snapshot.
 type part struct {
 	count   Counters
 	repairs Repairs
-	nodes   []NodeSnapshot // Conns and InFlight only
+	nodes   []NodeSnapshot // what the loops know: Conns, InFlight, Debt, Latency, P99
 }
 
 func (l *loop) part() part {
 	p := part{count: l.count, repairs: Repairs{Counts: *l.repairs.Counts()}, nodes: make([]NodeSnapshot, len(l.pool.Nodes))}
 	p.repairs.Waiting, p.repairs.Running = l.repairs.Len()
 	for i := range p.nodes {
-		p.nodes[i].InFlight, p.nodes[i].Conns = l.group.InFlight(i)
+		n := &p.nodes[i]
+		n.InFlight, n.Conns = l.group.InFlight(i)
+		n.Latency, n.P99 = l.group.Latency(i)
+		n.Debt = l.debts[i].Len()
 	}
 	return p
 }
@@ -100,9 +132,10 @@ func (s *Server) Snapshot() Snapshot {
 		Nodes:    make([]NodeSnapshot, len(s.pool.Nodes)),
 	}
 	for i, n := range s.pool.Nodes {
-		word, last := s.pool.Health.Load(i), s.pool.Monitor.Last(i)
-		snap.Nodes[i] = NodeSnapshot{Name: n.Name, Copy: s.pool.FirstCopy(i), State: word.State().String(),
-			Since: last.At, Cause: last.Cause, Epoch: word.Epoch(), Version: n.Version()}
+		report := s.pool.Monitor.Report(i)
+		last := report.Last
+		snap.Nodes[i] = NodeSnapshot{Name: n.Name, Copy: s.pool.FirstCopy(i), State: last.To.String(), Report: report,
+			Since: last.At, Cause: last.Cause, Epoch: last.Epoch, Version: n.Version()}
 	}
 	for _, l := range s.loops {
 		snap.Sessions += uint64(l.any.clients.Load())
@@ -110,8 +143,7 @@ func (s *Server) Snapshot() Snapshot {
 		snap.add(p.count)
 		snap.Repairs.add(p.repairs)
 		for i := range p.nodes {
-			snap.Nodes[i].Conns += p.nodes[i].Conns
-			snap.Nodes[i].InFlight += p.nodes[i].InFlight
+			snap.Nodes[i].add(p.nodes[i])
 		}
 	}
 	return snap

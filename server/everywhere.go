@@ -50,16 +50,21 @@ func (s *session) everywhere(seq uint32, key, line, value []byte, ck *upstream.C
 		return ck != nil
 	}
 	for i, node := range nodes[:len(l.pool.Copies)] {
-		if i == int(sl.copy) || node == lead || !l.pool.Health.Writable(node) {
+		if i == int(sl.copy) || node == lead {
 			continue
 		}
-		p := upstream.Pending{Owner: untold{l}, Op: req.Op}
+		if !l.pool.Health.Writable(node) {
+			l.owes(node, req.Key.In(line), req.Meta.Has('b'))
+			continue
+		}
+		p := upstream.Pending{Owner: untold{loop: l}, Op: req.Op}
 		if !l.ackLead {
 			p = upstream.Pending{Owner: s, Seq: seq, Leg: legFollower, Op: req.Op}
 		}
 		switch {
 		case !s.leg(node, p, held, line, value, req):
-			l.group.Conn(node, s.id).Overflow() // it has missed a write
+			l.group.Conn(node, s.id).Overflow()
+			l.missed(node, req.Key.In(line), req.Meta.Has('b'))
 		case !l.ackLead:
 			sl.left++
 		}
@@ -91,7 +96,7 @@ func (s *session) followerReply(p *upstream.Pending, b []byte) {
 // followerFailed hears that a follower will not answer. If it was the last, and
 // nobody has, the client is told.
 func (s *session) followerFailed(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause) {
-	s.loop.group.Missed(c.Node().Index)
+	s.loop.mayHaveMissed(c.Node().Index, p)
 	if sl := s.slots.at(p.Seq); sl.left == 1 && sl.out == nil {
 		s.fail(p.Seq, c.Node().Error(cause))
 		return
@@ -100,18 +105,21 @@ func (s *session) followerFailed(c *upstream.Conn, p *upstream.Pending, cause up
 }
 
 // untold owns a write to a follower whose answer no client waits for.
-type untold struct{ *loop }
+type untold struct {
+	patient
+	*loop
+}
 
 func (untold) Reply(*upstream.Conn, *upstream.Pending, *codec.Reply, []byte) {}
 func (untold) Body(*upstream.Conn, *upstream.Pending, []byte, int)           {}
 
 // Fail hears that the follower has missed the write.
-func (u untold) Fail(c *upstream.Conn, _ *upstream.Pending, _ upstream.Cause, _ bool) {
-	u.group.Missed(c.Node().Index)
+func (u untold) Fail(c *upstream.Conn, p *upstream.Pending, _ upstream.Cause, _ bool) {
+	u.mayHaveMissed(c.Node().Index, p)
 }
 
 // discard owns requests whose answers concern nobody.
-type discard struct{}
+type discard struct{ patient }
 
 func (discard) Reply(*upstream.Conn, *upstream.Pending, *codec.Reply, []byte) {}
 func (discard) Body(*upstream.Conn, *upstream.Pending, []byte, int)           {}

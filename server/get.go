@@ -6,6 +6,7 @@ import (
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream"
+	"magent/upstream/health"
 )
 
 // The legs a request has: which part of a command a Pending carries.
@@ -16,6 +17,8 @@ const (
 	legEveryone                     // a command to all nodes
 	legResume                       // a read, the front of whose value the client has
 	legRescue                       // a relative write, at the replica after the one that failed
+	legRaced                        // a read that was late, so that another replica was asked too
+	legHedge                        // the same read, at that replica
 )
 
 // get serves get, gets, gat and gats. Each key is a slot of its own, so that the
@@ -73,10 +76,10 @@ func (s *session) moreKeys() bool {
 
 // getKey asks for one key.
 func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
-	c, copy := s.loop.reader(key, 0, s.id)
 	if !s.loop.pool.Alone() {
 		flags |= keyFlags[op]
 	}
+	c, copy := s.loop.choose(key, 0, s.id, flags.enough())
 	seq := s.open(slot{op: op, flags: flags, copy: copy, tried: 1 << copy})
 	switch {
 	case c == nil:
@@ -96,14 +99,15 @@ var keyFlags = [codec.NumOps]slotFlags{
 // metaGet serves mg and me.
 func (s *session) metaGet(line []byte, req *codec.Request) {
 	key := s.loop.route(line, req)
-	c, copy := s.loop.reader(key, 0, s.id)
-	sl := slot{op: req.Op, copy: copy, tried: 1 << copy}
+	sl := slot{op: req.Op}
 	if req.Quiet() {
 		sl.flags = slotQuiet
 	}
 	if !s.loop.pool.Alone() && req.Op == codec.OpMetaGet {
 		sl.flags |= metaFlags(req)
 	}
+	c, copy := s.loop.choose(key, 0, s.id, sl.flags.enough())
+	sl.copy, sl.tried = copy, 1<<copy
 	seq := s.open(sl)
 	if c == nil {
 		s.noReplica(seq, key)
@@ -125,6 +129,16 @@ func metaFlags(req *codec.Request) (f slotFlags) {
 		f |= slotMutates
 	}
 	return f
+}
+
+// enough is the state in which a replica is good enough to be asked first for a read.
+// The versions that it names are used in writes, and what it changes is: both are for
+// the lead.
+func (f slotFlags) enough() health.State {
+	if f&(slotVersion|slotMutates) != 0 {
+		return health.Slow
+	}
+	return health.Up
 }
 
 // end is the frame that closes a read whose END did not come.
@@ -231,6 +245,9 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 	}
 	s.drop(sl)
 	sl.flags &^= slotHit | slotPartial | slotWaits
+	if sl.is(slotMutates) {
+		s.loop.mayHaveMissed(c.Node().Index, p)
+	}
 	next := s.nextReplica(c, p, sl, cause)
 	if next == nil {
 		s.fail(p.Seq, c.Node().Error(cause))
@@ -242,9 +259,13 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 }
 
 // nextReplica picks who is asked after c did not answer, and notes it in sl; nil
-// if nobody is left.
+// if nobody is left, or too much is being asked again already.
 func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, cause upstream.Cause) *upstream.Conn {
-	next, copy := s.loop.reader(s.loop.routeKey(p), sl.tried, s.id)
+	if !s.loop.retries.take(s.loop.reads()) {
+		s.loop.count.RetriesRefused++
+		return nil
+	}
+	next, copy := s.loop.choose(s.loop.routeKey(p), sl.tried, s.id, sl.flags.enough())
 	if next == nil {
 		if !s.loop.mayAskAgain(sl, cause) {
 			return nil
@@ -253,6 +274,7 @@ func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, c
 		next, copy = c, sl.copy
 	}
 	s.loop.count.Failovers++
+	s.loop.count.Retries++
 	sl.copy, sl.tried = copy, sl.tried|1<<copy
 	return next
 }
@@ -269,7 +291,7 @@ func (s *session) fail(seq uint32, line []byte) {
 	s.finish(seq)
 }
 
-// noReplica answers a slot none of whose nodes is up.
+// noReplica answers a slot none of whose nodes may be read.
 func (s *session) noReplica(seq uint32, key []byte) {
-	s.fail(seq, s.loop.pool.Nodes[s.loop.pool.Replica(0, key)].Error(upstream.CauseDown))
+	s.fail(seq, s.loop.pool.Nodes[s.loop.pool.Replica(0, key)].Down())
 }

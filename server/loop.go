@@ -17,6 +17,8 @@ import (
 	"magent/codec/text"
 	"magent/server/config"
 	"magent/upstream"
+	"magent/upstream/debt"
+	"magent/upstream/health"
 	"magent/upstream/repair"
 	"magent/upstream/token"
 )
@@ -46,6 +48,9 @@ type loop struct {
 	carries   *carry // spare ones, as are those below
 	inquiries *inquiry
 	repairs   *repair.Queue
+	debts     []*debt.Journal // by node
+	retries   budget
+	hedges    budget
 	source    token.Source
 	buffers   [][]byte
 	spare     int // bytes in buffers
@@ -54,6 +59,7 @@ type loop struct {
 	greeting  string // the node version that versions tells
 	versions  []byte // the answer to version
 	draining  bool
+	sinceTick time.Duration // the beats since the last tick
 
 	converges bool // writes go to the lead first, and it is looked at again
 	parallel  bool // writes go to all replicas at once
@@ -83,25 +89,47 @@ func newLoop(srv *Server) *loop {
 	l.parallel = !l.pool.Alone() && l.cfg.Writes == config.WritesParallel
 	l.converges = !l.pool.Alone() && !l.parallel
 	l.ackLead = l.cfg.Ack == config.AckLead
+	l.retries = budget{share: retryShare, burst: upstream.DefaultPending, tokens: upstream.DefaultPending}
+	l.hedges = budget{share: hedgeShare, burst: hedgeBurst, tokens: hedgeBurst}
+	for range l.pool.Nodes {
+		l.debts = append(l.debts, debt.NewJournal(maxDebts/max(1, l.cfg.Loops), l.cfg.DebtLimit/max(1, l.cfg.Loops)))
+	}
 	l.group = upstream.NewGroup(srv.pool, l, l.limits())
 	return l
 }
 
 func (l *loop) limits() upstream.Limits {
 	return upstream.Limits{
-		Conns:   l.cfg.ConnsPerNode,
-		Timeout: ticks(l.cfg.Timeout),
-		Dial:    ticks(l.cfg.ConnectTimeout) + ticks(time.Second),
+		Conns:     l.cfg.ConnsPerNode,
+		Timeout:   l.beats(l.cfg.Timeout),
+		Dial:      l.beats(l.cfg.ConnectTimeout + time.Second),
+		Hedge:     l.beats(l.cfg.Hedge.After),
+		HedgeAuto: l.cfg.Hedge.Auto,
+		Tick:      l.beat(),
+		Clock:     func() time.Duration { return time.Since(l.srv.started) },
 	}
 }
 
 // defaultStreamAbove is half of what a read takes at most.
 const defaultStreamAbove = 64 << 10
 
-// tick is the unit in which waiting is measured.
-const tick = 5 * time.Millisecond
+// tick is how often a loop looks at what waits. One that hedges looks at its requests
+// more often, at each beat: most of what nodes answer late they answer within a tick.
+const (
+	tick      = 5 * time.Millisecond
+	hedgeBeat = time.Millisecond
+)
 
-func ticks(d time.Duration) uint32 { return uint32((d + tick - 1) / tick) }
+// beat is how often the loop's requests are looked at.
+func (l *loop) beat() time.Duration {
+	if !l.cfg.Hedge.Off() {
+		return hedgeBeat
+	}
+	return tick
+}
+
+// beats is d in beats, rounded up.
+func (l *loop) beats(d time.Duration) uint32 { return uint32((d + l.beat() - 1) / l.beat()) }
 
 // Run is the task that Defer asks for: it comes after a batch of events.
 func (l *loop) Run(context.Context) error {
@@ -206,9 +234,12 @@ func (t tickTask) Run(context.Context) error {
 	l := t.l
 	l.any.ticking.Store(false)
 	l.group.Tick()
-	l.lingerTick()
-	l.leavingTick()
-	l.waitingTick()
+	if l.sinceTick += l.beat(); l.sinceTick >= tick {
+		l.sinceTick = 0
+		l.lingerTick()
+		l.leavingTick()
+		l.waitingTick()
+	}
 	l.group.Flush()
 	l.settle()
 	if waiting, _ := l.repairs.Len(); waiting == 0 && l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 {
@@ -237,22 +268,36 @@ func (l *loop) join(parts ...[]byte) [][]byte {
 	return joined
 }
 
-// reader is the connection to the first replica of key, in copy order, that is
-// up and not among tried, and its copy; nil if there is none. What this loop still
-// awaits from one that is passed over because another loop has found it dead moves
-// on first: it was asked before.
-func (l *loop) reader(key []byte, tried uint8, salt uint32) (*upstream.Conn, uint8) {
+// leader is the connection to the replica that leads key, but for those tried, and
+// its copy; nil if none is left. One that is slow leads on: what another proxy, which
+// may not find it slow, writes there must meet what is written here.
+func (l *loop) leader(key []byte, tried uint8, salt uint32) (*upstream.Conn, uint8) {
+	return l.choose(key, tried, salt, health.Slow)
+}
+
+// choose is the first replica of key, in copy order and without those tried, that is
+// in the state enough or a better one; if there is none, the best that may be read.
+// What this loop still awaits from one that is passed over because another loop has
+// found it dead moves on first: it was asked before.
+func (l *loop) choose(key []byte, tried uint8, salt uint32, enough health.State) (*upstream.Conn, uint8) {
+	best, chosen, copy := health.Stale, 0, 0
 	for c := range l.pool.Copies {
-		node, up := l.pool.Live(c, key)
-		if !up && !l.pool.Health.Writable(node) && l.group.Awaits(node) {
+		node, state := l.pool.State(c, key)
+		if state == health.Down && l.group.Awaits(node) {
 			key = bytes.Clone(key) // it may lie where those that move on are routed
 			l.group.Abandon(node)
 		}
-		if up && tried&(1<<c) == 0 {
-			return l.group.Conn(node, salt), uint8(c)
+		if state < best && tried&(1<<c) == 0 {
+			best, chosen, copy = state, node, c
+			if state <= enough {
+				break
+			}
 		}
 	}
-	return nil, 0
+	if best == health.Stale {
+		return nil, 0
+	}
+	return l.group.Conn(chosen, salt), uint8(copy)
 }
 
 // replicas is the node of each copy of key.

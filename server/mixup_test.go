@@ -159,7 +159,7 @@ func (c *chaos) play() {
 // mend brings nodes back that are down.
 func (c *chaos) mend(w *world) {
 	for i, n := range w.nodes {
-		if !w.loop.pool.Health.Up(i) {
+		if !w.loop.pool.Health.Writable(i) {
 			n.refuse = n.refuse && c.rng.IntN(4) == 0
 			w.revive(n)
 		}

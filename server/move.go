@@ -24,11 +24,14 @@ func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream
 		return
 	}
 	s.drop(sl)
+	if sent {
+		l.mayHaveMissed(c.Node().Index, p)
+	}
 	if sent && !l.pool.Alone() && relative(p) {
 		s.rescue(c, p)
 		return
 	}
-	next, copy := l.reader(l.routeKey(p), sl.tried, s.id)
+	next, copy := l.leader(l.routeKey(p), sl.tried, s.id)
 	if next == nil && !sent && l.mayAskAgain(sl, cause) {
 		sl.flags |= slotAgain
 		next, copy = c, sl.copy
@@ -85,7 +88,7 @@ func (s *session) rescue(c *upstream.Conn, p *upstream.Pending) {
 	line := p.Line()
 	var req codec.Request
 	text.Parse(line, &req)
-	next, copy := l.reader(l.routeSent(line, &req), sl.tried, s.id)
+	next, copy := l.leader(l.routeSent(line, &req), sl.tried, s.id)
 	if next == nil || !sl.is(slotAsked) || copy != sl.heir {
 		s.fail(p.Seq, c.Node().Error(upstream.CauseFate))
 		return

@@ -24,6 +24,8 @@ func (s *session) Reply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b
 		s.everyoneReply(p, r, b)
 	case legResume:
 		s.resumeReply(c, p, r, b)
+	case legRaced, legHedge:
+		s.raceReply(c, p, r, b)
 	}
 }
 
@@ -34,6 +36,8 @@ func (s *session) Body(_ *upstream.Conn, p *upstream.Pending, b []byte, rest int
 		s.readBody(p.Seq, b, rest)
 	case legResume:
 		s.resumeBody(p.Seq, b)
+	case legRaced, legHedge:
+		s.raceBody(p, b, rest)
 	case legLead, legRescue:
 		s.keep(s.slots.at(p.Seq), b)
 	}
@@ -44,6 +48,8 @@ func (s *session) Fail(c *upstream.Conn, p *upstream.Pending, cause upstream.Cau
 	switch p.Leg {
 	case legRead, legResume:
 		s.retry(c, p, cause)
+	case legRaced, legHedge:
+		s.raceFailed(c, p, cause)
 	case legLead, legRescue:
 		s.moveLead(c, p, cause, sent)
 	case legFollower:
@@ -52,3 +58,9 @@ func (s *session) Fail(c *upstream.Conn, p *upstream.Pending, cause upstream.Cau
 		s.everyoneFailed(c, p, cause)
 	}
 }
+
+// patient is an owner whose requests only the node that has them can answer: that one
+// of them is late changes nothing.
+type patient struct{}
+
+func (patient) Late(*upstream.Conn, *upstream.Pending) {}

@@ -1,17 +1,14 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +29,7 @@ type Server struct {
 	pool      *upstream.Pool
 	listeners []net.Listener
 	loops     []*loop
+	keepers   []*keeper    // by node
 	engine    *gnet.Client // the event loops; it dials nothing itself
 	started   time.Time
 
@@ -61,7 +59,10 @@ func New(cfg config.Config, log *slog.Logger) (*Server, error) {
 	if s.pool, err = newPool(&cfg); err != nil {
 		return nil, err
 	}
-	s.pool.Monitor = health.NewMonitor(s.pool.Health, s.probe, health.DefaultLimits, s.changed)
+	for _, n := range s.pool.Nodes {
+		s.keepers = append(s.keepers, newKeeper(s, n))
+	}
+	s.pool.Monitor = health.NewMonitor(s.pool.Health, s.watch(), limitsOf(&cfg))
 	for _, l := range cfg.Listen {
 		ln, err := listen(l)
 		if err != nil {
@@ -140,6 +141,7 @@ func (s *Server) Start() error {
 			}
 		})
 	}
+	s.pool.Monitor.Start()
 	go s.clock()
 	for _, ln := range s.listeners {
 		s.accepting.Add(1)
@@ -205,7 +207,7 @@ func (s *Server) clock() {
 			case <-s.wake:
 			}
 		}
-		t.Reset(tick)
+		t.Reset(s.loops[0].beat())
 	}
 }
 
@@ -333,38 +335,17 @@ func (s *Server) Err() error {
 	}
 }
 
-// probe asks node i for its version over a connection of its own.
-func (s *Server) probe(ctx context.Context, i int) error {
-	n := s.pool.Nodes[i]
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout+s.cfg.Timeout)
-	defer cancel()
-	d := net.Dialer{Timeout: s.cfg.ConnectTimeout}
-	c, err := d.DialContext(ctx, n.Network, n.Address)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(s.cfg.Timeout))
-	if _, err := io.WriteString(c, "version\r\n"); err != nil {
-		return err
-	}
-	line, err := bufio.NewReaderSize(c, 512).ReadString('\n')
-	if err == nil && !strings.HasPrefix(line, "VERSION ") {
-		err = fmt.Errorf("answered %q", strings.TrimSpace(line))
-	}
-	return err
-}
-
 // changed logs a node's change of state and, when it is back, has the loops
-// connect before they are asked to.
+// connect before they are asked to. It is on the goroutine of the node's prober.
 func (s *Server) changed(c health.Change) {
-	name := s.pool.Nodes[c.Node].Name
+	node := s.pool.Nodes[c.Node]
 	level := slog.LevelInfo
 	if c.To == health.Down {
 		level = slog.LevelWarn
+		node.Fell(c.Cause)
 	}
-	s.log.Log(context.Background(), level, "node "+c.To.String(), "node", name, "was", c.From.String(), "cause", c.Cause, "epoch", c.Epoch)
-	if c.To == health.Up && s.running.Load() {
+	s.log.Log(context.Background(), level, "node "+c.To.String(), "node", node.Name, "was", c.From.String(), "cause", c.Cause, "epoch", c.Epoch)
+	if c.From == health.Down && s.running.Load() {
 		for _, l := range s.loops {
 			l.do(func() { l.group.Connect(c.Node) })
 		}

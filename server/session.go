@@ -45,7 +45,9 @@ type session struct {
 
 // wire is what a session needs of its socket.
 type wire interface {
-	upstream.Wire
+	Write(b []byte) (int, error)
+	Writev(bs [][]byte) (int, error)
+	Close() error
 	OutboundBuffered() int
 }
 

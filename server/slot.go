@@ -20,8 +20,9 @@ type slot struct {
 	// from the start if the write went everywhere, and 1 for each follower; or all nodes
 	// that were told.
 	left uint16
-	heir uint8  // of a relative or conditional write: the copy that was asked for its version
+	heir uint8  // of a relative or conditional write: the copy that was asked for its version; of a hedged read: the other one
 	died uint8  // of one given to its heir after all: the copy that led
+	race race   // of a hedged read
 	hash uint32 // of a write: hashKey of its key
 	// out is a reply that may not leave yet: it is not this slot's turn, or
 	// followers have not answered.
@@ -113,6 +114,9 @@ func (q *slots) len() int { return int(q.head - q.tail) }
 
 // at is the slot numbered seq, which must be in the queue.
 func (q *slots) at(seq uint32) *slot { return &q.ring[seq&uint32(len(q.ring)-1)] }
+
+// holds reports whether seq is in the queue.
+func (q *slots) holds(seq uint32) bool { return seq-q.tail < q.head-q.tail }
 
 // first reports whether seq is the oldest: its reply may leave at once.
 func (q *slots) first(seq uint32) bool { return seq == q.tail }

@@ -3,14 +3,18 @@ package server
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/valyala/bytebufferpool"
 
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream"
+	"magent/upstream/health"
 	"magent/upstream/repair"
 )
 
@@ -40,6 +44,7 @@ func (s *session) stats(line []byte, req *codec.Request) {
 
 // statsCall collects one stats command from several nodes.
 type statsCall struct {
+	patient
 	session *session
 	seq     uint32
 	what    string
@@ -56,7 +61,7 @@ func (l *loop) statsCopy() upstream.Placement {
 	for i, pl := range l.pool.Copies {
 		up := 0
 		for _, node := range pl.Nodes {
-			if l.pool.Health.Up(node) {
+			if l.pool.Health.Load(node).State() <= health.Slow {
 				up++
 			}
 		}
@@ -74,8 +79,8 @@ func (l *loop) statsCopy() upstream.Placement {
 func (l *loop) gatherStats(s *session, line []byte, req *codec.Request, what string) {
 	call := &statsCall{session: s, seq: s.open(slot{op: codec.OpStats}), what: what}
 	for _, node := range l.statsCopy().Nodes {
-		if !l.pool.Health.Up(node) {
-			call.failed = l.pool.Nodes[node].Error(upstream.CauseDown)
+		if !l.pool.Health.Writable(node) {
+			call.failed = l.pool.Nodes[node].Down()
 			continue
 		}
 		c := l.group.Conn(node, s.id)
@@ -137,7 +142,7 @@ func (t *statsCall) answered() {
 }
 
 // statWord is what s is called in the name of a statistic.
-func statWord(s fmt.Stringer) string { return strings.ReplaceAll(s.String(), " ", "_") }
+func statWord(s string) string { return strings.ReplaceAll(s, " ", "_") }
 
 // proxyStats is "stats proxy" or "stats nodes".
 func proxyStats(what string, snap Snapshot) []byte {
@@ -153,16 +158,22 @@ func proxyStats(what string, snap Snapshot) []byte {
 		stat("misses", snap.Misses)
 		stat("errors", snap.Errors)
 		stat("failovers", snap.Failovers)
+		stat("retries", snap.Retries)
+		stat("retries_refused", snap.RetriesRefused)
+		stat("hedges", snap.Hedges)
+		stat("hedges_won", snap.HedgesWon)
+		stat("hedges_refused", snap.HedgesRefused)
+		stat("debt_noted", snap.Missed)
 		stat("overruns", snap.Overruns)
 		for c, n := range snap.Repairs.Asked {
-			stat("repairs_for_"+statWord(repair.Cause(c)), n)
+			stat("repairs_for_"+statWord(repair.Cause(c).String()), n)
 		}
 		stat("repairs_joined", snap.Repairs.Joined)
 		stat("repairs_refused", snap.Repairs.Refused)
 		stat("repairs_waiting", snap.Repairs.Waiting)
 		stat("repairs_running", snap.Repairs.Running)
 		for o := repair.Needed + 1; o < repair.NumOutcomes; o++ {
-			stat("repairs_"+statWord(o), snap.Repairs.Ended[o])
+			stat("repairs_"+statWord(o.String()), snap.Repairs.Ended[o])
 		}
 		stat("bytes_read", snap.BytesIn)
 		stat("bytes_written", snap.BytesOut)
@@ -174,6 +185,18 @@ func proxyStats(what string, snap Snapshot) []byte {
 		stat(n.Name+":since", n.Since.Unix())
 		stat(n.Name+":cause", n.Cause)
 		stat(n.Name+":epoch", n.Epoch)
+		for _, cause := range slices.Sorted(maps.Keys(n.Falls)) {
+			stat(n.Name+":falls_"+statWord(cause), n.Falls[cause])
+		}
+		stat(n.Name+":flaps", n.Flaps)
+		stat(n.Name+":held", max(0, int(math.Ceil(time.Until(n.HeldUntil).Seconds()))))
+		stat(n.Name+":probes", n.Probes)
+		stat(n.Name+":probe_failures", n.ProbesBad)
+		stat(n.Name+":probe_usec", n.RTT.Microseconds())
+		stat(n.Name+":probe_error", n.Err)
+		stat(n.Name+":latency_usec", n.Latency.Microseconds())
+		stat(n.Name+":latency_p99_usec", n.P99.Microseconds())
+		stat(n.Name+":debt", n.Debt)
 		stat(n.Name+":version", n.Version)
 		stat(n.Name+":connections", n.Conns)
 		stat(n.Name+":in_flight", n.InFlight)

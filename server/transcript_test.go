@@ -43,7 +43,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //	client< END                 one write to the client
 //	p1< <closed>                the proxy closed the connection
 //	p1! reset                   also: eof, break (the next write fails), refuse, accept,
-//	                            silent (dials are left unanswered), up (a probe succeeds),
+//	                            silent (dials are left unanswered), up (a probe succeeds,
+//	                            and the node owes nothing), back (it owes what it missed),
 //	                            stillborn (the next connection fails its first write),
 //	                            restart (reset, and it has another life)
 //	client! reset               also: eof (half-close), break, deaf (does not read), read
@@ -421,6 +422,9 @@ func (p *player) node(n *fakeNode, what string) {
 		p.world.loop.group.Flush()
 		p.world.loop.settle()
 	case "up":
+		p.world.forgive(n)
+		p.world.revive(n)
+	case "back":
 		p.world.revive(n)
 	default:
 		p.t.Fatalf("what is %q?", what)

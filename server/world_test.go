@@ -48,7 +48,10 @@ type fakeNode struct {
 	version string        // what it says it is; 1.6.18 if empty
 	life    int           // tells it from itself before it was restarted
 	up      chan struct{} // lets one probe succeed
-	behind  *honest       // nil if the test makes up the answers
+	heal    chan health.Word
+	paid    chan bool // what a healing says at its end, on its way to the monitor
+	ended   chan bool // what the latest one says to the world; nil before the first
+	behind  *honest   // nil if the test makes up the answers
 }
 
 type fakeDial struct {
@@ -102,16 +105,24 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 			name := fmt.Sprintf("%c%d", "pbc"[i], j+1)
 			pl.Nodes = append(pl.Nodes, len(nodes))
 			nodes = append(nodes, upstream.NewNode(name, "tcp", name))
-			w.nodes = append(w.nodes, &fakeNode{name: name, up: make(chan struct{})})
+			w.nodes = append(w.nodes, &fakeNode{name: name, up: make(chan struct{}),
+				heal: make(chan health.Word), paid: make(chan bool)})
 		}
 		places = append(places, pl)
 	}
 	pool := upstream.NewPool(nodes, places)
-	pool.Monitor = health.NewMonitor(pool.Health, w.probe, health.DefaultLimits, func(c health.Change) {
-		if c.To == health.Up {
-			w.moves <- c
-		}
-	})
+	limits := health.DefaultLimits
+	limits.Interval, limits.Hold = 0, 0 // the test says when a node answers, and whether it does
+	pool.Monitor = health.NewMonitor(pool.Health, health.Watch{
+		Probe: w.probe, Arrive: w.arrive, Heal: w.heal,
+		Needed: func(int) bool { return true },
+		Notify: func(c health.Change) {
+			if c.To != health.Down {
+				w.moves <- c
+			}
+		},
+	}, limits)
+	pool.Monitor.Start()
 	t.Cleanup(pool.Monitor.Close)
 	srv := &Server{cfg: cfg, pool: pool, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{})}
 	w.loop = newLoop(srv)
@@ -179,8 +190,10 @@ func (w *world) over() {
 	}
 }
 
-// regroup gives the loop connections that the world dials.
+// regroup gives the loop connections that the world dials. It does not measure them:
+// nothing takes any time here.
 func (w *world) regroup(limits upstream.Limits) {
+	limits.Clock = nil
 	w.loop.group = upstream.NewGroup(w.loop.pool, w, limits)
 }
 
@@ -193,12 +206,41 @@ func (w *world) start() {
 }
 
 // probe is answered when the test says that the node is up.
-func (w *world) probe(ctx context.Context, i int) error {
+func (w *world) probe(ctx context.Context, i int) (time.Duration, error) {
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	case <-w.nodes[i].up:
-		return nil
+		return time.Millisecond, nil
+	}
+}
+
+// arrive has a node come back as one that has lived through its absence. The test
+// waits for it, so the loop may be looked at.
+func (w *world) arrive(_ context.Context, i int) (health.State, string, error) {
+	w.loop.pool.Nodes[i].SetLife(0) // the next greeting tells
+	if w.loop.debts[i].Len() > 0 {
+		return health.Stale, "it has missed writes", nil
+	}
+	return health.Up, "it answers", nil
+}
+
+// heal has the test begin the repairs, and waits until it sees them end.
+func (w *world) heal(ctx context.Context, i int, seen health.Word) (health.State, string, error) {
+	n := w.nodes[i]
+	select {
+	case n.heal <- seen:
+	case <-ctx.Done():
+		return health.Down, "", ctx.Err()
+	}
+	select {
+	case paid := <-n.paid:
+		if !paid {
+			return health.Down, "", errLost
+		}
+		return health.Up, "its debt is paid", nil
+	case <-ctx.Done():
+		return health.Down, "", ctx.Err()
 	}
 }
 
@@ -211,14 +253,33 @@ func (w *world) Dial(c *upstream.Conn, attempt uint32) {
 
 func (w *world) Defer() { w.loop.Defer() }
 
-// settle lets all that is due happen: tasks, and the ends of dials.
+// settle lets all that is due happen: tasks, the ends of dials, and of healings.
 func (w *world) settle() {
 	for {
 		w.tasks.run()
-		if !w.answerDial() && len(w.tasks.tasks) == 0 {
+		if !w.answerDial() && !w.healed() && len(w.tasks.tasks) == 0 {
 			return
 		}
 	}
+}
+
+// healed tells the monitor of a healing that has ended, and waits for what it makes of
+// it; false if none has.
+func (w *world) healed() bool {
+	for i, n := range w.nodes {
+		select {
+		case paid := <-n.ended:
+			if w.loop.pool.Health.Load(i).State() != health.Stale {
+				return true // it has fallen, and the monitor does not wait
+			}
+			if n.paid <- paid; paid {
+				w.moved(n)
+			}
+			return true
+		default:
+		}
+	}
+	return false
 }
 
 // answerDial ends one dial; false if none is due.
@@ -287,7 +348,17 @@ func (w *world) node(name string) *fakeNode {
 	return nil
 }
 
-// revive has the probe of node i succeed and waits until that is known.
+// forgive forgets what n owes.
+func (w *world) forgive(n *fakeNode) {
+	for i := range w.nodes {
+		if w.nodes[i] == n {
+			w.loop.debts[i].Clear()
+		}
+	}
+}
+
+// revive has the probe of node i succeed and waits until that is known. If it owes
+// writes, the loop begins to repair them.
 func (w *world) revive(n *fakeNode) {
 	deadline := time.After(10 * time.Second)
 	select {
@@ -295,13 +366,25 @@ func (w *world) revive(n *fakeNode) {
 	case <-deadline:
 		w.t.Fatalf("nobody probes %s", n.name)
 	}
+	c := w.moved(n)
+	w.loop.group.Connect(c.Node)
+	if c.To == health.Stale {
+		n.ended = make(chan bool, 1) // an earlier healing may not have ended
+		w.loop.heal(c.Node, <-n.heal, n.ended)
+		w.loop.group.Flush()
+		w.loop.settle()
+	}
+	w.settle()
+}
+
+// moved waits until the monitor has moved n to a state other than Down.
+func (w *world) moved(n *fakeNode) health.Change {
+	deadline := time.After(10 * time.Second)
 	for {
 		select {
 		case c := <-w.moves:
 			if w.nodes[c.Node] == n {
-				w.loop.group.Connect(c.Node)
-				w.settle()
-				return
+				return c
 			}
 		case <-deadline:
 			w.t.Fatalf("%s does not come back", n.name)
@@ -327,6 +410,9 @@ type fakeConn struct {
 }
 
 func (c *fakeConn) Context() any { return c.ctx }
+
+// LocalAddr is no address of TCP, as that of a unix socket is none.
+func (c *fakeConn) LocalAddr() net.Addr { return &net.UnixAddr{} }
 
 func (c *fakeConn) open() {
 	if _, action := (handler{}).OnOpen(c); action == gnet.Close {

@@ -127,7 +127,7 @@ func (s *session) slotOf(req *codec.Request) slot {
 func (s *session) lead(line, value []byte, ck *upstream.Chunk, req *codec.Request, sl slot) (taken bool) {
 	l := s.loop
 	key := l.route(line, req)
-	c, copy := l.reader(key, 0, s.id)
+	c, copy := l.leader(key, 0, s.id)
 	sl.copy, sl.tried = copy, 1<<copy
 	if l.converges {
 		sl.flags |= slotWrites

@@ -192,6 +192,14 @@ func (f *Follow) Begin(dst []byte, now int64, fresh bool) ([]byte, repair.Step) 
 	return f.start(dst, begin, now)
 }
 
+// Mend is Start for a follower that may hold anything of key: a repair is needed, and
+// cause says why.
+func (f *Follow) Mend(key []byte, opt repair.Options, cause repair.Cause) {
+	*f = Follow{}
+	f.repair.Reset(key, opt)
+	f.need(nil, repair.Ask(), cause)
+}
+
 // Drop has the follower give its copy up, in place of the repair that is needed or
 // after any outcome. A W that is to be given back is.
 func (f *Follow) Drop(dst []byte) ([]byte, repair.Step) {

@@ -65,7 +65,10 @@ func (w Word) next(to State) Word {
 
 // Table holds a Word for each node. Any goroutine loads; stores are rare, so the
 // words lie packed: a cache line serves eight nodes.
-type Table struct{ words []atomic.Uint64 }
+type Table struct {
+	words   []atomic.Uint64
+	changes atomic.Uint64
+}
 
 // NewTable is a table of n nodes, all Up in epoch 0.
 func NewTable(n int) *Table { return &Table{words: make([]atomic.Uint64, n)} }
@@ -90,5 +93,12 @@ func (t *Table) Move(i int, seen Word, to State) (Word, bool) {
 		return seen, false
 	}
 	next := seen.next(to)
-	return next, t.words[i].CompareAndSwap(uint64(seen), uint64(next))
+	if !t.words[i].CompareAndSwap(uint64(seen), uint64(next)) {
+		return next, false
+	}
+	t.changes.Add(1)
+	return next, true
 }
+
+// Changes counts the changes of all nodes: while it is the same, so is who leads.
+func (t *Table) Changes() uint64 { return t.changes.Load() }

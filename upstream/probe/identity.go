@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // Identity is what the stats of a node say of the process behind its address. The
@@ -55,3 +56,7 @@ func (id *Identity) Life() (life uint64, ok bool) {
 	h.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, pid), began))
 	return h.Sum64(), true
 }
+
+// Uptime is for how long the process has lived, in whole seconds of its own clock; 0
+// if the stats did not say.
+func (id *Identity) Uptime() time.Duration { return time.Duration(id.number[2]) * time.Second }

@@ -78,7 +78,7 @@ func TestFaults(t *testing.T) {
 		{`(on set (reply "NOT_STORED"))`, `answered "NOT_STORED" to set`},
 		{`(on set (reply "STORED\r\nSTORED"))`, `sent 8 bytes unasked before get`},
 		{`(on set (reply "SERVER_ERROR no")) (on version (reply "ERROR"))`, `answered "ERROR" to version`},
-		{`(always (refuse))`, `no answer to set: *`},
+		{`(on accept (close))`, `no answer to set: *`},
 	} {
 		t.Run(c.fault, func(t *testing.T) {
 			t.Parallel()
@@ -88,7 +88,7 @@ func TestFaults(t *testing.T) {
 			if strings.Contains(c.want, "within") {
 				p = hasty(t, "tcp", n.Addr(), true, 40*time.Millisecond)
 			}
-			if strings.Contains(c.fault, "refuse") {
+			if strings.Contains(c.fault, "accept") {
 				p.Forget()
 			}
 			if err := n.SetFault(c.fault); err != nil {

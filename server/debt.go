@@ -1,0 +1,116 @@
+package server
+
+import (
+	"magent/codec"
+	"magent/codec/text"
+	"magent/upstream"
+	"magent/upstream/health"
+	"magent/upstream/repair"
+)
+
+// A node that is away misses writes. One that fails may have missed those that were
+// under way to it, or, if it was frozen, carry them out when they are history. So each
+// loop keeps, for each node, a journal of the keys of its own writes that the node may
+// not have: its debt. When the node is back, and written again, each loop repairs
+// there the keys of its own journals, and until that is done nobody reads the node.
+
+// maxDebts is how many keys are remembered for each node.
+const maxDebts = 1 << 20
+
+// owes notes that node, which is down, does not get a write of key.
+func (l *loop) owes(node int, key []byte, base64 bool) {
+	l.debts[node].Note(key, base64)
+	l.count.Missed++
+}
+
+// missed notes that node may not have what became of a write of key. If it is not
+// down, it is taken down: nothing else keeps it from being read.
+func (l *loop) missed(node int, key []byte, base64 bool) {
+	if l.pool.Alone() {
+		return
+	}
+	l.owes(node, key, base64)
+	l.group.Missed(node)
+}
+
+// mayHaveMissed is missed for the write, or the read that changes its item, p.
+func (l *loop) mayHaveMissed(node int, p *upstream.Pending) {
+	if !p.Op.Meta() {
+		l.missed(node, p.Key(), false)
+		return
+	}
+	line := p.Line()
+	var req codec.Request
+	text.Parse(line, &req)
+	l.missed(node, req.Key.In(line), req.Meta.Has('b'))
+}
+
+// missedAll notes that node has missed a write of all keys.
+func (l *loop) missedAll(node int) {
+	if !l.pool.Alone() {
+		l.debts[node].Forfeit()
+		l.group.Missed(node)
+	}
+}
+
+// healing is a loop's part in the healing of one node. It belongs to its loop.
+type healing struct {
+	loop    *loop
+	node    int
+	word    health.Word // the node's, for as long as it is worth going on
+	running int         // keys being repaired
+	filling bool        // more is at work
+	done    chan<- bool // hears once whether the debt is paid
+}
+
+// healAtOnce bounds the keys that a loop repairs at once at one node.
+const healAtOnce = 64
+
+// heal repairs at node, which became Stale with word, the keys of its journal, and
+// then says on done whether none is left.
+func (l *loop) heal(node int, word health.Word, done chan<- bool) {
+	h := &healing{loop: l, node: node, word: word, done: done}
+	h.more()
+}
+
+// more begins further repairs, as many as may run.
+func (h *healing) more() {
+	l := h.loop
+	debt := l.debts[h.node]
+	h.filling = true
+	for h.running < healAtOnce && l.pool.Health.Load(h.node) == h.word {
+		key, base64, ok := debt.Next()
+		if !ok {
+			break
+		}
+		h.running++
+		l.mendKey(h, key, base64)
+	}
+	h.filling = false
+	if h.running == 0 {
+		h.done <- l.pool.Health.Load(h.node) == h.word && debt.Len() == 0 && !debt.Overflowed()
+	}
+}
+
+// ended hears that one repair has ended, however it did: a key that is still owed is
+// in the journal again, and the node is down.
+func (h *healing) ended() {
+	if h.running--; !h.filling {
+		h.more()
+	}
+}
+
+// mendKey repairs key at h's node. If there is nobody to copy it from, it is given up.
+func (l *loop) mendKey(h *healing, key []byte, base64 bool) {
+	c := l.takeCarry()
+	c.follow.Mend(key, repair.Options{Base64: base64, Explicit: l.group.Explicit()}, repair.CauseDebt)
+	c.healing, c.again, c.salt, c.changes = h, false, 0, l.pool.Health.Changes()
+	lead := c.leader()
+	if lead == nil {
+		c.nodes = [2]int{repair.Lead: h.node, repair.Follower: h.node}
+		c.giveUp()
+		return
+	}
+	c.nodes = [2]int{repair.Lead: lead.Node().Index, repair.Follower: h.node}
+	c.wish()
+}

@@ -1,0 +1,262 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"magent/server/config"
+	"magent/upstream"
+	"magent/upstream/health"
+	"magent/upstream/probe"
+)
+
+// What a node that was down comes back as, and what is done before it is read again.
+// All of it is on the goroutine of the node's prober, in the order of the functions:
+//
+//	roundTrip … arrive → heal
+//
+// A node that has lived through it (same process id, same start) was cut off or stood
+// still. It may hold old values of every key in its debt, so it comes back Stale, and
+// Up when the loops have repaired those. One that was restarted is empty, and comes
+// back Warming: a replica that has the keys is read as long as there is one. So is
+// one that is flushed because its debt cannot be told.
+
+// keeper is what the prober of one node knows of it.
+type keeper struct {
+	srv    *Server
+	node   *upstream.Node
+	prober *probe.Prober
+	left   []netip.AddrPort // connections that were closed on it with requests unanswered
+	cold   atomic.Bool      // it came back empty, and has not been refilled; a peer's prober may promote it
+}
+
+func newKeeper(s *Server, n *upstream.Node) *keeper {
+	target := probe.Target{Network: n.Network, Address: n.Address, Connect: s.cfg.ConnectTimeout, Timeout: s.cfg.Timeout}
+	key := fmt.Sprintf("magent:probe:%016x", rand.Uint64())
+	return &keeper{srv: s, node: n, prober: probe.New(target, key, s.cfg.Probe == config.ProbeWrite)}
+}
+
+// watch is what the monitor needs of the server.
+func (s *Server) watch() health.Watch {
+	return health.Watch{
+		Probe:  func(ctx context.Context, i int) (time.Duration, error) { return s.keepers[i].prober.RoundTrip(ctx) },
+		Arrive: func(ctx context.Context, i int) (health.State, string, error) { return s.keepers[i].arrive(ctx) },
+		Heal: func(ctx context.Context, i int, seen health.Word) (health.State, string, error) {
+			return s.keepers[i].heal(ctx, seen)
+		},
+		Needed: s.needed,
+		Notify: s.changed,
+	}
+}
+
+func limitsOf(cfg *config.Config) health.Limits {
+	l := health.DefaultLimits
+	l.Interval, l.Ceiling, l.Rise, l.Fall = cfg.ProbeInterval, cfg.RetryTimeout, cfg.Rise, cfg.Fall
+	l.Backoff = min(l.Backoff, l.Ceiling)
+	return l
+}
+
+// needed reports whether some keys of node i may have no other replica that is read:
+// whether every copy that it is not in lacks a node.
+func (s *Server) needed(i int) bool {
+	for _, pl := range s.pool.Copies {
+		complete := true
+		for _, n := range pl.Nodes {
+			complete = complete && n != i && s.pool.Health.Load(n).State() <= health.Warming
+		}
+		if complete {
+			return false
+		}
+	}
+	return true
+}
+
+// arrive says what a node that answers again comes back as.
+func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
+	s := k.srv
+	if s.pool.Alone() {
+		return health.Up, "it answers", nil
+	}
+	known, err := k.forfeited(ctx)
+	if err != nil {
+		return health.Down, "", err
+	}
+	restarted, err := k.restarted(ctx)
+	switch {
+	case err != nil:
+		return health.Down, "", err
+	case restarted:
+		err := s.onLoops(ctx, func(l *loop) { l.debts[k.node.Index].Clear() })
+		return k.empty(), "it was restarted", err
+	case !known:
+		if err := k.flush(ctx); err != nil {
+			return health.Down, "", err
+		}
+		return k.empty(), "it missed more than can be told, and was flushed", nil
+	}
+	return health.Stale, "it has missed writes", k.drained(ctx)
+}
+
+// forfeited has the loops give up what they still await from the node, and reports
+// whether every key that it missed is known.
+func (k *keeper) forfeited(ctx context.Context) (known bool, err error) {
+	overflowed := make(chan bool, len(k.srv.loops))
+	err = k.srv.onLoops(ctx, func(l *loop) {
+		l.group.Abandon(k.node.Index)
+		overflowed <- l.debts[k.node.Index].Overflowed()
+	})
+	if err != nil {
+		return false, err
+	}
+	known = true
+	for range k.srv.loops {
+		known = !<-overflowed && known
+	}
+	return known, nil
+}
+
+// restarted reports whether the node's process is another than before, and remembers
+// it. If no proxy of ours has met it, it counts as restarted if it is younger than its
+// absence.
+func (k *keeper) restarted(ctx context.Context) (bool, error) {
+	id, err := k.prober.Identity(ctx)
+	if err != nil {
+		return false, err
+	}
+	life, ok := id.Life()
+	if !ok {
+		return false, errors.New("its stats do not say when it was started")
+	}
+	before, met := k.node.Life()
+	k.node.SetLife(life)
+	again := life != before
+	if !met {
+		again = id.Uptime() <= time.Since(k.srv.pool.Monitor.Report(k.node.Index).Last.At)
+	}
+	if again {
+		k.cold.Store(true)
+	}
+	return again, nil
+}
+
+// empty is the state of a node that holds nothing: Warming, if a peer is there that
+// holds more, else Up. Peers that are Warming too are the warmest there is.
+func (k *keeper) empty() health.State {
+	k.cold.Store(true)
+	state := health.Up
+	for _, peer := range k.srv.pool.Peers(k.node.Index) {
+		switch k.srv.pool.Health.Load(peer).State() {
+		case health.Up, health.Slow:
+			return health.Warming
+		case health.Warming:
+			state = health.Warming
+		}
+	}
+	if state == health.Up {
+		k.cold.Store(false)
+		return state
+	}
+	for _, peer := range k.srv.pool.Peers(k.node.Index) {
+		if k.srv.pool.Monitor.Promote(peer, "its peer "+k.node.Name+" came back empty") {
+			k.srv.keepers[peer].cold.Store(false)
+		}
+	}
+	return state
+}
+
+// drained waits until the node has read the connections that were closed on it to
+// their end: it carries out the writes in them first. One that does not say what it
+// is connected to, or keeps what has been cut off on its way, is given patience.
+func (k *keeper) drained(ctx context.Context) error {
+	for _, addr := range k.node.TakeLeft() {
+		k.left = append(k.left, netip.MustParseAddrPort(addr))
+	}
+	if len(k.left) == 0 {
+		return nil
+	}
+	bound, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	var failed error
+	gone := 0 // looks in a row that found none of them: between being accepted and being served one is not listed
+	_ = waitFor(bound, func() bool {
+		clients, err := k.prober.Clients(bound)
+		if err != nil && !errors.Is(err, probe.ErrUnnamed) {
+			failed = err
+			return true
+		}
+		if gone++; err != nil || slices.ContainsFunc(k.left, func(addr netip.AddrPort) bool { return clients.Has(net.TCPAddrFromAddrPort(addr)) }) {
+			gone = 0
+		}
+		return gone == 2
+	})
+	if failed != nil && bound.Err() == nil {
+		return failed
+	}
+	k.left = nil
+	return ctx.Err()
+}
+
+// flush empties the node.
+func (k *keeper) flush(ctx context.Context) error {
+	if err := k.drained(ctx); err != nil {
+		return err
+	}
+	if err := k.prober.FlushAll(ctx); err != nil {
+		return err
+	}
+	return k.srv.onLoops(ctx, func(l *loop) { l.debts[k.node.Index].Clear() })
+}
+
+// heal has every loop repair what the node missed.
+func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, string, error) {
+	s := k.srv
+	paid := make(chan bool, len(s.loops))
+	for _, l := range s.loops {
+		if err := l.do(func() { l.heal(k.node.Index, seen, paid) }); err != nil {
+			return health.Down, "", err
+		}
+	}
+	all := true
+	for range s.loops {
+		select {
+		case ok := <-paid:
+			all = all && ok
+		case <-ctx.Done():
+			return health.Down, "", ctx.Err()
+		}
+	}
+	switch {
+	case !all:
+		return health.Down, "", errors.New("it failed while it was repaired")
+	case k.cold.Load():
+		return health.Warming, "its debt is paid, and it is not refilled", nil
+	}
+	return health.Up, "its debt is paid", nil
+}
+
+// onLoops runs f on every loop and waits for all of them.
+func (s *Server) onLoops(ctx context.Context, f func(*loop)) error {
+	ran := make(chan struct{}, len(s.loops))
+	for _, l := range s.loops {
+		if err := l.do(func() { f(l); ran <- struct{}{} }); err != nil {
+			return err
+		}
+	}
+	for range s.loops {
+		select {
+		case <-ran:
+		case <-s.died:
+			return s.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
