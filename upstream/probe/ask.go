@@ -26,6 +26,8 @@ func (u unfit) Error() string { return string(u) }
 // of the answer.
 type closedError struct{ error }
 
+func (e closedError) Unwrap() error { return e.error }
+
 // first is ask for the first request of a call: it makes up for a connection that
 // the node has closed since the call before.
 func (p *Prober) first(ctx context.Context, what, request string, t take) (time.Duration, error) {

@@ -64,10 +64,11 @@ func New(t Target, key string, write bool) *Prober {
 // the get with write, and the version without. The time to connect is in neither.
 //
 // With write, it sets a key to a value that it never had and gets it back. A miss is
-// no fault, the node may evict; another value is. A set that was given up may still
-// be executed, when a frozen node thaws: those that follow take another key. A node that answers an error to
-// set (out of memory, or it takes no writes) serves if it answers version, which it is
-// asked over a new connection: it may have taken the value for a command.
+// no fault, the node may evict; another value is. A set that was given up may still be
+// executed, when a frozen node thaws: those that follow take another key. A node that
+// answers an error to set (out of memory, or it takes no writes) serves if it answers
+// version, which it is asked over a new connection: it may have taken the value for a
+// command.
 //
 // That the node has closed the connection kept from the call before is no fault
 // either, and RoundTrip connects again.
@@ -139,13 +140,13 @@ func stats(each func(line []byte)) take {
 // a unix socket, whose clients have no addresses.
 var ErrUnnamed = errors.New("the node does not name its clients")
 
-// Clients asks the node for the TCP connections that it has from clients.
+// Clients asks the node for the TCP connections that it has from clients. What came
+// over a connection that was listed and is no more has been executed, or never will be.
 //
 // It asks over a new connection. The node accepts in the order in which connections
-// were made, so that it has accepted by then all those made before. A connection that
-// it has accepted is listed once the thread that is to serve it has taken it on, which
-// is a moment later: one that is missing now and had no traffic yet may be there in
-// the next answer.
+// were made, so that all those made before are accepted by then. But one is listed only
+// when the thread that is to serve it has taken it on, a moment after it was accepted:
+// of a node that has just been thawed, believe no less than two answers in a row.
 func (p *Prober) Clients(ctx context.Context) (Clients, error) {
 	p.Forget()
 	l, known := listing{clients: make(Clients)}, true
