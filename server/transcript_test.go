@@ -28,7 +28,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //
 //	# comment
 //	pool 3 2                    3 nodes p1 p2 p3 and their backups b1 b2; "1 1" if not given
-//	option max-value 100        or timeout (ticks), client-buffer, writes, ack, greeting by-hand,
+//	option max-value 100        or timeout (ticks), hedge (ticks), client-buffer, writes, ack, greeting by-hand,
 //	                            version 1.6.45 (of all nodes, or of those named behind it),
 //	                            repairs waiting=1 running=1 rate=1 burst=1 (limits of the queue),
 //	                            stream-above (0 unless set: every value is relayed as it comes)
@@ -197,6 +197,11 @@ func (p *player) option(name, value string) func(*config.Config) {
 		return func(c *config.Config) { c.ClientBuffer = p.number(value) }
 	case "timeout":
 		return func(c *config.Config) { c.Timeout = time.Duration(p.number(value)) * tick }
+	case "hedge":
+		return func(c *config.Config) {
+			c.Hedge.After = time.Duration(p.number(value)) * hedgeBeat
+			c.Timeout = c.Timeout / tick * hedgeBeat // a beat of such a loop is shorter
+		}
 	case "writes":
 		return func(c *config.Config) { c.Writes = config.Writes(value) }
 	case "ack":
