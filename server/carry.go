@@ -2,12 +2,14 @@ package server
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream"
 	"magent/upstream/converge"
+	"magent/upstream/health"
 	"magent/upstream/repair"
 	"magent/upstream/token"
 )
@@ -54,7 +56,10 @@ func (l *loop) takeCarry() *carry {
 // the slot p.Seq waits for the followers.
 func (l *loop) carryAll(e converge.Effect, w *converge.Write, key []byte, p *upstream.Pending, lead uint8, salt uint32, s *session) {
 	nodes := l.replicas(key)
-	leadNode := nodes[lead]
+	leadNode, changes := nodes[lead], l.pool.Health.Changes()
+	if l.overtaken(nodes[:lead], leadNode) {
+		changes-- // it has moved already
+	}
 	for i, node := range nodes[:len(l.pool.Copies)] {
 		if i == int(lead) || node == leadNode {
 			continue
@@ -65,7 +70,7 @@ func (l *loop) carryAll(e converge.Effect, w *converge.Write, key []byte, p *ups
 		}
 		c := l.takeCarry()
 		c.nodes, c.salt, c.again = [2]int{repair.Lead: leadNode, repair.Follower: node}, salt, false
-		c.changes = l.pool.Health.Changes()
+		c.changes = changes
 		w.Asked, w.Version = false, 0
 		if s != nil {
 			sl := s.slots.at(p.Seq)
@@ -82,6 +87,14 @@ func (l *loop) carryAll(e converge.Effect, w *converge.Write, key []byte, p *ups
 		line, step := c.follow.Start(l.scratch[:0], e, w)
 		c.advance(line, step, p)
 	}
+}
+
+// overtaken reports whether one of those before the node lead leads in its place by
+// now: it has come back since the write was sent.
+func (l *loop) overtaken(before []int, lead int) bool {
+	return slices.ContainsFunc(before, func(node int) bool {
+		return node != lead && l.pool.Health.Load(node).State() <= health.Slow
+	})
 }
 
 // advance does what step says with the request in line. from is the lead's request,
@@ -200,11 +213,7 @@ func (c *carry) concluded(o repair.Outcome) {
 		l.missed(c.nodes[repair.Follower], c.follow.Key(), c.follow.Options().Base64)
 	}
 	lost := o == repair.LeadLost
-	switch {
-	case lost && c.leadAgain():
-		return
-	case lost && c.healing != nil:
-		c.giveUp()
+	if lost && c.leadAgain() {
 		return
 	}
 	c.acknowledge(lost)
@@ -212,6 +221,9 @@ func (c *carry) concluded(o repair.Outcome) {
 		return
 	}
 	h := c.healing
+	if h != nil && lost {
+		h.leaderless(c.follow.Key(), c.follow.Options().Base64)
+	}
 	c.healing = nil
 	c.next, l.carries = l.carries, c
 	if h != nil {

@@ -58,8 +58,10 @@ type healing struct {
 	loop    *loop
 	node    int
 	word    health.Word // the node's, for as long as it is worth going on
+	giveUp  bool        // what nobody leads is deleted there: it may be old
 	running int         // keys being repaired
 	filling bool        // more is at work
+	stuck   bool        // nobody leads a key, and it is not given up
 	done    chan<- bool // hears once whether the debt is paid
 }
 
@@ -68,8 +70,8 @@ const healAtOnce = 64
 
 // heal repairs at node, which became Stale with word, the keys of its journal, and
 // then says on done whether none is left.
-func (l *loop) heal(node int, word health.Word, done chan<- bool) {
-	h := &healing{loop: l, node: node, word: word, done: done}
+func (l *loop) heal(node int, word health.Word, giveUp bool, done chan<- bool) {
+	h := &healing{loop: l, node: node, word: word, giveUp: giveUp, done: done}
 	h.more()
 }
 
@@ -78,7 +80,7 @@ func (h *healing) more() {
 	l := h.loop
 	debt := l.debts[h.node]
 	h.filling = true
-	for h.running < healAtOnce && l.pool.Health.Load(h.node) == h.word {
+	for !h.stuck && h.running < healAtOnce && l.pool.Health.Load(h.node) == h.word {
 		key, base64, ok := debt.Next()
 		if !ok {
 			break
@@ -100,17 +102,25 @@ func (h *healing) ended() {
 	}
 }
 
-// mendKey repairs key at h's node. If there is nobody to copy it from, it is given up.
+// leaderless keeps key, which has nobody to be copied from, for another time.
+func (h *healing) leaderless(key []byte, base64 bool) {
+	h.loop.owes(h.node, key, base64)
+	h.stuck = true
+}
+
+// mendKey repairs key at h's node.
 func (l *loop) mendKey(h *healing, key []byte, base64 bool) {
 	c := l.takeCarry()
 	c.follow.Mend(key, repair.Options{Base64: base64, Explicit: l.group.Explicit()}, repair.CauseDebt)
 	c.healing, c.again, c.salt, c.changes = h, false, 0, l.pool.Health.Changes()
-	lead := c.leader()
-	if lead == nil {
-		c.nodes = [2]int{repair.Lead: h.node, repair.Follower: h.node}
+	c.nodes = [2]int{repair.Lead: h.node, repair.Follower: h.node}
+	switch lead := c.leader(); {
+	case lead != nil:
+		c.nodes[repair.Lead] = lead.Node().Index
+		c.wish()
+	case h.giveUp:
 		c.giveUp()
-		return
+	default:
+		c.concluded(repair.LeadLost)
 	}
-	c.nodes = [2]int{repair.Lead: lead.Node().Index, repair.Follower: h.node}
-	c.wish()
 }

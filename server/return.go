@@ -216,29 +216,54 @@ func (k *keeper) flush(ctx context.Context) error {
 
 // heal has every loop repair what the node missed.
 func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, string, error) {
-	s := k.srv
-	paid := make(chan bool, len(s.loops))
-	for _, l := range s.loops {
-		if err := l.do(func() { l.heal(k.node.Index, seen, paid) }); err != nil {
+	for paid := false; !paid; {
+		var err error
+		if paid, err = k.pay(ctx, seen, !k.peerReadable(ctx)); err != nil {
 			return health.Down, "", err
 		}
 	}
-	all := true
-	for range s.loops {
-		select {
-		case ok := <-paid:
-			all = all && ok
-		case <-ctx.Done():
-			return health.Down, "", ctx.Err()
-		}
-	}
-	switch {
-	case !all:
-		return health.Down, "", errors.New("it failed while it was repaired")
-	case k.cold.Load():
+	if k.cold.Load() {
 		return health.Warming, "its debt is paid, and it is not refilled", nil
 	}
 	return health.Up, "its debt is paid", nil
+}
+
+// patience is how long a node that came back waits for another that it could be
+// repaired from, while nobody is read. Then what it missed is given up.
+const patience = 500 * time.Millisecond
+
+// peerReadable waits until a peer is read, and reports whether one is.
+func (k *keeper) peerReadable(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return waitFor(ctx, func() bool {
+		return slices.ContainsFunc(k.srv.pool.Peers(k.node.Index), k.srv.pool.Health.Readable)
+	}) == nil
+}
+
+// pay has every loop repair the keys in its journal, and reports whether all are; with
+// giveUp those that nobody leads are deleted at the node.
+func (k *keeper) pay(ctx context.Context, seen health.Word, giveUp bool) (paid bool, err error) {
+	s := k.srv
+	done := make(chan bool, len(s.loops))
+	for _, l := range s.loops {
+		if err := l.do(func() { l.heal(k.node.Index, seen, giveUp, done) }); err != nil {
+			return false, err
+		}
+	}
+	paid = true
+	for range s.loops {
+		select {
+		case ok := <-done:
+			paid = paid && ok
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	if s.pool.Health.Load(k.node.Index) != seen {
+		return false, errors.New("it failed while it was repaired")
+	}
+	return paid, nil
 }
 
 // onLoops runs f on every loop and waits for all of them.

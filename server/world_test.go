@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -275,6 +277,11 @@ func (w *world) healed() bool {
 			if n.paid <- paid; paid {
 				w.moved(n)
 			}
+			for deadline := time.Now().Add(10 * time.Second); w.loop.pool.Health.Load(i).State() == health.Stale; runtime.Gosched() {
+				if time.Now().After(deadline) {
+					w.t.Fatalf("%s stays as it is when its healing has ended", n.name)
+				}
+			}
 			return true
 		default:
 		}
@@ -370,7 +377,8 @@ func (w *world) revive(n *fakeNode) {
 	w.loop.group.Connect(c.Node)
 	if c.To == health.Stale {
 		n.ended = make(chan bool, 1) // an earlier healing may not have ended
-		w.loop.heal(c.Node, <-n.heal, n.ended)
+		alone := !slices.ContainsFunc(w.loop.pool.Peers(c.Node), w.loop.pool.Health.Readable)
+		w.loop.heal(c.Node, <-n.heal, alone, n.ended)
 		w.loop.group.Flush()
 		w.loop.settle()
 	}

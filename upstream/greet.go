@@ -21,12 +21,8 @@ func (c *Conn) greet() error {
 	if !c.group.pool.Alone() {
 		line, ops = greetCopies, []codec.Op{codec.OpVersion, codec.OpStats}
 	}
-	at := c.group.tick
-	if c.ring.len() > 0 {
-		at = c.ring.front().at
-	}
 	for _, op := range slices.Backward(ops) {
-		c.ring.pushFront(Pending{Owner: greeter{}, Op: op, at: at})
+		c.ring.pushFront(Pending{Owner: greeter{}, Op: op})
 	}
 	c.group.pending += len(ops)
 	c.sent = c.ring.tail + uint32(len(ops))

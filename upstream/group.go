@@ -79,8 +79,9 @@ type Limits struct {
 	Pending int    // requests in flight on one Conn; 0 means DefaultPending
 	Hedge   uint32 // ticks without an answer after which a read is late; 0: never
 
-	// HedgeAuto has each node's reads be late after the p99 of that node, at least a
-	// tick and at most half of Timeout, instead of after Hedge. It needs a Clock.
+	// HedgeAuto has the reads of a node be late after the p99 of what that takes, at
+	// most half of Timeout, instead of after Hedge. It needs a Clock, and samples:
+	// before there are 100 no read is late.
 	HedgeAuto bool
 	Tick      time.Duration        // how long a tick is meant to be; needed with a Clock
 	Clock     func() time.Duration // time since some moment; nil: latency is not measured, and no node found slow

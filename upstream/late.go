@@ -32,19 +32,20 @@ func (g *Group) remind() {
 	}
 }
 
-// delay is the p99 of node in ticks, if it has one, within bounds: a tick is the least
-// that can be told, and half of the timeout leaves another node as much.
+// delay is the p99 of node in ticks, rounded up, if it has one; but half of the timeout
+// at most, to leave another node as much.
 func (g *Group) delay(node int) uint32 {
 	gauge := &g.paces[node].gauge
 	if gauge.Count() < delaySamples {
 		return 0
 	}
 	p99 := (gauge.Quantile(0.99) + g.limits.Tick - 1) / g.limits.Tick
-	return uint32(max(1, min(p99, time.Duration(g.limits.Timeout/2))))
+	return uint32(min(p99, time.Duration(g.limits.Timeout/2)))
 }
 
 // late tells the owners of reads that have gone unanswered for longer than delay, oldest
-// first. Any of them may end c, or have its ring grow.
+// first. Any of them may end c, or have its ring grow. It looks at each request once,
+// and never at a greeting: that goes in front of those that it has looked at.
 func (c *Conn) late(delay uint32) {
 	if int32(c.told-c.ring.tail) < 0 {
 		c.told = c.ring.tail

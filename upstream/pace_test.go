@@ -218,7 +218,7 @@ func TestSlowNowAndThen(t *testing.T) {
 	p.watch()
 	for range 3 {
 		p.run(20*time.Millisecond, lap, 20*time.Millisecond, fast)
-		p.run(25*time.Millisecond, lap, idle, fast)
+		p.run(40*time.Millisecond, lap, idle, fast)
 	}
 	p.states("slow", health.Slow, health.Up)
 }
@@ -348,14 +348,11 @@ func TestLateByTheNodesOwnMeasure(t *testing.T) {
 		ticks uint32
 	}{{fast, 1}, {4 * time.Millisecond, 1}, {12 * time.Millisecond, 3}, {96 * time.Millisecond, 20}, {200 * time.Millisecond, 25}} {
 		p := newPaced(t, 1, Limits{HedgeAuto: true, Hedge: 1})
-		p.run(90*tc.takes, lap, tc.takes)
 		p.ear.late = func(*Conn, *Pending) { t.Errorf("%v: late with few samples", tc.takes) }
-		p.run(5*tc.takes, lap, tc.takes)
+		p.run(95*tc.takes, lap, tc.takes)
 		p.ear.late = nil
-		for p.group.paces[0].gauge.Count() < delaySamples {
-			for range delaySamples { // a lone gauge, as samples are forgotten faster than that
-				p.group.paces[0].gauge.Record(tc.takes)
-			}
+		for range 2 * delaySamples { // at once, as samples are forgotten with the seconds
+			p.group.paces[0].gauge.Record(tc.takes)
 		}
 		p.run(delayEvery*testTick, lap, idle)
 		p.due[0] = 0

@@ -23,7 +23,7 @@ type Pending struct {
 	// of three keys is one command and three Pendings, the first two with More.
 	More  bool
 	value bool   // its VALUE has come, its END has not
-	at    uint32 // tick at which it was pushed; none in a ring is older than one before it
+	at    uint32 // tick at which it was pushed
 	key   codec.Span
 	req   codec.Span
 	chunk *Chunk
