@@ -79,7 +79,7 @@ func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
 	if !s.loop.pool.Alone() {
 		flags |= keyFlags[op]
 	}
-	c, copy := s.loop.choose(key, 0, s.id, flags.enough())
+	c, copy := s.reader(key, flags)
 	seq := s.open(slot{op: op, flags: flags, copy: copy, tried: 1 << copy})
 	switch {
 	case c == nil:
@@ -106,7 +106,7 @@ func (s *session) metaGet(line []byte, req *codec.Request) {
 	if !s.loop.pool.Alone() && req.Op == codec.OpMetaGet {
 		sl.flags |= metaFlags(req)
 	}
-	c, copy := s.loop.choose(key, 0, s.id, sl.flags.enough())
+	c, copy := s.reader(key, sl.flags)
 	sl.copy, sl.tried = copy, 1<<copy
 	seq := s.open(sl)
 	if c == nil {
@@ -131,11 +131,22 @@ func metaFlags(req *codec.Request) (f slotFlags) {
 	return f
 }
 
-// enough is the state in which a replica is good enough to be asked first for a read.
-// The versions that it names are used in writes, and what it changes is: both are for
-// the lead.
-func (f slotFlags) enough() health.State {
-	if f&(slotVersion|slotMutates) != 0 {
+// reader is the connection to the replica that is asked first for a read of key, and
+// its copy: that is the lead, or if it is slow, and another will do, that one.
+func (s *session) reader(key []byte, flags slotFlags) (*upstream.Conn, uint8) {
+	l := s.loop
+	c, copy := l.leader(key, 0, s.id)
+	if c == nil || l.pool.Health.Up(c.Node().Index) || s.enough(key, flags) == health.Slow {
+		return c, copy
+	}
+	return l.choose(key, 0, s.id, health.Up)
+}
+
+// enough is the state in which a replica is good enough to be asked before others that
+// are better: Slow, if only the lead will do. That names the versions that writes use,
+// is where items are changed, and has what the client sent before the read.
+func (s *session) enough(key []byte, flags slotFlags) health.State {
+	if flags&(slotVersion|slotMutates) != 0 || s.loop.ackLead || s.slots.changing(hashKey(key)) {
 		return health.Slow
 	}
 	return health.Up
@@ -265,7 +276,8 @@ func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, c
 		s.loop.count.RetriesRefused++
 		return nil
 	}
-	next, copy := s.loop.choose(s.loop.routeKey(p), sl.tried, s.id, sl.flags.enough())
+	key := s.loop.routeKey(p)
+	next, copy := s.loop.choose(key, sl.tried, s.id, s.enough(key, sl.flags))
 	if next == nil {
 		if !s.loop.mayAskAgain(sl, cause) {
 			return nil

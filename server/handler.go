@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"syscall"
 
 	"github.com/panjf2000/gnet/v2"
 
@@ -86,7 +87,7 @@ func (handler) OnClose(c gnet.Conn, err error) gnet.Action {
 	case *anchor:
 		ctx.srv.ended(err)
 	case *link:
-		ctx.conn.Lost(c)
+		ctx.conn.Lost(c, errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
 		ctx.loop.settle()
 	}
 	return gnet.None

@@ -15,7 +15,8 @@ import (
 //
 // Not every read is hedged. One that names a version or changes its item is for the
 // lead alone; one that hands out the right to make an item anew (mg with R) would hand
-// it out twice.
+// it out twice; and one behind a change that the same client has sent, and that is not
+// answered yet, must see it, which is sure at the lead only.
 
 // race is who may still answer a hedged read, and who has begun to.
 type race uint8
@@ -48,8 +49,9 @@ func (s *session) Late(c *upstream.Conn, p *upstream.Pending) {
 	if sl.is(slotVersion|slotMutates|slotPartial|slotHit) || !hedged(p) {
 		return
 	}
-	next, copy := l.choose(l.routeKey(p), sl.tried, s.id, health.Up)
-	if next == nil || !l.pool.Health.Up(next.Node().Index) {
+	key := l.routeKey(p)
+	next, copy := l.choose(key, sl.tried, s.id, health.Up)
+	if next == nil || !l.pool.Health.Up(next.Node().Index) || s.slots.changing(hashKey(key)) {
 		return
 	}
 	if !l.hedges.take(l.reads()) {

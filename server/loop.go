@@ -106,6 +106,7 @@ func (l *loop) limits() upstream.Limits {
 		Hedge:     l.beats(l.cfg.Hedge.After),
 		HedgeAuto: l.cfg.Hedge.Auto,
 		Tick:      l.beat(),
+		Slow:      health.DefaultLimits.Slow,
 		Clock:     func() time.Duration { return time.Since(l.srv.started) },
 	}
 }

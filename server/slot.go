@@ -144,6 +144,21 @@ func (q *slots) has(flags slotFlags, hash uint32) bool {
 	return false
 }
 
+// changing reports whether a command is in flight that may change what a key with this
+// hash is at its lead, before its followers know.
+func (q *slots) changing(hash uint32) bool {
+	for seq := q.tail; seq != q.head; seq++ {
+		sl := q.at(seq)
+		if sl.is(slotDone) {
+			continue
+		}
+		if sl.is(slotMutates) || sl.op.Class() == codec.ClassBroadcast || sl.is(slotWrites) && sl.hash == hash {
+			return true
+		}
+	}
+	return false
+}
+
 // grow moves the queue to ring, which is larger, and returns the one it was on.
 func (q *slots) grow(ring []slot) (old []slot) {
 	next := slots{ring: ring, head: q.head, tail: q.tail}

@@ -129,7 +129,7 @@ func (s *session) lead(line, value []byte, ck *upstream.Chunk, req *codec.Reques
 	key := l.route(line, req)
 	c, copy := l.leader(key, 0, s.id)
 	sl.copy, sl.tried = copy, 1<<copy
-	if l.converges {
+	if !l.pool.Alone() {
 		sl.flags |= slotWrites
 		sl.hash = hashKey(key)
 	}

@@ -490,8 +490,9 @@ func (c *Conn) Overflow() { c.fail(CauseFull) }
 func (c *Conn) On(w Wire) bool { return c.wire == w }
 
 // Lost tells c that its connection has ended. With nothing in flight that is no
-// evidence against the node, which may close idle connections: connect again.
-func (c *Conn) Lost(w Wire) {
+// evidence against the node, which may close idle connections: connect again. byPeer
+// says that the node has ended it: then it carries out nothing more that came there.
+func (c *Conn) Lost(w Wire, byPeer bool) {
 	if c.wire != w {
 		return
 	}
@@ -501,7 +502,9 @@ func (c *Conn) Lost(w Wire) {
 		c.connect()
 		return
 	}
-	c.leave()
+	if !byPeer {
+		c.leave()
+	}
 	c.wire = nil // fail is not to close it
 	c.fail(CauseReset)
 }

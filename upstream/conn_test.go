@@ -89,7 +89,7 @@ func TestFailSaysWhatWasSent(t *testing.T) {
 	send(c, &e, 1, codec.OpDelete, "delete a\r\n", key)
 	r.group.Flush()
 	send(c, &e, 2, codec.OpDelete, "delete b\r\n", key)
-	c.Lost(w)
+	c.Lost(w, true)
 	send(c, &e, 3, codec.OpDelete, "delete c\r\n", key)
 	c.Refused(c.attempt, CauseRefused)
 	send(c, &e, 4, codec.OpDelete, "delete d\r\n", key)
@@ -111,7 +111,7 @@ func TestLateNews(t *testing.T) {
 	if len(r.dials) != 0 {
 		t.Error("dialled although connected")
 	}
-	c.Lost(old)
+	c.Lost(old, true)
 	if len(r.dials) != 1 {
 		t.Fatal("an idle connection that was lost is not made again")
 	}
@@ -123,7 +123,7 @@ func TestLateNews(t *testing.T) {
 	}
 	r.group.Connect(0)
 	c, w := r.accept(t)
-	c.Lost(old)
+	c.Lost(old, true)
 	c.Refused(late, CauseRefused)
 	if !c.On(w) {
 		t.Error("late news has ended the connection")
@@ -164,7 +164,7 @@ func TestEvidenceOfALateConnection(t *testing.T) {
 	away(table, 0)
 	r.watch()
 	c, w := r.accept(t)
-	c.Lost(w)
+	c.Lost(w, true)
 	if table.Up(0) {
 		t.Error("a request that went unanswered does not take the node down")
 	}
@@ -407,13 +407,13 @@ func (d *driver) disturb(i int, c *Conn) {
 		c.Refused(c.attempt, CauseRefused)
 	case c.dialing:
 		w = &wire{broken: d.rng.IntN(8) == 0}
-		w.lost = func() { c.Lost(w) }
+		w.lost = func() { c.Lost(w, true) }
 		d.wires[i] = w
 		c.Opened(w, c.attempt)
 	case w != nil && d.rng.IntN(3) == 0:
 		w.broken = true
 	case w != nil:
-		c.Lost(w)
+		c.Lost(w, true)
 	}
 }
 

@@ -75,7 +75,7 @@ func (r *rig) accept(t testing.TB) (*Conn, *wire) {
 	d := r.dials[len(r.dials)-1]
 	r.dials = r.dials[:len(r.dials)-1]
 	w := &wire{}
-	w.lost = func() { d.conn.Lost(w) }
+	w.lost = func() { d.conn.Lost(w, true) }
 	if !d.conn.Opened(w, d.attempt) {
 		t.Fatal("the connection is not wanted")
 	}

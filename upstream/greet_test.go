@@ -44,7 +44,7 @@ func TestLifeIsThatOfTheConnection(t *testing.T) {
 		if !ok || r.group.Pending() != 0 {
 			t.Fatalf("after the greeting: life %v, %d in flight", ok, r.group.Pending())
 		}
-		c.Lost(w)
+		c.Lost(w, true)
 		unknown("after the connection was lost")
 		c.node.SetLife(0) // another may come
 		return life
@@ -84,7 +84,7 @@ func TestLifeEndsBeforeOwnersHear(t *testing.T) {
 	if _, ok := c.Life(); !ok {
 		t.Error("there is no life on a good connection")
 	}
-	c.Lost(w)
+	c.Lost(w, true)
 	if len(e.heard) != 1 {
 		t.Errorf("heard %q", e.heard)
 	}
@@ -195,7 +195,7 @@ func TestExplicitNeedsEveryNode(t *testing.T) {
 		r.group.Connect(node)
 		c, w := r.accept(t)
 		c.Feed([]byte("VERSION " + version + "\r\n"))
-		c.Lost(w) // with the stats unanswered, so that it is not dialled again
+		c.Lost(w, true) // with the stats unanswered, so that it is not dialled again
 	}
 	for _, step := range []struct {
 		node    int

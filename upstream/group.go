@@ -85,6 +85,7 @@ type Limits struct {
 	HedgeAuto bool
 	Tick      time.Duration        // how long a tick is meant to be; needed with a Clock
 	Clock     func() time.Duration // time since some moment; nil: latency is not measured, and no node found slow
+	Slow      health.OutlierLimits // which node is slow: as the Monitor has it; needed with a Clock
 }
 
 // DefaultPending is the most requests in flight on one Conn.
@@ -99,7 +100,7 @@ func NewGroup(pool *Pool, reactor Reactor, limits Limits) *Group {
 	g.takesE = make([]bool, len(pool.Nodes))
 	g.paces = make([]pace, len(pool.Nodes))
 	for i := range g.paces {
-		g.paces[i].outlier = health.NewOutlier(slow)
+		g.paces[i].outlier = health.NewOutlier(limits.Slow)
 		if !limits.HedgeAuto {
 			g.paces[i].delay = limits.Hedge
 		}

@@ -123,7 +123,7 @@ func TestHeldMemoryStays(t *testing.T) {
 	g.Flush()
 	a.Feed([]byte("DELETED\r\n"))
 	traffic(a)
-	a.Lost(wa)
+	a.Lost(wa, true)
 	traffic(b)
 	big := g.Gather(2 * chunkSize)
 	big.Buf = append(append(big.Buf, "delete b\r\n"...), make([]byte, chunkSize)...)[:10]
@@ -162,7 +162,7 @@ func TestHeldOutlivesAFailure(t *testing.T) {
 	held = holdLine(a, &e, 1, "delete h\r\n")
 	a.Resend(&held)
 	r.group.Flush()
-	a.Lost(wa)
+	a.Lost(wa, true)
 	r.group.Flush()
 	if got := wb.taken(); got != "delete h\r\n" {
 		t.Errorf("sent %q", got)

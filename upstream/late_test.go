@@ -133,7 +133,7 @@ func TestLateBeforeTheConnection(t *testing.T) {
 	c.Feed([]byte(r.greeting()))
 	r.ticks(2)
 	e.want(t, "greeted", `2 "b" late`)
-	c.Lost(w)
+	c.Lost(w, true)
 	get(c, &e, 3, "c")
 	e.want(t, "lost", "1 fail connection reset sent=true", "2 fail connection reset sent=true")
 	r.ticks(3)
@@ -147,7 +147,7 @@ func TestLateBeforeTheConnection(t *testing.T) {
 	e.want(t, "answered", `3 "c" end:"END\r\n" `)
 
 	// The connection goes and comes while nothing is in flight.
-	c.Lost(w)
+	c.Lost(w, true)
 	r.accept(t)
 	get(c, &e, 4, "d")
 	r.ticks(3)

@@ -57,11 +57,12 @@ func TestLeftConnections(t *testing.T) {
 		want  []string
 	}{
 		"timeout":   {tcp, func(r *rig, c *Conn, _ *wire) { ask(r, c); r.ticks(11) }, []string{"127.0.0.1:4711"}},
-		"reset":     {tcp, func(r *rig, c *Conn, w *wire) { ask(r, c); c.Lost(w) }, []string{"127.0.0.1:4711"}},
+		"lost":      {tcp, func(r *rig, c *Conn, w *wire) { ask(r, c); c.Lost(w, false) }, []string{"127.0.0.1:4711"}},
+		"reset":     {tcp, func(r *rig, c *Conn, w *wire) { ask(r, c); c.Lost(w, true) }, nil},
 		"abandoned": {tcp, func(r *rig, c *Conn, _ *wire) { ask(r, c); r.group.Abandon(0) }, []string{"127.0.0.1:4711"}},
-		"IPv6": {&net.TCPAddr{IP: net.IPv6loopback, Port: 1}, func(r *rig, c *Conn, w *wire) { ask(r, c); c.Lost(w) },
+		"IPv6": {&net.TCPAddr{IP: net.IPv6loopback, Port: 1}, func(r *rig, c *Conn, w *wire) { ask(r, c); c.Lost(w, false) },
 			[]string{"[::1]:1"}},
-		"a unix socket": {&net.UnixAddr{Net: "unix"}, func(r *rig, c *Conn, w *wire) { ask(r, c); c.Lost(w) }, nil},
+		"a unix socket": {&net.UnixAddr{Net: "unix"}, func(r *rig, c *Conn, w *wire) { ask(r, c); c.Lost(w, false) }, nil},
 		"idle":          {tcp, func(r *rig, _ *Conn, _ *wire) { r.group.Abandon(0) }, nil},
 		"answered": {tcp, func(r *rig, c *Conn, _ *wire) {
 			ask(r, c)
@@ -73,14 +74,14 @@ func TestLeftConnections(t *testing.T) {
 			r.group.Abandon(0)
 		}, nil},
 		"a greeting": {tcp, func(r *rig, c *Conn, w *wire) {
-			c.Lost(w)
+			c.Lost(w, false)
 			_, again := r.accept(t)
 			again.local = tcp
 			send(c, &ear{}, 1, codec.OpDelete, "delete a\r\n", keyOfDelete)
 			r.ticks(11)
 		}, nil},
 		"no connection": {tcp, func(r *rig, c *Conn, w *wire) {
-			c.Lost(w)
+			c.Lost(w, true)
 			ask(r, c)
 			c.Refused(c.attempt, CauseRefused)
 		}, nil},
@@ -129,7 +130,7 @@ func TestRestartIsFoundOutByTheGreeting(t *testing.T) {
 	if life, ok := n.Life(); !ok || life != born {
 		t.Errorf("the node's life is %x, its connection's %x", life, born)
 	}
-	c.Lost(w)
+	c.Lost(w, true)
 	_, w = r.accept(t)
 	c.Feed([]byte(r.greeting()))
 	if !c.On(w) {
@@ -142,7 +143,7 @@ func TestRestartIsFoundOutByTheGreeting(t *testing.T) {
 
 	// A node that does not say who it is cannot be told from another.
 	n.SetLife(born + 1)
-	c.Lost(w)
+	c.Lost(w, true)
 	_, w = r.accept(t)
 	c.Feed([]byte(aloneGreeting + "END\r\n"))
 	if !c.On(w) {

@@ -31,13 +31,10 @@ type pace struct {
 	delay   uint32        // ticks after which a read of it is late; 0: none is
 }
 
-// slow says which node is slow. It is the Monitor's word for that, too.
-var slow = health.DefaultLimits.Slow
-
 // freshFor is how long a mean holds; longer only while the node gives no answer that
 // could tell otherwise. It is less than a node must have been slow for, so that one slow
 // answer does not demote it.
-var freshFor = slow.Patience / 2
+func (g *Group) freshFor() time.Duration { return g.limits.Slow.Patience / 2 }
 
 // timer is what is known of the request of a Conn that is timed.
 type timer struct {
@@ -74,7 +71,7 @@ func (g *Group) judge() {
 		p := &g.paces[i]
 		p.gauge.Tick(now)
 		p.mean, p.silent = 0, g.silence(i)
-		if p.gauge.Age(now) <= freshFor || p.silent > 0 {
+		if p.gauge.Age(now) <= g.freshFor() || p.silent > 0 {
 			p.mean = p.gauge.Mean()
 		}
 	}
@@ -106,7 +103,7 @@ func (g *Group) compare(node int, w health.Word, now, delayed time.Duration) {
 	p := &g.paces[node]
 	own, peer := max(p.mean, p.silent), time.Duration(0)
 	switch {
-	case own > slow.Above:
+	case own > g.limits.Slow.Above:
 		peer = g.best(g.pool.Peers(node))
 	case p.mean == 0:
 		return // nothing is known: that it was slow is not refuted

@@ -28,6 +28,7 @@ type paced struct {
 func newPaced(t *testing.T, nodes int, limits Limits) *paced {
 	p := &paced{t: t, now: time.Hour, due: make([]time.Duration, nodes)}
 	limits.Timeout, limits.Dial, limits.Tick = 50, 20, testTick
+	limits.Slow = health.OutlierLimits{Above: 5 * time.Millisecond, Ratio: 4, Patience: 50 * time.Millisecond}
 	limits.Clock = func() time.Duration { p.reads++; return p.now }
 	p.rig = newRigOf(nodes, limits)
 	p.tick = p.now
@@ -180,7 +181,7 @@ func (p *paced) probed() {
 	pool.Monitor = health.NewMonitor(pool.Health, health.Watch{
 		Probe:  func(context.Context, int) (time.Duration, error) { return 300 * time.Microsecond, nil },
 		Notify: func(health.Change) {},
-	}, health.Limits{Interval: time.Millisecond, Fall: 3, Rise: 1 << 30, Ceiling: time.Second, Slow: slow})
+	}, health.Limits{Interval: time.Millisecond, Fall: 3, Rise: 1 << 30, Ceiling: time.Second, Slow: health.DefaultLimits.Slow})
 	pool.Monitor.Start()
 	p.t.Cleanup(pool.Monitor.Close)
 	for i := range pool.Nodes {
@@ -327,7 +328,7 @@ func TestOneRequestIsTimed(t *testing.T) {
 	// A connection that ends takes the timing along.
 	get(a, &p.ear, 1, "k")
 	p.group.Flush()
-	a.Lost(a.wire)
+	a.Lost(a.wire, true)
 	get(a, &p.ear, 1, "k")
 	get(a, &p.ear, 1, "k")
 	p.accept(t)

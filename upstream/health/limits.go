@@ -50,8 +50,8 @@ var DefaultLimits = Limits{
 	Backoff: 20 * time.Millisecond, Ceiling: 500 * time.Millisecond,
 	Hold: 500 * time.Millisecond, MaxHold: 30 * time.Second, Forget: 10 * time.Second,
 	Slow: OutlierLimits{
-		Above: 5 * time.Millisecond, Ratio: 4, Patience: 50 * time.Millisecond,
-		Below: 2500 * time.Microsecond, BackRatio: 2, Dwell: time.Second,
+		Above: 20 * time.Millisecond, Ratio: 4, Patience: 100 * time.Millisecond,
+		Below: 10 * time.Millisecond, BackRatio: 2, Dwell: time.Second,
 	},
 }
 

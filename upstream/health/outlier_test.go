@@ -19,7 +19,7 @@ func TestOutlier(t *testing.T) {
 		"what nobody looked at is no evidence":       {{0, 10, 1, false}, {51, 10, 1, false}, {100, 10, 1, false}, {101, 10, 1, true}},
 		"a run does not outlast its end":             {{0, 10, 1, false}, {50, 10, 1, true}, {51, 1, 1, false}, {60, 10, 1, false}, {110, 10, 1, true}},
 	} {
-		o := NewOutlier(DefaultLimits.Slow)
+		o := NewOutlier(OutlierLimits{Above: 5 * ms, Ratio: 4, Patience: 50 * ms})
 		for i, l := range looks {
 			if got := o.Look(time.Duration(l.at)*ms, time.Duration(l.own)*ms, time.Duration(l.peer)*ms); got != l.want {
 				t.Errorf("%s: look %d says %v", name, i, got)
