@@ -21,9 +21,10 @@ import (
 
 // A load asks a proxy at a fixed rate, whatever becomes of it: a request that is due
 // while others wait is sent behind them, and its latency counts from when it was due.
-// One thread sends and receives for all clients, so that it needs few processor time
-// and knows in what order things happened. How late it sent a request tells its own
-// delays apart from the proxy's.
+// One thread sends and receives for all clients, so that it needs little processor time
+// and knows in what order things happened. It waits for nobody: a request that is sent
+// late shows that the thread was held up itself. These stalls are kept, to be told
+// apart from the proxy's.
 type load struct {
 	clients []*loadClient
 	names   []string // of keys; those of each writer lie together
@@ -31,6 +32,7 @@ type load struct {
 	acked   []int    // by key: the number last acknowledged
 	began   time.Time
 	samples []sample
+	stalls  []stall
 	strange []string // the first answers that were not good
 	rng     *rand.Rand
 	fds     []unix.PollFd
@@ -53,10 +55,10 @@ type loadClient struct {
 }
 
 type request struct {
-	due, sent time.Duration
-	key       int
-	seq       int // of a write: its number. Of a read: the number acknowledged before
-	write     bool
+	due   time.Duration
+	key   int
+	seq   int // of a write: its number. Of a read: the number acknowledged before
+	write bool
 }
 
 // A judgment is what became of a request.
@@ -77,10 +79,16 @@ func (j judgment) String() string {
 }
 
 type sample struct {
-	due, sent, took time.Duration // took is from due to the answer
-	write           bool
-	judgment        judgment
+	due, took time.Duration // from due to the answer
+	write     bool
+	judgment  judgment
 }
+
+// A stall is a time in which something was due and the thread did not run.
+type stall struct{ from, to time.Duration }
+
+// stallLeast is what is not worth to be called one.
+const stallLeast = time.Millisecond
 
 // newLoad connects clients that send rate requests a second each, of which one in ten
 // is a write. With apart, there are two clients more, and they do all the writing:
@@ -166,7 +174,7 @@ func (l *load) prepare(length time.Duration) {
 		expected += int(length/c.every) + 1
 	}
 	l.samples = make([]sample, 0, expected)
-	l.strange = nil
+	l.strange, l.stalls = nil, nil
 	l.began = time.Now()
 }
 
@@ -180,6 +188,9 @@ func (l *load) serve(length time.Duration) {
 		next := time.Duration(math.MaxInt64)
 		waiting := false
 		for _, c := range l.clients {
+			if c.due < length && now-c.due > stallLeast {
+				l.stalled(c.due, now)
+			}
 			for ; c.due <= now && c.due < length; c.due += c.every {
 				l.issue(c)
 			}
@@ -200,6 +211,16 @@ func (l *load) serve(length time.Duration) {
 		}
 		l.await(min(next-time.Since(l.began), time.Second))
 	}
+}
+
+// stalled notes a stall, or that the one at hand is longer.
+func (l *load) stalled(from, to time.Duration) {
+	if n := len(l.stalls); n > 0 && l.stalls[n-1].to >= from {
+		s := &l.stalls[n-1]
+		s.from, s.to = min(s.from, from), max(s.to, to)
+		return
+	}
+	l.stalls = append(l.stalls, stall{from, to})
 }
 
 // await receives what comes within d.
@@ -237,7 +258,6 @@ func (l *load) issue(c *loadClient) {
 }
 
 func (l *load) ask(c *loadClient, r request) {
-	r.sent = time.Since(l.began)
 	name := l.names[r.key]
 	if r.write {
 		l.issued[r.key]++
@@ -352,7 +372,7 @@ func (l *load) value(c *loadClient, r *request, b, line []byte) {
 func (l *load) judge(c *loadClient, j judgment, why string) {
 	r := c.pending[0]
 	now := time.Since(l.began)
-	l.samples = append(l.samples, sample{due: r.due, sent: r.sent, took: now - r.due, write: r.write, judgment: j})
+	l.samples = append(l.samples, sample{due: r.due, took: now - r.due, write: r.write, judgment: j})
 	if j != good && len(l.strange) < 8 {
 		l.strange = append(l.strange, fmt.Sprintf("%v: %v after %v: %s", now.Round(time.Microsecond), j, (now-r.due).Round(time.Microsecond), why))
 	}
@@ -370,12 +390,20 @@ func (l *load) count(j judgment) (n int) {
 }
 
 // took is the latencies, in order, of requests that were due from then on and that of
-// says are meant.
-func (l *load) took(from time.Duration, of func(*sample) bool) (all []time.Duration) {
+// says are meant. With own, what the generator was stalled meanwhile is taken off.
+func (l *load) took(from time.Duration, own bool, of func(*sample) bool) (all []time.Duration) {
 	for i := range l.samples {
-		if s := &l.samples[i]; s.due >= from && of(s) {
-			all = append(all, s.took)
+		s := &l.samples[i]
+		if s.due < from || !of(s) {
+			continue
 		}
+		took := s.took
+		for _, stall := range l.stalls {
+			if own {
+				took -= max(0, min(stall.to, s.due+s.took)-max(stall.from, s.due))
+			}
+		}
+		all = append(all, took)
 	}
 	slices.Sort(all)
 	return all
@@ -384,6 +412,8 @@ func (l *load) took(from time.Duration, of func(*sample) bool) (all []time.Durat
 func every(*sample) bool { return true }
 
 func reads(s *sample) bool { return !s.write }
+
+func refusals(s *sample) bool { return s.judgment == serverError }
 
 // slowest is the last of durations in order, and 0 of none.
 func slowest(all []time.Duration) time.Duration {
@@ -401,11 +431,11 @@ func p99(all []time.Duration) time.Duration {
 	return all[len(all)*99/100]
 }
 
-// late is how late a request was sent at worst: then the generator was held up, and
-// the machine with it.
-func (l *load) late() (worst time.Duration) {
-	for i := range l.samples {
-		worst = max(worst, l.samples[i].sent-l.samples[i].due)
+// longestStall is for how long the generator was held up at worst, and the machine
+// with it.
+func (l *load) longestStall() (worst time.Duration) {
+	for _, s := range l.stalls {
+		worst = max(worst, s.to-s.from)
 	}
 	return worst
 }
