@@ -193,8 +193,13 @@ func (e *episode) blows(n *target) []blow {
 var historyFaults = []string{
 	"(always (after N times 1 reset))",
 	"(always (after N times 1 close))",
+	"(always (times 1 reset)) (always (times 1 refuse 50ms))",
+	"(every 100ms (times 1 reset))",
+	"(on accept (times 2 close)) (always (after N times 1 reset 20))",
 	"(always (times 1 stall 600ms))",
+	"(on get (times 3 stall 100ms..400ms))",
 	"(always (slow 2ms..30ms))",
+	"(always (slow pareto 100us 1.5))",
 	"(always (chunk 7)) (always (after N times 1 reset))",
 	"(on mg (times 1 truncate 9)) (on get (after N times 1 truncate 60))",
 	"(on ms (after N times 1 truncate 1))",
