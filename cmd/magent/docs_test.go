@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"magent/upstream"
+	"magent/upstream/health"
 	"magent/upstream/route"
 )
 
@@ -300,14 +301,22 @@ func TestReadmeHasTheStatistics(t *testing.T) {
 	startServe(t, addr, "-s", newNode(t).Addr())
 	sh := startShell(t)
 	told := words(document(t, readme))
+	var explained []string
+	for _, row := range tableRows(document(t, operations), "field of `stats nodes`") {
+		explained = append(explained, words(row[0])...)
+	}
 	for _, what := range []string{"proxy", "nodes"} {
 		text := sh.run(fmt.Sprintf(`exec 3<>/dev/tcp/%s; printf 'stats %s\r\nquit\r\n' >&3; cat <&3`, strings.ReplaceAll(addr, ":", "/"), what))
 		names := 0
 		for line := range strings.Lines(text) {
 			if f := strings.Fields(line); len(f) > 1 {
 				names++
-				if name := f[1][strings.LastIndex(f[1], ":")+1:]; !slices.Contains(told, name) {
+				name := f[1][strings.LastIndex(f[1], ":")+1:]
+				if !slices.Contains(told, name) {
 					t.Errorf("README.md does not have %s of stats %s", name, what)
+				}
+				if what == "nodes" && !slices.Contains(explained, name) {
+					t.Errorf("OPERATIONS.md does not say what to conclude from %s", name)
 				}
 			}
 		}
@@ -328,5 +337,64 @@ func TestOperationsHasTheCauses(t *testing.T) {
 	}
 	if !slices.Equal(told, known) {
 		t.Errorf("OPERATIONS.md has the causes %q, there are %q", told, known)
+	}
+}
+
+func TestOperationsHasTheStates(t *testing.T) {
+	var told, known []string
+	for _, row := range tableRows(document(t, operations), "state") {
+		told = append(told, words(row[0])...)
+	}
+	for s := health.Up; s <= health.Down; s++ {
+		known = append(known, s.String())
+	}
+	if !slices.Equal(told, known) {
+		t.Errorf("OPERATIONS.md has the states %q, there are %q", told, known)
+	}
+}
+
+var testFunction = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+
+// serverTests is the tests of the server, and what their files say.
+func serverTests(t *testing.T) map[string]string {
+	tests := make(map[string]string)
+	for _, pattern := range []string{"../../server/*_test.go", "../../server/*/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, file := range files {
+			text := document(t, file)
+			for _, m := range testFunction.FindAllStringSubmatch(text, -1) {
+				tests[m[1]] = text
+			}
+		}
+	}
+	return tests
+}
+
+// TestOperationsNamesTests: what OPERATIONS.md says of a fault is shown by tests that
+// are there, and by those of their parts that it names.
+func TestOperationsNamesTests(t *testing.T) {
+	known := serverTests(t)
+	rows := tableRows(document(t, operations), "fault")
+	if len(rows) < 5 {
+		t.Fatalf("OPERATIONS.md has %d faults", len(rows))
+	}
+	for _, row := range rows {
+		shown := 0
+		for _, word := range words(row[len(row)-1]) {
+			name, part, _ := strings.Cut(word, "/")
+			if !strings.HasPrefix(name, "Test") {
+				continue
+			}
+			shown++
+			if text := known[name]; text == "" || !strings.Contains(text, `"`+strings.ReplaceAll(part, "_", " ")) {
+				t.Errorf("OPERATIONS.md has %s, which is no test", word)
+			}
+		}
+		if shown == 0 {
+			t.Errorf("OPERATIONS.md shows nothing for the fault %s", row[0])
+		}
 	}
 }

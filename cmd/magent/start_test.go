@@ -35,6 +35,8 @@ func TestBadCommandLinesAreOneLine(t *testing.T) {
 		{"-s 127.0.0.1 -p 0 --log-file /no/such/directory/log -f " + socket, "/no/such/directory"},
 		{"-s 127.0.0.1 -p 0 --profile cpu --profile-dir /no/such -f " + socket, "/no/such"},
 		{"-s 127.0.0.1 --distribution random", "random"},
+		{"-s 127.0.0.1 -b 127.0.0.2 --hedge 1s", "below the timeout"},
+		{"-s 127.0.0.1 --probe ping", `"ping"`},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			args := strings.Fields(c.args)
