@@ -163,6 +163,9 @@ func (s *session) unstall() {
 
 // awaits reports whether the command in line must wait for one before it.
 func (s *session) awaits(line []byte, req *codec.Request) bool {
+	if s.loop.gate.closed > 0 && changes(req) {
+		return s.loop.gate.holds(s)
+	}
 	var wait slotFlags
 	if s.asking > 0 {
 		wait = slotAsking

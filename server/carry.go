@@ -42,6 +42,7 @@ type carry struct {
 const scratchSize = text.MaxLine + leadRoom
 
 func (l *loop) takeCarry() *carry {
+	l.gate.effects++
 	c := l.carries
 	if c == nil {
 		return &carry{loop: l}
@@ -226,6 +227,7 @@ func (c *carry) concluded(o repair.Outcome) {
 	}
 	c.healing = nil
 	c.next, l.carries = l.carries, c
+	l.gate.effected()
 	if h != nil {
 		h.ended()
 	}

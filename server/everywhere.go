@@ -65,7 +65,9 @@ func (s *session) everywhere(seq uint32, key, line, value []byte, ck *upstream.C
 		case !s.leg(node, p, held, line, value, req):
 			l.group.Conn(node, s.id).Overflow()
 			l.missed(node, req.Key.In(line), req.Meta.Has('b'))
-		case !l.ackLead:
+		case l.ackLead:
+			l.gate.effects++
+		default:
 			sl.left++
 		}
 	}
@@ -110,12 +112,15 @@ type untold struct {
 	*loop
 }
 
-func (untold) Reply(*upstream.Conn, *upstream.Pending, *codec.Reply, []byte) {}
-func (untold) Body(*upstream.Conn, *upstream.Pending, []byte, int)           {}
+// Reply hears that the follower has the write, which has an answer of one line.
+func (u untold) Reply(*upstream.Conn, *upstream.Pending, *codec.Reply, []byte) { u.gate.effected() }
+
+func (untold) Body(*upstream.Conn, *upstream.Pending, []byte, int) {}
 
 // Fail hears that the follower has missed the write.
 func (u untold) Fail(c *upstream.Conn, p *upstream.Pending, _ upstream.Cause, _ bool) {
 	u.mayHaveMissed(c.Node().Index, p)
+	u.gate.effected()
 }
 
 // discard owns requests whose answers concern nobody.

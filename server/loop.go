@@ -49,6 +49,7 @@ type loop struct {
 	inquiries *inquiry
 	repairs   *repair.Queue
 	debts     []*debt.Journal // by node
+	gate      gate
 	retries   budget
 	hedges    budget
 	source    token.Source

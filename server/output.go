@@ -75,7 +75,12 @@ func (s *session) begin() {
 // finish closes the slot numbered seq. If it was the oldest, what waited behind
 // it leaves too, up to the first that is not finished.
 func (s *session) finish(seq uint32) {
-	s.slots.at(seq).flags |= slotDone
+	sl := s.slots.at(seq)
+	sl.flags |= slotDone
+	if sl.is(slotWrites) {
+		s.loop.gate.writing--
+		s.loop.gate.look()
+	}
 	s.unstall()
 	if !s.slots.first(seq) {
 		return

@@ -20,7 +20,7 @@ import (
 // What a node that was down comes back as, and what is done before it is read again.
 // All of it is on the goroutine of the node's prober, in the order of the functions:
 //
-//	roundTrip … arrive → heal
+//	roundTrip … arrive → heal → handOver
 //
 // A node that has lived through it (same process id, same start) was cut off or stood
 // still. It may hold old values of every key in its debt, so it comes back Stale, and
@@ -33,6 +33,7 @@ type keeper struct {
 	srv    *Server
 	node   *upstream.Node
 	prober *probe.Prober
+	gate   chan struct{}    // while the gates are closed for it
 	left   []netip.AddrPort // connections that were closed on it with requests unanswered
 	cold   atomic.Bool      // it came back empty, and has not been refilled; a peer's prober may promote it
 }
@@ -214,13 +215,18 @@ func (k *keeper) flush(ctx context.Context) error {
 	return k.srv.onLoops(ctx, func(l *loop) { l.debts[k.node.Index].Clear() })
 }
 
-// heal has every loop repair what the node missed.
+// heal has every loop repair what the node missed, and hands the lead over to it. The
+// gates that this closes are opened when the state has changed.
 func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, string, error) {
 	for paid := false; !paid; {
 		var err error
 		if paid, err = k.pay(ctx, seen, !k.peerReadable(ctx)); err != nil {
 			return health.Down, "", err
 		}
+	}
+	if err := k.handOver(ctx); err != nil {
+		k.openGates()
+		return health.Down, "", err
 	}
 	if k.cold.Load() {
 		return health.Warming, "its debt is paid, and it is not refilled", nil

@@ -345,6 +345,7 @@ func (s *Server) changed(c health.Change) {
 		node.Fell(c.Cause)
 	}
 	s.log.Log(context.Background(), level, "node "+c.To.String(), "node", node.Name, "was", c.From.String(), "cause", c.Cause, "epoch", c.Epoch)
+	s.keepers[c.Node].openGates()
 	if c.From == health.Down && s.running.Load() {
 		for _, l := range s.loops {
 			l.do(func() { l.group.Connect(c.Node) })

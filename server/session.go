@@ -120,6 +120,11 @@ func (s *session) resume() bool {
 	if s.keys.line != nil && !s.moreKeys() {
 		return false
 	}
+	if s.value != nil && s.want == 0 { // it waited at the gate
+		if s.gather(nil); s.stalled {
+			return false
+		}
+	}
 	if s.held = s.consume(s.held); len(s.held) > 0 && s.wire != nil && !s.quit || s.keys.line != nil {
 		return false
 	}

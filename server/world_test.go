@@ -179,6 +179,9 @@ func (w *world) over() {
 	if n := w.loop.group.Pending(); n != 0 {
 		w.t.Errorf("%d requests wait for nodes that will not answer", n)
 	}
+	if g := &w.loop.gate; g.writing != 0 || g.effects != 0 {
+		w.t.Errorf("%d writes and %d effects count as under way", g.writing, g.effects)
+	}
 	if waiting, running := w.loop.repairs.Len(); waiting+running > 0 {
 		w.t.Errorf("%d repairs wait and %d run", waiting, running)
 	}

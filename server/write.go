@@ -46,6 +46,10 @@ func (s *session) gather(data []byte) []byte {
 	if s.want -= n; s.want > 0 {
 		return data[n:]
 	}
+	if s.loop.gate.holds(s) {
+		s.stalled = true
+		return data[n:]
+	}
 	line := s.head
 	s.value, s.head = nil, nil
 	var req codec.Request
@@ -132,6 +136,7 @@ func (s *session) lead(line, value []byte, ck *upstream.Chunk, req *codec.Reques
 	if !l.pool.Alone() {
 		sl.flags |= slotWrites
 		sl.hash = hashKey(key)
+		l.gate.writing++
 	}
 	seq := s.open(sl)
 	switch {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"magent/server/config"
 	"magent/server/e2e/harness"
 )
 
@@ -33,10 +34,11 @@ func stats(t *testing.T, c *harness.Client, request string) map[string]string {
 }
 
 // TestStats finds in the proxy's statistics every name that memcached's have, and
-// sums of what the nodes of the lead copy count. Second looks count as gets there.
+// sums of what the nodes of the lead copy count. Second looks count as gets there, and
+// so would probes that store.
 func TestStats(t *testing.T) {
 	direct := dial(t, harness.Memcached(t).Addr)
-	p := harness.Proxy(t, harness.Topology{Copies: 2, Nodes: 3, Loops: 1})
+	p := harness.Proxy(t, harness.Topology{Copies: 2, Nodes: 3, Loops: 1, Set: func(c *config.Config) { c.Probe = config.ProbeVersion }})
 	c := dial(t, p.Addr)
 	for i := range 30 {
 		for _, c := range []*harness.Client{direct, c} {

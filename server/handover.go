@@ -1,0 +1,144 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"magent/codec"
+)
+
+// A node that comes back may come to lead keys again that another has led meanwhile. A
+// write that the other has carried out and the node has not got yet would then be
+// passed by: two that count would tell the same number. So the lead is handed over at
+// a gate: every loop holds back new writes, those under way come to their ends, the
+// node is Up for all loops at once, and the gates open. It takes as long as the slowest
+// write that is under way, mostly some hundred microseconds.
+
+// gate is where a loop's sessions wait with their writes.
+type gate struct {
+	closed  int               // by how many nodes that come back
+	drained []chan<- struct{} // who hears that no write is under way
+	waiting []*session        // that may go on when it opens; some are there twice
+	writing int               // slots of writes that are not done
+	effects int               // of writes at followers, under way, whoever waits for them
+}
+
+// closeGate holds back new writes, and says on drained when those under way are done.
+func (l *loop) closeGate(drained chan<- struct{}) {
+	l.gate.closed++
+	l.gate.drained = append(l.gate.drained, drained)
+	l.gate.look()
+}
+
+// openGate undoes one closeGate, whose drained may not have been told.
+func (l *loop) openGate(drained chan<- struct{}) {
+	g := &l.gate
+	kept := g.drained[:0]
+	for _, d := range g.drained {
+		if d != drained {
+			kept = append(kept, d)
+		}
+	}
+	g.drained = kept
+	if g.closed--; g.closed > 0 {
+		return
+	}
+	for _, s := range g.waiting {
+		s.unstall()
+	}
+	clear(g.waiting)
+	g.waiting = g.waiting[:0]
+}
+
+// holds reports whether s must wait with what it was about to do.
+func (g *gate) holds(s *session) bool {
+	if g.closed == 0 {
+		return false
+	}
+	g.waiting = append(g.waiting, s)
+	return true
+}
+
+// effected notes that an effect has come to its end at a follower.
+func (g *gate) effected() {
+	g.effects--
+	g.look()
+}
+
+// look tells those who wait for it that no write is under way.
+func (g *gate) look() {
+	if len(g.drained) == 0 || g.writing > 0 || g.effects > 0 {
+		return
+	}
+	for _, d := range g.drained {
+		d <- struct{}{}
+	}
+	g.drained = g.drained[:0]
+}
+
+// changes reports whether req changes an item.
+func changes(req *codec.Request) bool {
+	switch req.Op.Class() {
+	case codec.ClassStore, codec.ClassWrite, codec.ClassBroadcast:
+		return true
+	}
+	return keyFlags[req.Op]&slotMutates != 0 || req.Op == codec.OpMetaGet && metaFlags(req)&slotMutates != 0
+}
+
+// handOver closes the gates of all loops and waits until no write is under way. They
+// are closed when it returns without an error.
+func (k *keeper) handOver(ctx context.Context) error {
+	for bound := 25 * time.Millisecond; ; bound = min(2*bound, k.srv.cfg.Timeout) {
+		done, err := k.closeGates(ctx, bound)
+		if done || err != nil {
+			return err
+		}
+		k.openGates()
+		pause(ctx, bound) // clients go on meanwhile
+	}
+}
+
+// closeGates is one attempt, for at most bound.
+func (k *keeper) closeGates(ctx context.Context, bound time.Duration) (done bool, err error) {
+	drained := make(chan struct{}, len(k.srv.loops))
+	k.gate = drained
+	for _, l := range k.srv.loops {
+		if err := l.do(func() { l.closeGate(drained) }); err != nil {
+			return false, err
+		}
+	}
+	over := time.NewTimer(bound)
+	defer over.Stop()
+	for range k.srv.loops {
+		select {
+		case <-drained:
+		case <-over.C:
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	return true, nil
+}
+
+// openGates opens the gates that closeGates has closed, if it has.
+func (k *keeper) openGates() {
+	drained := k.gate
+	if drained == nil {
+		return
+	}
+	k.gate = nil
+	for _, l := range k.srv.loops {
+		_ = l.do(func() { l.openGate(drained) }) // a loop that has ended holds nobody
+	}
+}
+
+// pause returns after d, or when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
