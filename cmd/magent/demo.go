@@ -27,12 +27,13 @@ import (
 type demo struct {
 	port      int
 	killEvery time.Duration // 0: never
+	faults    [2]string     // scripts for the primary and the backup
 	runFor    time.Duration // 0: until a signal
 	nodeBytes int64
 
 	*service
 	nodes  [2]*memnode.Node // primary, backup
-	load   *workload        // nil without kills
+	load   *workload        // nil if no node is to fail
 	screen *screen
 	kills  int
 	last   server.Snapshot
@@ -52,6 +53,9 @@ func newDemo() *cobra.Command {
 			case d.killEvery < 0 || d.runFor < 0:
 				return errors.New("--kill-every and --for take durations above 0")
 			}
+			if err := d.checkFaults(); err != nil {
+				return err
+			}
 			return d.run()
 		},
 	}
@@ -59,9 +63,31 @@ func newDemo() *cobra.Command {
 	fs.SortFlags = false
 	fs.IntVarP(&d.port, "port", "p", 12000, "`port` of the proxy on 127.0.0.1, 0 for any")
 	fs.DurationVar(&d.killEvery, "kill-every", 0, "kill the primary this often and restart it empty half a `period` later, under a small workload")
+	fs.StringVar(&d.faults[0], "fault", "", "have the primary fail by this `script`, under the workload: see magent help faults")
+	fs.StringVar(&d.faults[1], "fault-backup", "", "have the backup fail by this `script`")
 	fs.DurationVar(&d.runFor, "for", 0, "end after this `duration`; default is to run until Ctrl-C")
 	return cmd
 }
+
+// newFaults is the help topic of the language of --fault.
+func newFaults() *cobra.Command {
+	return &cobra.Command{Use: "faults", Short: "How a node of magent demo may fail", Long: memnode.Language}
+}
+
+// checkFaults puts the scripts into the form in which they are shown.
+func (d *demo) checkFaults() error {
+	for i, flag := range []string{"--fault", "--fault-backup"} {
+		script, err := memnode.ParseScript(d.faults[i])
+		if err != nil {
+			return fmt.Errorf("%s: %w; see magent help faults", flag, err)
+		}
+		d.faults[i] = script.String()
+	}
+	return nil
+}
+
+// fails says whether any node is to.
+func (d *demo) fails() bool { return d.killEvery > 0 || d.faults != [2]string{} }
 
 func (d *demo) run() error {
 	signal.Ignore(syscall.SIGPIPE)
@@ -81,7 +107,7 @@ func (d *demo) run() error {
 		return err
 	}
 	d.banner()
-	if d.killEvery > 0 {
+	if d.fails() {
 		d.load = startWorkload(d.address())
 	}
 	err := d.live(stop)
@@ -100,7 +126,7 @@ func (d *demo) open() error {
 	cfg.MaxClients = 256 // they, their connections to the nodes and ours are far below any limit of files
 	cfg.Listen = []config.Listen{{Network: "tcp", Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port))}}
 	for i := range d.nodes {
-		node, err := memnode.Start(memnode.Config{MaxBytes: d.nodeBytes})
+		node, err := memnode.Start(memnode.Config{MaxBytes: d.nodeBytes, Fault: d.faults[i]})
 		if err != nil {
 			d.close()
 			return err
@@ -153,15 +179,31 @@ Ctrl-C ends it.
 func (d *demo) banner() {
 	_, port, _ := net.SplitHostPort(d.address()) // the kernel's own text
 	_, backupPort, _ := net.SplitHostPort(d.nodes[1].Addr())
-	hint := "See a failover: magent demo --kill-every 5s\n"
-	if d.killEvery > 0 {
-		hint = fmt.Sprintf("The primary is killed every %v and comes back empty %v later. A workload of %d keys\n"+
-			"checks each answer: it is the last value acknowledged, or a miss, or a fault.\n",
-			d.killEvery, d.killEvery/2, workers*keysEach)
-	}
 	d.screen.text(fmt.Sprintf(invitation, version, d.address(), d.nodes[0].Addr(), d.nodes[1].Addr(),
-		port, backupPort, hint))
+		port, backupPort, d.intent()))
 }
+
+// intent says what is going to happen.
+func (d *demo) intent() string {
+	if !d.fails() {
+		return "See a failover: magent demo --kill-every 5s\n"
+	}
+	var b strings.Builder
+	if d.killEvery > 0 {
+		fmt.Fprintf(&b, "The primary is killed every %v and comes back empty %v later.\n", d.killEvery, d.killEvery/2)
+	}
+	for i, script := range d.faults {
+		if script != "" {
+			fmt.Fprintf(&b, "The %s fails by %s\n", roles[i], script)
+		}
+	}
+	fmt.Fprintf(&b, "A workload of %d keys checks each answer: right is the last value acknowledged, a miss is\n"+
+		"counted, and all else is a failure.\n", workers*keysEach)
+	return b.String()
+}
+
+// roles is what the copies are called.
+var roles = [2]string{"primary", "backup"}
 
 // live keeps the line moving and the primary dying until stop or a fault.
 func (d *demo) live(stop context.Context) error {
@@ -225,13 +267,12 @@ func (d *demo) status(now time.Time) string {
 	}
 	fmt.Fprintf(&b, "  clients %d", s.Sessions)
 	for _, n := range s.Nodes {
-		role := "primary"
-		if n.Copy > 0 {
-			role = "backup"
-		}
-		fmt.Fprintf(&b, "  %s %s", role, n.State)
+		fmt.Fprintf(&b, "  %s %s", roles[n.Copy], n.State)
 		if n.Cause != "" && n.State != "up" {
 			fmt.Fprintf(&b, " (%s)", n.Cause)
+		}
+		if d.faults[n.Copy] != "" {
+			fmt.Fprintf(&b, ", %d faults", d.nodes[n.Copy].Stats().Faults)
 		}
 	}
 	if d.load != nil {
@@ -246,9 +287,18 @@ func (d *demo) verdict() error {
 	if d.load == nil {
 		return nil
 	}
-	d.screen.line("%d kills; %s", d.kills, d.load.report())
+	var did []string
+	if d.killEvery > 0 {
+		did = append(did, fmt.Sprintf("%d kills", d.kills))
+	}
+	for i, script := range d.faults {
+		if script != "" {
+			did = append(did, fmt.Sprintf("%d faults of the %s", d.nodes[i].Stats().Faults, roles[i]))
+		}
+	}
+	d.screen.line("%s; %s", strings.Join(did, ", "), d.load.report())
 	if n := d.load.misses.Load(); n > 0 {
-		d.screen.line("The %d misses are keys that a restarted, empty primary did not hold yet.", n)
+		d.screen.line("The %d misses are keys that the node asked said it had not: one that restarts comes back empty.", n)
 	}
 	if d.load.lost() {
 		return errors.New("the workload saw errors or values that are not the last acknowledged ones")

@@ -54,6 +54,30 @@ func TestDemoKillsAndLosesNothing(t *testing.T) {
 	}
 }
 
+// TestDemoFaults: the scripts are shown, what they did is counted, and no client notices.
+func TestDemoFaults(t *testing.T) {
+	r := magent(t, "demo", "--port", "0", "--for", "3s",
+		"--fault", "(every 400ms ( restart 100ms))", "--fault-backup", "(on * (1/9 slow exp 1ms))")
+	if r.code != 0 {
+		t.Errorf("exit status %d: %s", r.code, r.stderr)
+	}
+	for _, want := range []string{
+		`(?m)^The primary fails by \(every 400ms \(restart 100ms\)\)$`,
+		`(?m)^The backup fails by \(on \* \(1/9 slow exp 1ms\)\)$`,
+		`(?m)^\d+ req/s .*  primary \w+( \(\w+\))?, [1-9] faults  backup \w+, \d+ faults  \| workload`,
+		`(?m)^[1-9] faults of the primary, [1-9]\d+ faults of the backup; workload: \d{3,} operations, 0 errors, \d+ misses, 0 stale, 0 wrong`,
+	} {
+		if !regexp.MustCompile(want).MatchString(r.out) {
+			t.Errorf("there is no %s in:\n%s", want, r.out)
+		}
+	}
+}
+
+func TestDemoBadFault(t *testing.T) {
+	magent(t, "demo", "--port", "0", "--fault", "(on get (freeze))").wantFault(t, "--fault: ", "column 16", "magent help faults")
+	magent(t, "demo", "--port", "0", "--fault-backup", "(on gett (kill))").wantFault(t, "--fault-backup: ", "column 5", "gett")
+}
+
 func TestDemoPortInUse(t *testing.T) {
 	busy := portOf(t, occupy(t).Addr().String())
 	magent(t, "demo", "--port", busy).wantFault(t, "address already in use", "--port")

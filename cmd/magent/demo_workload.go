@@ -76,15 +76,17 @@ func (w *worker) run() {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	defer w.hangUp()
-	for i := range keysEach {
-		w.one(func() error { return w.set(i) })
-	}
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-w.load.done:
 			return
-		case <-tick.C:
+		default:
 		}
+		if n < keysEach { // at first all keys, and without a pause
+			w.one(func() error { return w.set(n) })
+			continue
+		}
+		<-tick.C
 		if i := rand.IntN(keysEach); rand.IntN(setShare) == 0 {
 			w.one(func() error { return w.set(i) })
 		} else {
@@ -165,7 +167,9 @@ func (w *worker) get(i int) error {
 		return err
 	}
 	if head == "END\r\n" {
-		w.load.misses.Add(1)
+		if w.acked[i] > 0 { // else nobody has promised that it is there
+			w.load.misses.Add(1)
+		}
 		return w.set(i)
 	}
 	var key string

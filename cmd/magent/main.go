@@ -63,18 +63,21 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return config.Explain(err) })
 	start, serve := newStart(), newServe()
-	root.AddCommand(start, serve, newDemo(), newBench(), newVersion())
+	root.AddCommand(start, serve, newDemo(), newBench(), newVersion(), newFaults())
 	for _, c := range root.Commands() {
 		if !c.DisableFlagParsing {
 			c.Flags().BoolP("help", "h", false, "print this")
 		}
 	}
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
-		if cmd == root || cmd == start || cmd == serve {
+		switch {
+		case cmd == root, cmd == start, cmd == serve:
 			fmt.Printf(overview, usages(start))
-			return
+		case !cmd.Runnable(): // a topic
+			fmt.Print(cmd.Long)
+		default:
+			fmt.Printf("%s.\n\n  %s\n\n%s", cmd.Short, cmd.UseLine(), usages(cmd))
 		}
-		fmt.Printf("%s.\n\n  %s\n\n%s", cmd.Short, cmd.UseLine(), usages(cmd))
 	})
 	return root
 }
@@ -110,6 +113,7 @@ primary (-s) and a backup (-b), reads move to the backup when the primary fails.
   magent bench                               CPU per request beside nutcracker
   magent version                             version, commit, Go version
   magent help [command]
+  magent help faults                         how a node of magent demo may fail
 
 Flags of magent and of magent serve:
 %s`

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"magent/upstream/memnode"
 )
 
 func TestBadCommandLinesAreOneLine(t *testing.T) {
@@ -151,6 +153,9 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 	if r := magent(t, "demo", "-h"); r.code != 0 || !strings.Contains(r.out, "--kill-every") {
 		t.Errorf("demo -h: %+v", r)
+	}
+	if r := magent(t, "help", "faults"); r.code != 0 || r.out != memnode.Language || r.stderr != "" {
+		t.Errorf("help faults: %+v", r)
 	}
 	if r := magent(t, "version"); r.code != 0 || !strings.HasPrefix(r.out, "magent 1.") || !strings.Contains(r.out, "go1.") {
 		t.Errorf("version: %+v", r)
