@@ -7,8 +7,9 @@
 // It has its own parser and imports the standard library only, so that it
 // cannot share a bug with the proxy it judges.
 //
-// One goroutine accepts, one goroutine serves each connection; a node's items
-// sit behind one mutex. Every exported method may be called from any goroutine.
+// One goroutine accepts, one goroutine serves each connection, and a fault script has
+// one for each rule of time and each fault of the whole node; a node's items sit
+// behind one mutex. Every exported method may be called from any goroutine.
 //
 // Where it departs from memcached on purpose: one LRU list instead of slabs
 // (class numbers and sizes are still reported as memcached would), expired

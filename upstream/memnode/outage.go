@@ -5,13 +5,14 @@ import (
 	"time"
 )
 
-// outage is a fault of the whole node. It is carried out on a goroutine of its own,
-// one after the other, because it stops those that serve:
+// outage is a fault of the whole node. The goroutines that serve cannot carry it out,
+// for it stops them; goroutines of the script do, one at a time:
 //
-//	a command or an accept strikes ── begin ──▶ carryOut, and the connection waits until it has hold
-//	a rule of time ─────────────────── strike ─▶ carryOut
+//	a command or a new connection ── begin ──▶ a task: carryOut
+//	                              ◀── held ───
+//	a rule of time: keepTime ─────── strike ─▶ carryOut
 //
-// When its script is replaced or the node closed, an outage ends at once: the node
+// When the script is replaced or the node closed, an outage ends at once: the node
 // thaws, listens or comes back.
 type outage struct {
 	name string // freeze, refuse, restart, kill, or reset for all connections
