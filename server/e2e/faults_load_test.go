@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -407,6 +408,27 @@ func (l *load) took(from time.Duration, own bool, of func(*sample) bool) (all []
 	}
 	slices.Sort(all)
 	return all
+}
+
+// spells says when requests were due that took longer than that, from when on, and how
+// long they took at worst: each spell ends where none was due for as long.
+func (l *load) spells(longer, origin time.Duration) string {
+	var slow []*sample
+	for i := range l.samples {
+		if l.samples[i].took > longer {
+			slow = append(slow, &l.samples[i])
+		}
+	}
+	slices.SortFunc(slow, func(a, b *sample) int { return cmp.Compare(a.due, b.due) })
+	var b strings.Builder
+	for i := 0; i < len(slow); {
+		first, worst := i, time.Duration(0)
+		for ; i < len(slow) && (i == first || slow[i].due-slow[i-1].due < longer); i++ {
+			worst = max(worst, slow[i].took)
+		}
+		fmt.Fprintf(&b, " %s..%s: %s", millis(slow[first].due-origin), millis(slow[i-1].due-origin), millis(worst))
+	}
+	return b.String()
 }
 
 func every(*sample) bool { return true }

@@ -240,7 +240,7 @@ func (w *row) expose(t *testing.T, p pace, r *result) {
 		r.add(w, x)
 		var m result
 		m.add(w, x)
-		t.Logf("%d requests: %s", len(x.samples), m.line(w))
+		t.Logf("%d requests: %s; slower than 10 ms after the fault:%s", len(x.samples), m.line(w), x.spells(10*time.Millisecond, p.leadIn))
 		if m.faults(w) > 0 {
 			t.Errorf("%s:\n%s", m.line(w), strings.Join(x.strange, "\n"))
 		}
