@@ -11,7 +11,8 @@ import (
 // first answer wins, and what comes from the other is thrown away. A replica has
 // answered first when the first of its frames has come; if it fails in the middle, the
 // other is asked again, or waited for if it has not answered yet. An error does not
-// win while the other may still answer.
+// win while the other may still answer, nor does a miss of the replica that was asked
+// late: a follower may have given up a key that the lead has.
 //
 // Not every read is hedged. One that names a version or changes its item is for the
 // lead alone; one that hands out the right to make an item anew (mg with R) would hand
@@ -104,6 +105,10 @@ func (s *session) raceReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 		return
 	case r.Kind == codec.KindError && sl.race&me.other != 0:
 		sl.race &^= me.mine
+		return
+	case p.Leg == legHedge && sl.race&me.other != 0 && sl.race&me.iWin == 0 && (r.Kind == codec.KindMiss || r.Kind == codec.KindEnd):
+		sl.race &^= me.mine
+		sl.tried &^= 1 << sl.heir
 		return
 	case sl.race&me.iWin == 0:
 		sl.wins(p.Leg)

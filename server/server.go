@@ -340,8 +340,10 @@ func (s *Server) Err() error {
 func (s *Server) changed(c health.Change) {
 	node := s.pool.Nodes[c.Node]
 	level := slog.LevelInfo
-	if c.To == health.Down {
+	if c.To == health.Down || c.To == health.Slow {
 		level = slog.LevelWarn
+	}
+	if c.To == health.Down {
 		node.Fell(c.Cause)
 	}
 	s.log.Log(context.Background(), level, "node "+c.To.String(), "node", node.Name, "was", c.From.String(), "cause", c.Cause, "epoch", c.Epoch)
