@@ -51,8 +51,8 @@ func (s *session) Late(c *upstream.Conn, p *upstream.Pending) {
 		return
 	}
 	key := l.routeKey(p)
-	next, copy := l.choose(key, sl.tried, s.id, health.Up)
-	if next == nil || !l.pool.Health.Up(next.Node().Index) || s.slots.changing(hashKey(key)) {
+	next, copy := l.rival(key, sl.tried, s.id)
+	if next == nil || s.slots.changing(hashKey(key)) {
 		return
 	}
 	if !l.hedges.take(l.reads()) {
@@ -66,6 +66,18 @@ func (s *session) Late(c *upstream.Conn, p *upstream.Pending) {
 	p.Leg = legRaced
 	sl.race, sl.heir = raceFirst|raceHedge, copy
 	sl.tried |= 1 << copy
+}
+
+// rival is the connection to the first replica of key that is up, without those tried,
+// and its copy; nil if there is none. Unlike choose it leaves alone what is awaited
+// from others: a request of theirs is being looked at.
+func (l *loop) rival(key []byte, tried uint8, salt uint32) (*upstream.Conn, uint8) {
+	for c := range l.pool.Copies {
+		if node, state := l.pool.State(c, key); state == health.Up && tried&(1<<c) == 0 {
+			return l.group.Conn(node, salt), uint8(c)
+		}
+	}
+	return nil, 0
 }
 
 // hedged reports whether p may be asked of two replicas.
