@@ -32,6 +32,8 @@ var settings = []setting{
 	{"memnode/copies=3", memnodeTarget, []int{1, 1, 1}, nil},
 	{"memnode/nodes=2/copies=3", memnodeTarget, []int{2, 2, 2}, []string{"--loops", "2"}},
 	{"memcached/copies=3", memcachedTarget, []int{1, 1, 1}, []string{"--loops", "2"}},
+	{"memnode/hedge=1ms", memnodeTarget, []int{1, 1}, []string{"--loops", "2", "--hedge", "1ms"}},
+	{"memcached/hedge=auto", memcachedTarget, []int{1, 1}, []string{"--hedge", "auto"}},
 }
 
 const (
