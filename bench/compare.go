@@ -158,6 +158,9 @@ func compareOne(ctx context.Context, cfg CompareConfig, w Workload) (_ []Row, er
 		}
 		done++
 	}
+	if cfg.betweenBuilds() {
+		w.Must, w.Aim, w.MustP50 = 0, 0, 0
+	}
 	return makeRows(w, sides, discarded), nil
 }
 
@@ -170,10 +173,14 @@ func contestants(cfg CompareConfig, w Workload, nodes, backups []*Process) (side
 		}
 		sides = append(sides, contestant{name: name, rival: r, topology: t})
 	}
-	if len(w.Against) == 0 {
+	if len(w.Against) == 0 || cfg.betweenBuilds() {
 		add(cfg.Ours.Name, cfg.Ours, w.Ours)
 		for _, r := range cfg.Others {
-			add(r.Name, r, Setting{})
+			s := Setting{}
+			if r.Own {
+				s = w.Ours
+			}
+			add(r.Name, r, s)
 		}
 		return sides
 	}
@@ -182,6 +189,10 @@ func contestants(cfg CompareConfig, w Workload, nodes, backups []*Process) (side
 	}
 	return sides
 }
+
+// betweenBuilds reports whether ours is judged against another build of it first: it
+// is then set up alike in all workloads, and bounds hold for none.
+func (cfg CompareConfig) betweenBuilds() bool { return cfg.Others[0].Own && cfg.Ours.Own }
 
 // tooNoisy says whether a round should be run again. Faults are findings,
 // whatever the noise.

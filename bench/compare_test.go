@@ -127,12 +127,36 @@ func TestFlagsAreChecked(t *testing.T) {
 	for bad, word := range map[string]string{
 		"":                                 "--magent",
 		"--ours nutcracker --theirs x":     "no rival",
+		"--ours direct --theirs before":    "--before",
 		"--ours direct --workloads get-c5": "mixed-c1000",
 		"--ours direct --cpus-load x":      "CPU list",
 		"--ours direct more":               "unexpected",
 	} {
 		if err := Main(strings.Fields(bad), new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("flags %q: %v, want a word of %q", bad, err, word)
+		}
+	}
+}
+
+// Another build of ours is set up as ours is, whatever the workload says, and no bound
+// holds for that.
+func TestBuildsAreSetUpAlike(t *testing.T) {
+	nodes := []*Process{{Addr: "127.0.0.1:1"}}
+	two := Workload{Ours: Setting{Copies: 2, Flags: []string{"--x"}}, Against: []Setting{{}}}
+	for _, c := range []struct {
+		other Rival
+		want  string
+	}{
+		{Magent("before", ""), `magent 1 ["--x"], before 1 ["--x"]`},
+		{Nutcracker("", 0), `magent, 2 copies --x 1 ["--x"], magent, 1 copy 0 []`},
+	} {
+		var got []string
+		cfg := CompareConfig{Ours: Magent("magent", ""), Others: []Rival{c.other}}
+		for _, s := range contestants(cfg, two, nodes, nodes) {
+			got = append(got, fmt.Sprintf("%s %d %q", s.name, len(s.topology.Backups), s.topology.Flags))
+		}
+		if got := strings.Join(got, ", "); got != c.want {
+			t.Errorf("%s: %s, want %s", c.other.Name, got, c.want)
 		}
 	}
 }

@@ -37,11 +37,12 @@ type Result struct {
 
 // options are Main's flags.
 type options struct {
-	cfg                                 CompareConfig
-	workloads, theirs                   []string
-	magent, nutcracker, memcached, ours string
-	mbuf                                int
-	proxyCPUs, loadCPUs, out            string
+	cfg                         CompareConfig
+	workloads, theirs           []string
+	magent, before              string
+	nutcracker, memcached, ours string
+	mbuf                        int
+	proxyCPUs, loadCPUs, out    string
 }
 
 func parseFlags(args []string, out io.Writer) (*options, error) {
@@ -50,8 +51,9 @@ func parseFlags(args []string, out io.Writer) (*options, error) {
 	f.SetOutput(out)
 	f.SortFlags = false
 	f.StringVar(&o.magent, "magent", "", "path of the magent binary to judge")
+	f.StringVar(&o.before, "before", "", "path of another build of magent, the rival named before: what a change costs")
 	f.StringVar(&o.ours, "ours", "magent", "what to judge: magent, nutcracker or direct (nutcracker against itself shows the noise)")
-	f.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker"}, "what to judge it against: magent, nutcracker, direct; bounds hold against the first (workloads named 2copies judge settings of --ours instead)")
+	f.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker"}, "what to judge it against: magent, before, nutcracker, direct; bounds hold against the first (workloads named 2copies judge settings of --ours instead, unless that is before)")
 	f.StringSliceVar(&o.workloads, "workloads", nil, "which workloads (default all)")
 	f.IntVar(&o.cfg.Rounds, "rounds", 9, "how often to measure each pair")
 	f.DurationVar(&o.cfg.Duration, "duration", time.Second, "how long to measure each run")
@@ -104,13 +106,18 @@ func (o *options) rival(name string) (Rival, error) {
 		if o.magent == "" {
 			return Rival{}, errors.New("bench: --magent says where the magent binary is; it is missing")
 		}
-		return Magent(o.magent), nil
+		return Magent(name, o.magent), nil
+	case "before":
+		if o.before == "" {
+			return Rival{}, errors.New("bench: --before says where the other build of magent is; it is missing")
+		}
+		return Magent(name, o.before), nil
 	case "nutcracker":
 		return Nutcracker(o.nutcracker, o.mbuf), nil
 	case "direct":
 		return Direct(), nil
 	}
-	return Rival{}, fmt.Errorf("bench: no rival %q; there are magent, nutcracker, direct", name)
+	return Rival{}, fmt.Errorf("bench: no rival %q; there are magent, before, nutcracker, direct", name)
 }
 
 // parseCPUs reads a list such as 0,2-3.

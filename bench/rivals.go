@@ -257,6 +257,8 @@ type Topology struct {
 // Rival is a kind of proxy, ours among them.
 type Rival struct {
 	Name string
+	// Own says that it takes Settings, as our proxy does: it is another build of it.
+	Own bool
 	// Start runs one over t. The caller stops it.
 	Start func(ctx context.Context, t Topology) (*Process, error)
 }
@@ -321,9 +323,9 @@ func nutcrackerConf(port int, nodes []*Process) []byte {
 
 // Magent is ours: the binary at path, with the flags of magent 0.6 and those of
 // the topology.
-func Magent(path string) Rival {
-	return Rival{Name: "magent", Start: func(ctx context.Context, t Topology) (*Process, error) {
-		return startProcess(ctx, recipe{name: "magent", path: path, cpus: t.CPUs,
+func Magent(name, path string) Rival {
+	return Rival{Name: name, Own: true, Start: func(ctx context.Context, t Topology) (*Process, error) {
+		return startProcess(ctx, recipe{name: name, path: path, cpus: t.CPUs,
 			args: func(port int, _ string) ([]string, error) { return magentArgs(port, t), nil }})
 	}}
 }
