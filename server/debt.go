@@ -35,14 +35,39 @@ func (l *loop) missed(node int, key []byte, base64 bool) {
 
 // mayHaveMissed is missed for the write, or the read that changes its item, p.
 func (l *loop) mayHaveMissed(node int, p *upstream.Pending) {
+	key, base64 := written(p)
+	l.missed(node, key, base64)
+}
+
+// written is the key of p, as written. The view is good as long as p's are.
+func written(p *upstream.Pending) (key []byte, base64 bool) {
 	if !p.Op.Meta() {
-		l.missed(node, p.Key(), false)
-		return
+		return p.Key(), false
 	}
 	line := p.Line()
 	var req codec.Request
 	text.Parse(line, &req)
-	l.missed(node, req.Key.In(line), req.Meta.Has('b'))
+	return req.Key.In(line), req.Meta.Has('b')
+}
+
+// diverge notes that lead failed with the write p, and may have carried it out. If
+// another replica leads on, what that has counts, and lead owes it. If none does,
+// nobody has gone on without lead: what lead has counts, and the others owe that.
+func (l *loop) diverge(lead int, led bool, p *upstream.Pending) {
+	if l.pool.Alone() {
+		return
+	}
+	key, base64 := written(p)
+	if led {
+		l.missed(lead, key, base64)
+		return
+	}
+	nodes := l.replicas(l.routeKey(p))
+	for _, node := range nodes[:len(l.pool.Copies)] {
+		if node != lead {
+			l.missed(node, key, base64)
+		}
+	}
 }
 
 // missedAll notes that node has missed a write of all keys.

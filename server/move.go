@@ -20,18 +20,19 @@ import (
 func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, sent bool) {
 	l, sl := s.loop, s.slots.at(p.Seq)
 	if sl.is(slotEverywhere) && (sl.left > 1 || sl.out != nil) {
+		l.mayHaveMissed(c.Node().Index, p)
 		s.acknowledged(p.Seq) // a follower has it too, and answers
 		return
 	}
 	s.drop(sl)
+	next, copy := l.leader(l.routeKey(p), sl.tried, s.id)
 	if sent {
-		l.mayHaveMissed(c.Node().Index, p)
+		l.diverge(c.Node().Index, next != nil, p)
 	}
 	if sent && !l.pool.Alone() && relative(p) {
 		s.rescue(c, p)
 		return
 	}
-	next, copy := l.leader(l.routeKey(p), sl.tried, s.id)
 	if next == nil && !sent && l.mayAskAgain(sl, cause) {
 		sl.flags |= slotAgain
 		next, copy = c, sl.copy

@@ -124,8 +124,8 @@ func (k *keeper) forfeited(ctx context.Context) (known bool, err error) {
 }
 
 // restarted reports whether the node's process is another than before, and remembers
-// it. If no proxy of ours has met it, it counts as restarted if it is younger than its
-// absence.
+// it. If this proxy has not met it, it counts as restarted if it is younger than its
+// absence; and not at all if its stats do not tell: its debt is paid in any case.
 func (k *keeper) restarted(ctx context.Context) (bool, error) {
 	id, err := k.prober.Identity(ctx)
 	if err != nil {
@@ -133,7 +133,7 @@ func (k *keeper) restarted(ctx context.Context) (bool, error) {
 	}
 	life, ok := id.Life()
 	if !ok {
-		return false, errors.New("its stats do not say when it was started")
+		return false, nil
 	}
 	before, met := k.node.Life()
 	k.node.SetLife(life)
@@ -238,9 +238,16 @@ func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, stri
 // repaired from, while nobody is read. Then what it missed is given up.
 const patience = 500 * time.Millisecond
 
-// peerReadable waits until a peer is read, and reports whether one is.
+// peerReadable waits until a peer is read, and reports whether one is. One that has
+// been away for longer than that is not waited for.
 func (k *keeper) peerReadable(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	var last time.Time // a peer's state changed
+	for _, peer := range k.srv.pool.Peers(k.node.Index) {
+		if at := k.srv.pool.Monitor.Report(peer).Last.At; at.After(last) {
+			last = at
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience-time.Since(last))
 	defer cancel()
 	return waitFor(ctx, func() bool {
 		return slices.ContainsFunc(k.srv.pool.Peers(k.node.Index), k.srv.pool.Health.Readable)
