@@ -115,6 +115,9 @@ func (h *healing) more() {
 	}
 	h.filling = false
 	if h.running == 0 {
+		if debt.Overflowed() {
+			l.group.Missed(h.node) // it outgrew its limit on the node's way back: it comes back again, flushed
+		}
 		h.done <- l.pool.Health.Load(h.node) == h.word && debt.Len() == 0 && !debt.Overflowed()
 	}
 }

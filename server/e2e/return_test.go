@@ -1,0 +1,40 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+
+	"magent/server/e2e/harness"
+)
+
+// A node's debt outgrows its limit when the node is on its way back already, and it has
+// been asked whether it did: while the proxy waits for what may still be read from the
+// connections that it gave up. The node is flushed all the same, and trusted again.
+// Behind a link the node does not name these connections, so that the wait is long.
+func TestDebtOutgrowsItsLimitOnTheWayBack(t *testing.T) {
+	c := newCluster(t, linkedTarget, []int{1, 1}, "--debt-limit", "1k", "--loops", "1")
+	client, node := dial(t, c.addr), c.nodes[1]
+	store := func(i int) {
+		if reply, err := client.Do(fmt.Sprintf("set debt%06d 0 0 1\r\nv\r\n", i), 1); err != nil || reply != "STORED" {
+			t.Fatalf("%q, %v", reply, err)
+		}
+	}
+	probed := func(bad bool) func() bool {
+		return func() bool { return (stats(t, c.ask, "stats nodes")[node.addr+":probe_error"] != "") == bad }
+	}
+	store(0)
+	node.freeze()
+	store(1)
+	harness.Eventually(t, "the node is down", probed(true))
+	node.thaw()
+	harness.Eventually(t, "the node is on its way back", probed(false))
+	for i := range 200 {
+		store(2 + i)
+	}
+	node.cold = true
+	c.healed(t)
+	judge := dial(t, node.addr)
+	if reply, err := judge.Do("get debt000000\r\n", 1); err != nil || reply != "END" {
+		t.Errorf("the node was not flushed: %q, %v", reply, err)
+	}
+}
