@@ -219,11 +219,8 @@ func (k *keeper) flush(ctx context.Context) error {
 // heal has every loop repair what the node missed, and hands the lead over to it. The
 // gates that this closes are opened when the state has changed.
 func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, string, error) {
-	for paid := false; !paid; {
-		var err error
-		if paid, err = k.pay(ctx, seen, !k.peerReadable(ctx)); err != nil {
-			return health.Down, "", err
-		}
+	if err := k.payAll(ctx, seen); err != nil {
+		return health.Down, "", err
 	}
 	if err := k.handOver(ctx); err != nil {
 		k.openGates()
@@ -233,6 +230,20 @@ func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, stri
 		return health.Warming, "its debt is paid, and it is not refilled", nil
 	}
 	return health.Up, "its debt is paid", nil
+}
+
+// payAll has the loops repair what the node missed until nothing is left of it. What
+// nobody leads, one of several peers being gone, is given up when patience is over.
+func (k *keeper) payAll(ctx context.Context, seen health.Word) error {
+	giveUp := !k.peerReadable(ctx)
+	for unpaid := time.Duration(0); ; unpaid += tick {
+		paid, err := k.pay(ctx, seen, giveUp)
+		if paid || err != nil {
+			return err
+		}
+		giveUp = giveUp || unpaid >= patience
+		pause(ctx, tick)
+	}
 }
 
 // patience is how long a node that came back waits for another that it could be

@@ -7,6 +7,13 @@ import (
 	"magent/server/e2e/harness"
 )
 
+func storeDebt(t *testing.T, c *harness.Client, i int) {
+	t.Helper()
+	if reply, err := c.Do(fmt.Sprintf("set debt%06d 0 0 1\r\nv\r\n", i), 1); err != nil || reply != "STORED" {
+		t.Fatalf("%q, %v", reply, err)
+	}
+}
+
 // A node's debt outgrows its limit when the node is on its way back already, and it has
 // been asked whether it did: while the proxy waits for what may still be read from the
 // connections that it gave up. The node is flushed all the same, and trusted again.
@@ -14,22 +21,17 @@ import (
 func TestDebtOutgrowsItsLimitOnTheWayBack(t *testing.T) {
 	c := newCluster(t, linkedTarget, []int{1, 1}, "--debt-limit", "1k", "--loops", "1")
 	client, node := dial(t, c.addr), c.nodes[1]
-	store := func(i int) {
-		if reply, err := client.Do(fmt.Sprintf("set debt%06d 0 0 1\r\nv\r\n", i), 1); err != nil || reply != "STORED" {
-			t.Fatalf("%q, %v", reply, err)
-		}
-	}
 	probed := func(bad bool) func() bool {
 		return func() bool { return (stats(t, c.ask, "stats nodes")[node.addr+":probe_error"] != "") == bad }
 	}
-	store(0)
+	storeDebt(t, client, 0)
 	node.freeze()
-	store(1)
+	storeDebt(t, client, 1)
 	harness.Eventually(t, "the node is down", probed(true))
 	node.thaw()
 	harness.Eventually(t, "the node is on its way back", probed(false))
 	for i := range 200 {
-		store(2 + i)
+		storeDebt(t, client, 2+i)
 	}
 	node.cold = true
 	c.healed(t)
@@ -37,4 +39,21 @@ func TestDebtOutgrowsItsLimitOnTheWayBack(t *testing.T) {
 	if reply, err := judge.Do("get debt000000\r\n", 1); err != nil || reply != "END" {
 		t.Errorf("the node was not flushed: %q, %v", reply, err)
 	}
+}
+
+// A node comes back that owes keys of which the only other replica is gone for good,
+// while there are other nodes in that copy. What it owes of those is given up.
+func TestDebtWhoseLeadIsGone(t *testing.T) {
+	c := newCluster(t, memcachedTarget, []int{2, 2}, "--loops", "1")
+	client, node := dial(t, c.addr), c.nodes[0]
+	for i := range 100 {
+		storeDebt(t, client, i)
+	}
+	node.freeze()
+	for i := range 100 {
+		storeDebt(t, client, i)
+	}
+	c.nodes[2].kill()
+	node.thaw()
+	harness.Eventually(t, "the node is back", func() bool { return c.states(t)[0] == "up" })
 }
