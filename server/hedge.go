@@ -27,6 +27,7 @@ const (
 	raceHedge                  // the one that was asked late may
 	firstWins                  // the first has begun
 	hedgeWins                  // the other has
+	raceOff                    // it was given up, and answers to it may still come
 )
 
 // runner is what one side of a race has in slot.race: its place, the other's, and
@@ -47,11 +48,11 @@ func (s *session) Late(c *upstream.Conn, p *upstream.Pending) {
 		return
 	}
 	sl := s.slots.at(p.Seq)
-	if sl.is(slotVersion|slotMutates|slotPartial|slotHit) || !hedged(p) {
+	if sl.is(slotVersion|slotMutates|slotPartial|slotHit) || sl.race == raceOff || !hedged(p) {
 		return
 	}
 	key := l.routeKey(p)
-	next, copy := l.rival(key, sl.tried, s.id)
+	next, copy := l.rival(c, key, sl.tried, s.id)
 	if next == nil || s.slots.changing(hashKey(key)) {
 		return
 	}
@@ -68,13 +69,15 @@ func (s *session) Late(c *upstream.Conn, p *upstream.Pending) {
 	sl.tried |= 1 << copy
 }
 
-// rival is the connection to the first replica of key that is up, without those tried,
-// and its copy; nil if there is none. Unlike choose it leaves alone what is awaited
-// from others: a request of theirs is being looked at.
-func (l *loop) rival(key []byte, tried uint8, salt uint32) (*upstream.Conn, uint8) {
-	for c := range l.pool.Copies {
-		if node, state := l.pool.State(c, key); state == health.Up && tried&(1<<c) == 0 {
-			return l.group.Conn(node, salt), uint8(c)
+// rival is the connection to the first replica of key that is Up, is not one of those
+// tried, and is another node than c's, and its copy; nil if there is none. Unlike choose
+// it moves on nothing that is awaited from others: what c is asked for is not to be
+// touched meanwhile.
+func (l *loop) rival(c *upstream.Conn, key []byte, tried uint8, salt uint32) (*upstream.Conn, uint8) {
+	for i := range l.pool.Copies {
+		node, state := l.pool.State(i, key)
+		if state == health.Up && tried&(1<<i) == 0 && node != c.Node().Index {
+			return l.group.Conn(node, salt), uint8(i)
 		}
 	}
 	return nil, 0
@@ -170,7 +173,7 @@ func (s *session) raceFailed(c *upstream.Conn, p *upstream.Pending, cause upstre
 	case won && sl.is(slotPartial|slotHit):
 		// What the client has of it must be compared with what the other says from its
 		// beginning on, so the other is asked anew; its first answer is not listened to.
-		sl.race = 0
+		sl.race = raceOff
 		sl.tried &^= 1 << sl.heir
 		s.retry(c, p, cause)
 	default: // the other's answer will do

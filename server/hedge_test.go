@@ -5,28 +5,38 @@ import (
 	"time"
 
 	"magent/server/config"
+	"magent/upstream"
 )
 
-// A read is late at a node that another loop has just found dead, which this one has
-// not heard of yet. It is asked once of the next replica, and answered from there.
+func hedging(c *config.Config) { c.Hedge.After = 5 * time.Millisecond }
+
+// A read is late at a node that another loop has found dead meanwhile: it is asked of
+// another replica, and answered once.
 func TestLateAtANodeThatIsDown(t *testing.T) {
-	for _, c := range []struct{ request, reply string }{
-		{"get k1|", "VALUE k1 0 1|a|END|"},
-		{"mg k1 v|", "VA 1|a|"},
-	} {
-		w := newWorld(t, func(c *config.Config) { c.Hedge.After = 2 * time.Millisecond }, 1, 1)
-		w.start()
-		w.say("early", c.request)
-		w.expect("p1 is sent", w.node("p1").conn.sent(), c.request)
-		w.loop.pool.Monitor.Trip(0, w.loop.pool.Health.Load(0), "timeout")
-		for range 5 {
-			w.tick()
-		}
-		w.expect("b1 is sent when it is late", w.answers("b1", c.reply), c.request)
-		w.expect("the early one is sent", w.client("early").sent(), c.reply)
-		w.say("later", c.request) // finds the node down, and has all that waits there move on
-		w.expect("b1 is sent later", w.answers("b1", c.reply), c.request)
-		w.expect("the later one is sent", w.client("later").sent(), c.reply)
-		w.expect("the early one is sent besides", w.client("early").sent(), "")
+	w := newWorld(t, hedging, 1, 1)
+	w.start()
+	w.say("client", "get k1|")
+	w.expect("p1 is sent", w.node("p1").conn.sent(), "get k1|")
+	health := w.loop.pool.Health
+	w.loop.pool.Monitor.Trip(0, health.Load(0), "timeout")
+	for range 6 {
+		w.tick()
 	}
+	w.expect("b1 is sent", w.answers("b1", "VALUE k1 0 1|x|END|"), "get k1|")
+	w.expect("the client is sent", w.client("client").sent(), "VALUE k1 0 1|x|END|")
+}
+
+// A node that stands in two copies is not asked a second time for being late.
+func TestLateAtANodeInTwoCopies(t *testing.T) {
+	w := newWorld(t, hedging, 1, 1)
+	for i := range w.loop.pool.Copies {
+		w.loop.pool.Copies[i] = upstream.Placement{Nodes: []int{0}, Pick: lastByte(1)}
+	}
+	w.start()
+	w.say("client", "get k1|")
+	for range 6 {
+		w.tick()
+	}
+	w.expect("p1 is sent", w.answers("p1", "VALUE k1 0 1|x|END|"), "get k1|")
+	w.expect("the client is sent", w.client("client").sent(), "VALUE k1 0 1|x|END|")
 }
