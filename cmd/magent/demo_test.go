@@ -64,7 +64,7 @@ func TestDemoFaults(t *testing.T) {
 	for _, want := range []string{
 		`(?m)^The primary fails by \(every 400ms \(restart 100ms\)\)$`,
 		`(?m)^The backup fails by \(on \* \(1/9 slow exp 1ms\)\)$`,
-		`(?m)^\d+ req/s .*  primary \w+( \(\w+\))?, [1-9] faults  backup \w+, \d+ faults  \| workload`,
+		`(?m)^\d+ req/s .*  primary \w+( \([^)]*\))?, [1-9] faults  backup \w+( \([^)]*\))?, \d+ faults  \| workload`,
 		`(?m)^[1-9] faults of the primary, [1-9]\d+ faults of the backup; workload: \d{3,} operations, 0 errors, \d+ misses, 0 stale, 0 wrong`,
 	} {
 		if !regexp.MustCompile(want).MatchString(r.out) {
