@@ -115,9 +115,6 @@ func (h *healing) more() {
 	}
 	h.filling = false
 	if h.running == 0 {
-		if debt.Overflowed() {
-			l.group.Missed(h.node) // it outgrew its limit on the node's way back: it comes back again, flushed
-		}
 		h.done <- l.pool.Health.Load(h.node) == h.word && debt.Len() == 0 && !debt.Overflowed()
 	}
 }
@@ -132,7 +129,7 @@ func (h *healing) ended() {
 
 // leaderless keeps key, which has nobody to be copied from, for another time.
 func (h *healing) leaderless(key []byte, base64 bool) {
-	h.loop.owes(h.node, key, base64)
+	h.loop.debts[h.node].Note(key, base64)
 	h.stuck = true
 }
 

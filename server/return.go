@@ -85,7 +85,10 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 	if s.pool.Alone() {
 		return health.Up, "it answers", nil
 	}
-	known, err := k.forfeited(ctx)
+	if err := s.onLoops(ctx, func(l *loop) { l.group.Abandon(k.node.Index) }); err != nil {
+		return health.Down, "", err
+	}
+	known, err := k.known(ctx)
 	if err != nil {
 		return health.Down, "", err
 	}
@@ -105,14 +108,10 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 	return health.Stale, "it has missed writes", k.drained(ctx)
 }
 
-// forfeited has the loops give up what they still await from the node, and reports
-// whether every key that it missed is known.
-func (k *keeper) forfeited(ctx context.Context) (known bool, err error) {
+// known reports whether every key that the node missed is in the loops' journals.
+func (k *keeper) known(ctx context.Context) (known bool, err error) {
 	overflowed := make(chan bool, len(k.srv.loops))
-	err = k.srv.onLoops(ctx, func(l *loop) {
-		l.group.Abandon(k.node.Index)
-		overflowed <- l.debts[k.node.Index].Overflowed()
-	})
+	err = k.srv.onLoops(ctx, func(l *loop) { overflowed <- l.debts[k.node.Index].Overflowed() })
 	if err != nil {
 		return false, err
 	}
@@ -219,7 +218,7 @@ func (k *keeper) flush(ctx context.Context) error {
 // heal has every loop repair what the node missed, and hands the lead over to it. The
 // gates that this closes are opened when the state has changed.
 func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, string, error) {
-	if err := k.payAll(ctx, seen); err != nil {
+	if err := k.repay(ctx, seen); err != nil {
 		return health.Down, "", err
 	}
 	if err := k.handOver(ctx); err != nil {
@@ -232,38 +231,32 @@ func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, stri
 	return health.Up, "its debt is paid", nil
 }
 
-// payAll has the loops repair what the node missed until nothing is left of it. What
-// nobody leads, one of several peers being gone, is given up when patience is over.
-func (k *keeper) payAll(ctx context.Context, seen health.Word) error {
-	giveUp := !k.peerReadable(ctx)
-	for unpaid := time.Duration(0); ; unpaid += tick {
-		paid, err := k.pay(ctx, seen, giveUp)
+// patience is how long a node that came back waits for others that the last of what it
+// missed could be repaired from. Then that is given up.
+const patience = 500 * time.Millisecond
+
+// repay pays the node's debt. Keys that nobody leads hold it up for patience, whoever
+// leads others. What was missed beyond the journals' bounds, or a flush_all, while the
+// node arrived, cannot be paid: the node has to arrive anew.
+func (k *keeper) repay(ctx context.Context, seen health.Word) error {
+	var stuck time.Time // since when
+	for {
+		paid, err := k.pay(ctx, seen, !stuck.IsZero() && time.Since(stuck) > patience)
 		if paid || err != nil {
 			return err
 		}
-		giveUp = giveUp || unpaid >= patience
+		known, err := k.known(ctx)
+		if err != nil {
+			return err
+		}
+		if !known {
+			return errors.New("it missed more than can be told")
+		}
+		if stuck.IsZero() {
+			stuck = time.Now()
+		}
 		pause(ctx, tick)
 	}
-}
-
-// patience is how long a node that came back waits for another that it could be
-// repaired from, while nobody is read. Then what it missed is given up.
-const patience = 500 * time.Millisecond
-
-// peerReadable waits until a peer is read, and reports whether one is. One that has
-// been away for longer than that is not waited for.
-func (k *keeper) peerReadable(ctx context.Context) bool {
-	var last time.Time // a peer's state changed
-	for _, peer := range k.srv.pool.Peers(k.node.Index) {
-		if at := k.srv.pool.Monitor.Report(peer).Last.At; at.After(last) {
-			last = at
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience-time.Since(last))
-	defer cancel()
-	return waitFor(ctx, func() bool {
-		return slices.ContainsFunc(k.srv.pool.Peers(k.node.Index), k.srv.pool.Health.Readable)
-	}) == nil
 }
 
 // pay has every loop repair the keys in its journal, and reports whether all are; with
