@@ -44,7 +44,7 @@ type Conn struct {
 	head  codec.Span  // in tail: what stands before its keys
 	cur   Pending     // the request being settled: out of the ring, its memory still held
 	reply codec.Reply // the frame being served; here, as a view of it goes to owners
-	stamp uint32      // tick at which the front request became so, or its last byte came
+	stamp uint32      // Group.counts when the front request became so, or its last byte came
 	told  uint32      // what is before it, counted as in ring, late has looked at
 	timer timer
 }
@@ -66,7 +66,7 @@ func (c *Conn) connect() {
 	c.dialing = true
 	c.attempt++
 	c.epoch = c.group.pool.Health.Load(c.node.Index)
-	c.stamp = c.group.tick
+	c.stamp = c.group.counts
 	c.group.reactor.Dial(c, c.attempt)
 }
 
@@ -77,7 +77,7 @@ func (c *Conn) Opened(w Wire, attempt uint32) bool {
 		return false
 	}
 	c.dialing, c.wire = false, w
-	c.stamp = c.group.tick
+	c.stamp = c.group.counts
 	if w := c.group.pool.Health.Load(c.node.Index); w.State() != health.Down {
 		c.epoch = w // the dial may be older than the node's return, and nothing has been asked yet
 	}
@@ -247,7 +247,7 @@ func (c *Conn) push(p Pending) {
 	}
 	p.at = c.group.tick
 	if c.ring.len() == 0 {
-		c.stamp = p.at
+		c.stamp = c.group.counts
 	}
 	c.ring.push(p)
 	c.group.pending++
@@ -308,7 +308,7 @@ func (c *Conn) flush() {
 // Feed takes bytes that the node sent. They are not kept, but for a line that is
 // not whole.
 func (c *Conn) Feed(data []byte) {
-	c.stamp = c.group.tick
+	c.stamp = c.group.counts
 	for len(data) > 0 && c.wire != nil {
 		switch {
 		case c.body > 0:
@@ -476,7 +476,7 @@ func (c *Conn) check() {
 	if c.dialing {
 		limit, cause = c.group.limits.Dial, CauseSlowDial
 	}
-	if (c.dialing || c.ring.len() > 0) && c.group.tick-c.stamp > limit {
+	if (c.dialing || c.ring.len() > 0) && c.group.counts-c.stamp > limit {
 		c.fail(cause)
 	}
 }

@@ -67,6 +67,9 @@ type Group struct {
 	paces    []pace        // by node
 	flushed  time.Duration // when the flush that is under way began to be timed; 0: it has not
 	ticked   time.Duration // when the latest tick came
+	counts   uint32        // the ticks, and those that they have made up for
+	counted  time.Duration // up to when time has been counted there
+	rested   bool          // nothing was awaited at the latest tick
 	takesE   []bool        // by node: the version that it named last takes the E flag
 	explicit bool          // all of takesE, in a pool of several copies
 }
@@ -195,9 +198,11 @@ func (g *Group) Idle() bool {
 }
 
 // Tick tells the group that time has passed, in the unit of Limits. It need not
-// be called while the group is idle: an idle clock ages nothing.
+// be called while the group is idle: an idle clock ages nothing. With a Clock one call
+// makes up, for timeouts, for those that came late or not at all, up to mostMadeUp.
 func (g *Group) Tick() {
 	g.tick++
+	g.counts += g.passed()
 	for _, cs := range g.conns {
 		for _, c := range cs {
 			c.check()
@@ -207,6 +212,28 @@ func (g *Group) Tick() {
 		g.judge()
 	}
 	g.remind()
+	g.rested = g.pending == 0
+}
+
+// mostMadeUp is how much time a tick counts for at most. Beyond that the loop was held
+// up, and no node is to be blamed for it.
+const mostMadeUp = 20 * time.Millisecond
+
+// passed is for how many ticks the present one counts. Where processors are scarce each
+// comes some milliseconds late, and counted singly they would make a multiple of every
+// timeout. If nothing was awaited at the one before, all that is now is younger.
+func (g *Group) passed() uint32 {
+	if g.limits.Clock == nil {
+		return 1
+	}
+	now, n := g.limits.Clock(), time.Duration(1)
+	if !g.rested {
+		n = max(1, min(now-g.counted, mostMadeUp)/g.limits.Tick)
+	}
+	if g.counted += n * g.limits.Tick; g.rested || now-g.counted > g.limits.Tick {
+		g.counted = now
+	}
+	return uint32(n)
 }
 
 // Close fails what is in flight and closes the connections, for good.

@@ -17,8 +17,8 @@ import (
 // twice per flush at most, not twice per request.
 //
 // A loop that is itself held up keeps answers waiting, and must not blame that on a
-// node. Its ticks are held up with it, so they tell: silence is counted in ticks, and
-// when a tick is late no node is slow that would not be so beside a peer twice as slow
+// node. Its ticks are held up with it, so they tell: silence is counted in ticks, which
+// make up for little (Group.passed), and when a tick is late no node is slow that would not be so beside a peer twice as slow
 // as the tick was late, which ends the run of slow looks that it takes. What was
 // measured while a tick was late is forgotten before another run is long enough.
 
@@ -91,7 +91,7 @@ func (g *Group) silence(node int) time.Duration {
 	ticks := uint32(1)
 	for _, c := range g.conns[node] {
 		if c.ring.len() > 0 {
-			ticks = max(ticks, g.tick-c.stamp)
+			ticks = max(ticks, g.counts-c.stamp)
 		}
 	}
 	return time.Duration(ticks-1) * g.limits.Tick

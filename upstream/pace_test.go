@@ -384,3 +384,25 @@ func TestNoClock(t *testing.T) {
 		t.Errorf("mean %v, p99 %v", mean, p99)
 	}
 }
+
+// Ticks that all come late hardly make the timeout longer. One that comes very late counts
+// for little: then it is the loop that was held up.
+func TestTimeoutBesideLateTicks(t *testing.T) {
+	const timeout = 50 * testTick
+	for _, lap := range []time.Duration{testTick, testTick + testTick/2, 2 * testTick, 3*testTick + 1} {
+		p := newPaced(t, 2, Limits{})
+		began, failed := p.now, func() bool { return p.group.conns[0][0].wire == nil }
+		for !failed() && p.now-began < 3*timeout {
+			p.run(lap, lap, frozen, idle)
+		}
+		if took := p.now - began; took < timeout-lap || took > timeout+3*lap {
+			t.Errorf("a tick each %v: the node failed after %v, not %v", lap, took, timeout)
+		}
+	}
+	p := newPaced(t, 2, Limits{})
+	p.run(timeout/2, testTick, frozen, idle)
+	p.run(2*timeout, 2*timeout, frozen, idle)
+	if p.run(testTick, testTick, frozen, idle); p.group.conns[0][0].wire == nil {
+		t.Error("the node failed, but it was the loop that stood still")
+	}
+}
