@@ -188,11 +188,15 @@ func (k *keeper) drained(ctx context.Context) error {
 	gone := 0 // looks in a row that found none of them: between being accepted and being served one is not listed
 	_ = waitFor(bound, func() bool {
 		clients, err := k.prober.Clients(bound)
-		if err != nil && !errors.Is(err, probe.ErrUnnamed) {
+		listed := func(addr netip.AddrPort) bool { return clients.Has(net.TCPAddrFromAddrPort(addr)) }
+		switch gone++; {
+		case errors.Is(err, probe.ErrUnnamed):
+			pause(bound, lastWords) // it will not tell: time has to do
+			return true
+		case err != nil:
 			failed = err
 			return true
-		}
-		if gone++; err != nil || slices.ContainsFunc(k.left, func(addr netip.AddrPort) bool { return clients.Has(net.TCPAddrFromAddrPort(addr)) }) {
+		case slices.ContainsFunc(k.left, listed):
 			gone = 0
 		}
 		return gone == 2
