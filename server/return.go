@@ -146,29 +146,43 @@ func (k *keeper) restarted(ctx context.Context) (bool, error) {
 	return again, nil
 }
 
-// empty is the state of a node that holds nothing: Warming, if a peer is there that
-// holds more, else Up. Peers that are Warming too are the warmest there is.
+// empty is the state of a node that holds nothing: Warming, if a peer may hold more,
+// else Up. Peers that are Warming, and have no peer that may hold more, are the warmest
+// there is.
 func (k *keeper) empty() health.State {
-	k.cold.Store(true)
+	s := k.srv
+	k.cold.Store(true) // before the others are looked at: they may come back empty, too
+	if s.outdone(k.node.Index) {
+		return health.Warming
+	}
 	state := health.Up
-	for _, peer := range k.srv.pool.Peers(k.node.Index) {
-		switch k.srv.pool.Health.Load(peer).State() {
-		case health.Up, health.Slow:
-			return health.Warming
-		case health.Warming:
-			state = health.Warming
+	for _, peer := range s.pool.Peers(k.node.Index) {
+		if s.pool.Health.Load(peer).State() != health.Warming {
+			continue
+		}
+		state = health.Warming
+		if !s.outdone(peer) && s.pool.Monitor.Promote(peer, "its peer "+k.node.Name+" came back empty") {
+			s.keepers[peer].cold.Store(false)
 		}
 	}
 	if state == health.Up {
 		k.cold.Store(false)
-		return state
-	}
-	for _, peer := range k.srv.pool.Peers(k.node.Index) {
-		if k.srv.pool.Monitor.Promote(peer, "its peer "+k.node.Name+" came back empty") {
-			k.srv.keepers[peer].cold.Store(false)
-		}
 	}
 	return state
+}
+
+// outdone reports whether a peer of node i may hold what that has lost. One that is not
+// read may do so, too, and be read again soon.
+func (s *Server) outdone(i int) bool {
+	return slices.ContainsFunc(s.pool.Peers(i), func(peer int) bool {
+		switch s.pool.Health.Load(peer).State() {
+		case health.Up, health.Slow:
+			return true
+		case health.Stale, health.Down:
+			return !s.keepers[peer].cold.Load()
+		}
+		return false
+	})
 }
 
 // drained waits until the node has read the connections that were closed on it to

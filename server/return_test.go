@@ -1,9 +1,13 @@
 package server
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,5 +109,113 @@ func TestHealEnds(t *testing.T) {
 			}
 			s.keepers[0].openGates()
 		})
+	}
+}
+
+// caller is a client of a proxy that is really there.
+type caller struct {
+	t    *testing.T
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func (s *Server) caller(t *testing.T) *caller {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &caller{t, conn, bufio.NewReader(conn)}
+}
+
+// line asks for what is answered with lines, and returns the first.
+func (c *caller) line(request string) string {
+	c.t.Helper()
+	c.conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_, err := c.conn.Write([]byte(request + "\r\nmn\r\n"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	first := ""
+	for {
+		line, err := c.in.ReadString('\n')
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if line == "MN\r\n" {
+			return first
+		}
+		first = cmp.Or(first, strings.TrimSuffix(line, "\r\n"))
+	}
+}
+
+// awaits waits until node i is in one of states.
+func (s *Server) awaits(t *testing.T, i int, states ...health.State) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if waitFor(ctx, func() bool { return slices.Contains(states, s.pool.Health.Load(i).State()) }) != nil {
+		t.Fatalf("%s is %s, and does not become %v", s.pool.Nodes[i].Name, s.pool.Health.Load(i).State(), states)
+	}
+}
+
+// A node that comes back empty is no better than one that is away, or that is just being
+// repaired: that has its items yet.
+func TestEmptyBesideOneThatIsAway(t *testing.T) {
+	s, nodes := proxied(t, 1, 1)
+	c := s.caller(t)
+	if got := c.line("set k 0 0 1\r\nv"); got != "STORED" {
+		t.Fatal(got)
+	}
+	nodes[1].Freeze()
+	if got := c.line("set other 0 0 1\r\nv"); got != "STORED" {
+		t.Fatal(got)
+	}
+	s.awaits(t, 1, health.Down)
+	nodes[0].Kill()
+	s.awaits(t, 0, health.Down)
+	if err := nodes[0].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	s.awaits(t, 0, health.Up, health.Warming)
+	if got := c.line("get k"); got != "END" {
+		t.Fatalf("the only node is empty and answers %q", got)
+	}
+	nodes[1].Thaw()
+	s.awaits(t, 1, health.Up)
+	if got := c.line("get k"); got != "VALUE k 0 1" {
+		t.Errorf("%q, although %s has the key; %s is %s", got, s.pool.Nodes[1].Name, s.pool.Nodes[0].Name, s.pool.Health.Load(0).State())
+	}
+}
+
+// Of two nodes that have come back empty one is up; a third is promoted only if no node
+// that is there has more.
+func TestEmpty(t *testing.T) {
+	s, _ := proxied(t, 2, 2)
+	s.pool.Monitor.Close()
+	const p1, p2, b1, b2 = 0, 1, 2, 3
+	s.becomes(t, p1, health.Warming)
+	if !s.outdone(p1) {
+		t.Error("p1 is outdone by nobody, though b1 and b2 are up")
+	}
+	s.becomes(t, b2, health.Down)
+	s.becomes(t, p2, health.Down)
+	s.keepers[p2].cold.Store(true)
+	if got := s.keepers[b2].empty(); got != health.Warming {
+		t.Errorf("beside p1, which is warming, b2 is %s", got)
+	}
+	if !s.outdone(p1) {
+		t.Error("p1 is outdone by nobody, though b1 is up")
+	}
+	s.becomes(t, p1, health.Down)
+	s.keepers[p1].cold.Store(true)
+	if got := s.keepers[b2].empty(); got != health.Up {
+		t.Errorf("beside two that are away and empty b2 is %s", got)
+	}
+	s.becomes(t, p1, health.Stale)
+	s.keepers[p1].cold.Store(false)
+	if got := s.keepers[b2].empty(); got != health.Warming {
+		t.Errorf("beside p1, which is being repaired, b2 is %s", got)
 	}
 }
