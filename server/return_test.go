@@ -62,14 +62,21 @@ func nodeAt(t *testing.T, addr string) config.Node {
 	return config.Node{Host: at.Addr().String(), Port: int(at.Port())}
 }
 
-// becomes has node i be what it is said to be, without the monitor's doing.
+// becomes has node i be what it is said to be, if it is not by now, without the
+// monitor's doing.
 func (s *Server) becomes(t *testing.T, i int, state health.State) health.Word {
 	t.Helper()
-	w, ok := s.pool.Health.Move(i, s.pool.Health.Load(i), state)
-	if !ok {
-		t.Fatalf("%s does not become %s", s.pool.Nodes[i].Name, state)
+	for range 10 {
+		seen := s.pool.Health.Load(i)
+		if seen.State() == state {
+			return seen
+		}
+		if w, ok := s.pool.Health.Move(i, seen, state); ok {
+			return w
+		}
 	}
-	return w
+	t.Fatalf("%s does not become %s", s.pool.Nodes[i].Name, state)
+	return 0
 }
 
 func (s *Server) owed(t *testing.T, note func(*loop)) {
