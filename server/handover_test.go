@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io"
 	"strings"
 	"testing"
 )
@@ -102,4 +103,28 @@ func TestGateIsClosedTwice(t *testing.T) {
 	<-second
 	w.ungated(second)
 	w.expect("p1 is sent", w.node("p1").conn.sent(), "ms k1 1 F0 T0 c|b|")
+}
+
+// A value that has come whole and waits at the gate is input that waits: a client that
+// has shut down its sending side, or is drained, gets its answer.
+func TestGateAndTheEndOfInput(t *testing.T) {
+	for name, end := range map[string]func(w *world){
+		"half-closed": func(w *world) { w.client("client").end(io.EOF) },
+		"drained":     func(w *world) { w.loop.drain(); w.loop.settle() },
+	} {
+		w := newWorld(t, nil, 1, 1)
+		w.start()
+		w.say("client", "set k1 0 0 1|")
+		drained := w.gated()
+		w.say("client", "b|")
+		end(w)
+		w.settle()
+		w.tick()
+		w.ungated(drained)
+		w.expect(name+": p1 is sent", w.answers("p1", "HD c1|"), "ms k1 1 F0 T0 c|b|")
+		w.expect(name+": b1 is sent", w.answers("b1", "HD c1|"), "ms k1 1 F0 T0 c|b|")
+		w.answers("p1", "HD c1 t-1 kk1|")
+		w.tick()
+		w.expect(name+": the client is sent", w.client("client").sent(), "STORED|")
+	}
 }

@@ -136,8 +136,11 @@ func (s *session) resume() bool {
 	return true
 }
 
-// idleInput reports whether all input has been served.
-func (s *session) idleInput() bool { return len(s.held) == 0 && s.keys.line == nil }
+// idleInput reports whether all input has been served, but for a command that has not
+// come whole.
+func (s *session) idleInput() bool {
+	return len(s.held) == 0 && s.keys.line == nil && (s.value == nil || s.want > 0)
+}
 
 // command reads one command from the front of data and returns what is behind it.
 func (s *session) command(data []byte) []byte {
