@@ -6,6 +6,7 @@ import (
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream"
+	"magent/upstream/health"
 )
 
 // broadcast serves the commands that every node is told, and stats.
@@ -39,7 +40,9 @@ func (s *session) tell(seq uint32, copy int, line []byte, req *codec.Request) (f
 			if l.pool.FirstCopy(node) != copy {
 				continue
 			}
-			if !l.pool.Health.Writable(node) {
+			if state := l.pool.Health.Load(node).State(); state == health.Down || state == health.Stale && req.Op == codec.OpFlushAll {
+				// What is repaired at a Stale node may be read before the flush, and
+				// stored after it. When it comes back again it is flushed.
 				l.unflushed(node, req.Op)
 				continue
 			}

@@ -88,7 +88,7 @@ func changes(req *codec.Request) bool {
 // handOver closes the gates of all loops and waits until no write is under way. They
 // are closed when it returns without an error.
 func (k *keeper) handOver(ctx context.Context) error {
-	for bound := 25 * time.Millisecond; ; bound = min(2*bound, k.srv.cfg.Timeout) {
+	for bound := 25 * time.Millisecond; ; bound = min(2*bound, 4*k.srv.cfg.Timeout) {
 		done, err := k.closeGates(ctx, bound)
 		if done || err != nil {
 			return err

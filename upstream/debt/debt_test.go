@@ -241,7 +241,7 @@ func TestMemory(t *testing.T) {
 		if left := heap() - before; left > 2000 {
 			t.Errorf("%d bytes when emptied", left)
 		}
-		if j.Note(all[0], false); heap()-before > 12_000 {
+		if j.Note(all[0], false); heap()-before > 30_000 {
 			t.Errorf("%d bytes for a single key", heap()-before)
 		}
 		runtime.KeepAlive(all)

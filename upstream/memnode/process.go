@@ -41,6 +41,7 @@ type process struct {
 	lastID int     // of a connection
 	frozen freezer // 0: alive
 	over   bool
+	killed bool
 }
 
 // freezer is who has frozen a process: it thaws when all of them have thawed it.
@@ -144,8 +145,12 @@ func (p *process) admit(nc net.Conn) {
 	p.conns[c] = struct{}{}
 	p.running.Go(func() {
 		c.serve(f, planned)
-		nc.Close()
 		p.mu.Lock()
+		if p.killed {
+			reset(nc)
+		} else {
+			nc.Close()
+		}
 		delete(p.conns, c)
 		p.mu.Unlock()
 	})
@@ -230,7 +235,8 @@ func (p *process) stop(hard bool) error {
 		p.mu.Unlock()
 		return nil
 	}
-	p.over = true
+	p.over, p.killed = true, hard
+	close(p.done)                 // first: who is asked over another connection must not live on
 	err := p.closeListener(!hard) // a killed process leaves its socket file
 	for c := range p.conns {
 		if hard {
@@ -239,7 +245,6 @@ func (p *process) stop(hard bool) error {
 			c.wire.c.Close()
 		}
 	}
-	close(p.done) // not before: whom it wakes would close a connection that is to be reset
 	if p.frozen != 0 {
 		p.gate.Unlock()
 	}
