@@ -95,6 +95,9 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 			}
 			if c.fate != mortal && c.rng.IntN(4) == 0 {
 				cfg.Ack = config.AckLead
+			} else if c.rng.IntN(2) == 0 {
+				cfg.Hedge.After = 2 * hedgeBeat
+				cfg.Timeout = cfg.Timeout / tick * hedgeBeat
 			}
 		}, copies...)
 		for j, n := range w.nodes {
@@ -141,6 +144,10 @@ func (c *chaos) play() {
 				c.harm(w, w.nodes[i])
 			} else if c.fate == mortal && c.rng.IntN(6) == 0 {
 				c.kill(i)
+			}
+		case 8:
+			for range 3 { // reads become late
+				w.tick()
 			}
 		default:
 			c.hear(w.nodes[i], false)
