@@ -86,6 +86,8 @@ func readExchanges() []exchange {
 	at := func(lead string) []string { return append([]string{"p1> " + lead}, touched...) }
 	return []exchange{
 		duo("get, two copies", "get key-1\r\n", value("key-1", 100, "")+"END\r\n", "p1> "+value("key-1", 100, "")+"END\r\n"),
+		duo("get, hedged", "get key-1\r\n", value("key-1", 100, "")+"END\r\n", "clock> ", "clock> ",
+			"b1> "+value("key-1", 100, "")+"END\r\n", "p1> "+value("key-1", 100, "")+"END\r\n").with("", hedging),
 		duo("gets, two copies", "gets key-1 key-2\r\n", value("key-1", 100, " {p1:77}")+value("key-2", 100, " {p1:78}")+"END\r\n",
 			"p1> "+value("key-1", 100, " 77")+value("key-2", 100, " 78")+"END\r\n"),
 		duo("gets of 32 KiB", "gets key-1\r\n", value("key-1", size, " {p1:77}")+"END\r\n", "p1> "+value("key-1", size, " 77")+"END\r\n"),

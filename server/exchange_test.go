@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ type exchange struct {
 
 // step is one arrival of bytes.
 type step struct {
-	who  string // client, or the name of a node
+	who  string // client, or the name of a node; or clock, which brings a tick
 	data string
 }
 
@@ -38,6 +39,7 @@ type rig struct {
 // some times more, until buffers have the size that the exchange needs.
 func newRig(t testing.TB, e exchange) *rig {
 	w := newWorld(t, e.set, e.copies...)
+	w.loop.hedges = budget{share: 1, burst: 1, tokens: 1}
 	for _, n := range w.nodes {
 		n.version = e.version
 	}
@@ -45,8 +47,12 @@ func newRig(t testing.TB, e exchange) *rig {
 	w.meet()
 	r := &rig{world: w}
 	for _, s := range e.steps {
-		c := w.client("client")
-		if s.who != "client" {
+		var c *fakeConn // nil for the clock
+		switch s.who {
+		case "clock":
+		case "client":
+			c = w.client("client")
+		default:
 			c = w.node(s.who).conn
 		}
 		r.conns, r.data = append(r.conns, c), append(r.data, []byte(w.names.meant(s.data)))
@@ -75,8 +81,12 @@ func newRig(t testing.TB, e exchange) *rig {
 // when a batch of events is served.
 func (r *rig) run() {
 	for i, c := range r.conns {
-		c.in = r.data[i]
-		handler{}.OnTraffic(c)
+		if c == nil {
+			_ = tickTask{r.world.loop}.Run(context.Background()) // it has no error to tell
+		} else {
+			c.in = r.data[i]
+			handler{}.OnTraffic(c)
+		}
 		r.world.tasks.run()
 	}
 }
@@ -154,6 +164,7 @@ func (e exchange) with(kind string, set func(*config.Config)) exchange {
 	return e
 }
 
+func hedging(c *config.Config)  { c.Hedge.After = hedgeBeat }
 func parallel(c *config.Config) { c.Writes = config.WritesParallel }
 func ackLead(c *config.Config)  { c.Ack = config.AckLead }
 

@@ -2,13 +2,9 @@ package server
 
 import (
 	"testing"
-	"time"
 
-	"magent/server/config"
 	"magent/upstream"
 )
-
-func hedging(c *config.Config) { c.Hedge.After = 5 * time.Millisecond }
 
 // A read is late at a node that another loop has found dead meanwhile: it is asked of
 // another replica, and answered once.
