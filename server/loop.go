@@ -107,7 +107,7 @@ func (l *loop) limits() upstream.Limits {
 		Hedge:     l.beats(l.cfg.Hedge.After),
 		HedgeAuto: l.cfg.Hedge.Auto,
 		Tick:      l.beat(),
-		Slow:      health.DefaultLimits.Slow,
+		Slow:      limitsOf(l.cfg).Slow,
 		Clock:     func() time.Duration { return time.Since(l.srv.started) },
 	}
 }

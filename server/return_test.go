@@ -226,3 +226,32 @@ func TestEmpty(t *testing.T) {
 		t.Errorf("beside p1, which is being repaired, b2 is %s", got)
 	}
 }
+
+// A node that answers again may have a write of before in a connection that was given
+// up: here it is still at it. It is not healed before that is done, lest the old write
+// undo the repair.
+func TestOldWritesAreWaitedFor(t *testing.T) {
+	s, nodes := proxied(t, 1, 1)
+	c := s.caller(t)
+	if got := c.line("get k"); got != "END" { // the connections are there
+		t.Fatal(got)
+	}
+	if err := nodes[0].SetFault("(on ms key \"k\" (times 1 stall 600ms))"); err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range []string{"v1", "v2"} { // the first moves when it times out
+		if got := c.line("set k 0 0 2\r\n" + value); got != "STORED" {
+			t.Fatal(got)
+		}
+	}
+	s.awaits(t, 0, health.Up)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	const kept = 3 // connections of the two loops and the prober
+	if err := waitFor(ctx, func() bool { return nodes[0].Stats().Conns <= kept }); err != nil {
+		t.Fatalf("%d connections are open", nodes[0].Stats().Conns)
+	}
+	if item, _ := nodes[0].Get("k"); string(item.Value) != "v2" {
+		t.Errorf("the node that is up holds %q", item.Value)
+	}
+}

@@ -18,9 +18,10 @@ import (
 //
 // A loop that is itself held up keeps answers waiting, and must not blame that on a
 // node. Its ticks are held up with it, so they tell: silence is counted in ticks, which
-// make up for little (Group.passed), and when a tick is late no node is slow that would not be so beside a peer twice as slow
-// as the tick was late, which ends the run of slow looks that it takes. What was
-// measured while a tick was late is forgotten before another run is long enough.
+// make up for little (Group.passed), and when a tick is late no node is slow that would
+// not be so beside a peer twice as slow as the tick was late, which ends the run of slow
+// looks that it takes. What was measured while a tick was late is forgotten before
+// another run is long enough.
 
 // pace is what a Group knows of how fast a node is.
 type pace struct {

@@ -121,7 +121,9 @@ func (e *episode) run(t *testing.T, length time.Duration) {
 					t.Errorf("client %d: %v", h.id, err)
 					return
 				}
-				time.Sleep(time.Duration(h.rng.IntN(int(time.Millisecond)))) // the machine is not to be full
+				// A client's pause for thought, which nothing is awaited by: without it
+				// the clients alone fill the machine, and nodes time out for that.
+				time.Sleep(time.Duration(h.rng.IntN(int(time.Millisecond))))
 			}
 		})
 	}
