@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"magent/bench"
+	"magent/bench/compare"
 )
 
 func newBench() *cobra.Command {
@@ -24,7 +24,7 @@ func newBench() *cobra.Command {
 				}
 				args = append([]string{"--magent", self}, args...)
 			}
-			return bench.Main(args, os.Stdout)
+			return compare.Main(args, os.Stdout)
 		},
 	}
 }

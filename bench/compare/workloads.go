@@ -1,9 +1,12 @@
-package bench
+package compare
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"magent/bench/keys"
+	"magent/bench/load"
 )
 
 // Workload is one row of the comparison: a load, what the proxies stand in
@@ -11,7 +14,7 @@ import (
 type Workload struct {
 	Name string
 	// Load is what to send; address, duration and processes come from Compare.
-	Load Config
+	Load load.Config
 	// Nodes is the length of every copy. Default 1.
 	Nodes int
 	// Ours is how our proxy is set up.
@@ -54,22 +57,22 @@ func Workloads() []Workload {
 	// --writes and --ack give those who choose otherwise.
 	sets := []Setting{{}, twoCopies(parallel...), twoCopies(ackLead...), twoCopies(slices.Concat(parallel, ackLead)...)}
 	return []Workload{
-		{Name: "get-c50", Load: Config{Conns: 50, Gets: 1}, Must: 1.00, Aim: 0.90},
-		{Name: "get-c50-p16", Load: Config{Conns: 50, Pipeline: 16, Gets: 1}, Must: 0.30, Aim: 0.22},
-		{Name: "mixed-c1000", Load: Config{Conns: 1000, Sets: 1, Gets: 9}, Must: 0.85, Aim: 0.68},
+		{Name: "get-c50", Load: load.Config{Conns: 50, Gets: 1}, Must: 1.00, Aim: 0.90},
+		{Name: "get-c50-p16", Load: load.Config{Conns: 50, Pipeline: 16, Gets: 1}, Must: 0.30, Aim: 0.22},
+		{Name: "mixed-c1000", Load: load.Config{Conns: 1000, Sets: 1, Gets: 9}, Must: 0.85, Aim: 0.68},
 		// 1000 keys of 32 KiB: more would measure the preload and the cache.
-		{Name: "mixed-32k", Load: Config{Conns: 50, Sets: 1, Gets: 9, ValueSize: 32 << 10, Keys: 1000}, Must: 1.00, Aim: 0.85},
-		{Name: "set-1copy", Load: Config{Conns: 50, Sets: 1}},
-		{Name: "multiget20", Load: Config{Conns: 50, Gets: 1, MultiGet: 20}, Nodes: 3},
+		{Name: "mixed-32k", Load: load.Config{Conns: 50, Sets: 1, Gets: 9, ValueSize: 32 << 10, Keys: keys.Config{Max: 999}}, Must: 1.00, Aim: 0.85},
+		{Name: "set-1copy", Load: load.Config{Conns: 50, Sets: 1}},
+		{Name: "multiget20", Load: load.Config{Conns: 50, Gets: 1, MultiGet: 20}, Nodes: 3},
 		// What a second copy costs. Fifty connections keep two CPUs busy, and
 		// their latency is little but the rate turned over; one leaves both
 		// some rest, and its latency is the round trips.
-		{Name: "set-2copies", Load: Config{Conns: 50, Sets: 1}, Ours: twoCopies(), Against: sets, Must: 1.6},
-		{Name: "set-2copies-c1", Load: Config{Conns: 1, Sets: 1}, Ours: twoCopies(), Against: sets, MustP50: 2},
-		{Name: "mixed-2copies", Load: Config{Conns: 1000, Sets: 1, Gets: 9}, Ours: twoCopies(), Against: []Setting{twoCopies(parallel...)}, Must: 1.1},
+		{Name: "set-2copies", Load: load.Config{Conns: 50, Sets: 1}, Ours: twoCopies(), Against: sets, Must: 1.6},
+		{Name: "set-2copies-c1", Load: load.Config{Conns: 1, Sets: 1}, Ours: twoCopies(), Against: sets, MustP50: 2},
+		{Name: "mixed-2copies", Load: load.Config{Conns: 1000, Sets: 1, Gets: 9}, Ours: twoCopies(), Against: []Setting{twoCopies(parallel...)}, Must: 1.1},
 		// A read goes to one node however many copies there are.
-		{Name: "get-2copies", Load: Config{Conns: 50, Gets: 1}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
-		{Name: "gets-2copies", Load: Config{Conns: 50, Gets: 1, CAS: true}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
+		{Name: "get-2copies", Load: load.Config{Conns: 50, Gets: 1}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
+		{Name: "gets-2copies", Load: load.Config{Conns: 50, Gets: 1, CAS: true}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
 	}
 }
 
@@ -91,7 +94,7 @@ func pick(names []string) ([]Workload, error) {
 			}
 		}
 		if !found {
-			return nil, fmt.Errorf("bench: no workload %q; there are %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("compare: no workload %q; there are %s", name, strings.Join(known, ", "))
 		}
 	}
 	return picked, nil

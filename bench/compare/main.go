@@ -1,4 +1,4 @@
-package bench
+package compare
 
 import (
 	"context"
@@ -19,6 +19,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
+
+	"magent/bench/process"
 )
 
 // Result is the raw file of a comparison: where and how it was made, and every
@@ -37,7 +39,7 @@ type Result struct {
 
 // options are Main's flags.
 type options struct {
-	cfg                         CompareConfig
+	cfg                         Config
 	workloads, theirs           []string
 	magent, before              string
 	nutcracker, memcached, ours string
@@ -47,7 +49,7 @@ type options struct {
 
 func parseFlags(args []string, out io.Writer) (*options, error) {
 	var o options
-	f := pflag.NewFlagSet("magent bench", pflag.ContinueOnError)
+	f := pflag.NewFlagSet("magent bench compare", pflag.ContinueOnError)
 	f.SetOutput(out)
 	f.SortFlags = false
 	f.StringVar(&o.magent, "magent", "", "path of the magent binary to judge")
@@ -70,7 +72,7 @@ func parseFlags(args []string, out io.Writer) (*options, error) {
 		return nil, err
 	}
 	if f.NArg() > 0 {
-		return nil, fmt.Errorf("bench: unexpected argument %q", f.Arg(0))
+		return nil, fmt.Errorf("compare: unexpected argument %q", f.Arg(0))
 	}
 	return &o, o.resolve()
 }
@@ -104,12 +106,12 @@ func (o *options) rival(name string) (Rival, error) {
 	switch name {
 	case "magent":
 		if o.magent == "" {
-			return Rival{}, errors.New("bench: --magent says where the magent binary is; it is missing")
+			return Rival{}, errors.New("compare: --magent says where the magent binary is; it is missing")
 		}
 		return Magent(name, o.magent), nil
 	case "before":
 		if o.before == "" {
-			return Rival{}, errors.New("bench: --before says where the other build of magent is; it is missing")
+			return Rival{}, errors.New("compare: --before says where the other build of magent is; it is missing")
 		}
 		return Magent(name, o.before), nil
 	case "nutcracker":
@@ -117,7 +119,7 @@ func (o *options) rival(name string) (Rival, error) {
 	case "direct":
 		return Direct(), nil
 	}
-	return Rival{}, fmt.Errorf("bench: no rival %q; there are magent, before, nutcracker, direct", name)
+	return Rival{}, fmt.Errorf("compare: no rival %q; there are magent, before, nutcracker, direct", name)
 }
 
 // parseCPUs reads a list such as 0,2-3.
@@ -133,7 +135,7 @@ func parseCPUs(list string) (cpus []int, err error) {
 		a, errA := strconv.Atoi(low)
 		b, errB := strconv.Atoi(high)
 		if errA != nil || errB != nil || a > b || a < 0 || b >= 1024 {
-			return nil, fmt.Errorf("bench: bad CPU list %q", list)
+			return nil, fmt.Errorf("compare: bad CPU list %q", list)
 		}
 		for c := a; c <= b; c++ {
 			cpus = append(cpus, c)
@@ -157,7 +159,7 @@ func Main(args []string, out io.Writer) error {
 	defer stop()
 	o.cfg.Progress = out
 	res := o.describe(args)
-	rows, err := Compare(ctx, o.cfg)
+	rows, err := Run(ctx, o.cfg)
 	res.Rows = rows
 	fmt.Fprintln(out)
 	WriteTable(out, rows)
@@ -168,7 +170,7 @@ func Main(args []string, out io.Writer) error {
 	}
 	for _, r := range rows {
 		if r.Faults > 0 {
-			err = errors.Join(err, fmt.Errorf("bench: %s against %s: %d errors or wrong values; first %s", r.Workload, r.Theirs, r.Faults, r.FirstFault))
+			err = errors.Join(err, fmt.Errorf("compare: %s against %s: %d errors or wrong values; first %s", r.Workload, r.Theirs, r.Faults, r.FirstFault))
 		}
 	}
 	return err
@@ -204,12 +206,12 @@ func (o *options) describe(args []string) *Result {
 		Date: time.Now().UTC(), Commit: commit(), Command: withoutFolders(args),
 		CPU: cpuModel(), Cores: runtime.NumCPU(), Go: runtime.Version(),
 		Versions: map[string]string{
-			"memcached":  programVersion(o.memcached, "-V"),
-			"nutcracker": programVersion(o.nutcracker, "-V"),
+			"memcached":  process.Version(o.memcached, "-V"),
+			"nutcracker": process.Version(o.nutcracker, "-V"),
 		},
 	}
 	if o.magent != "" {
-		r.Versions["magent"] = programVersion(o.magent, "version")
+		r.Versions["magent"] = process.Version(o.magent, "version")
 	}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
@@ -272,11 +274,11 @@ func cpuModel() string {
 func (r *Result) save(under string) (dir string, err error) {
 	dir = filepath.Join(under, r.Date.Format("20060102T150405")+"-"+r.Commit)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return dir, fmt.Errorf("bench: %w", err)
+		return dir, fmt.Errorf("compare: %w", err)
 	}
 	raw, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
-		return dir, fmt.Errorf("bench: %w", err)
+		return dir, fmt.Errorf("compare: %w", err)
 	}
 	var table strings.Builder
 	WriteTable(&table, r.Rows)

@@ -1,4 +1,9 @@
-package bench
+// Package meter reads from /proc what processes and the whole host spend: CPU per
+// request, context switches, and how much of the machine went to others.
+//
+// A reading is taken on the caller's goroutine and shares nothing. The package
+// imports x/sys and nothing of the project.
+package meter
 
 import (
 	"bufio"
@@ -64,20 +69,20 @@ func readProc(pid int) (procSample, error) {
 	var s procSample
 	var ts unix.Timespec
 	if err := unix.ClockGettime(cpuClock(pid), &ts); err != nil {
-		return s, fmt.Errorf("bench: CPU clock of process %d: %w", pid, err)
+		return s, fmt.Errorf("meter: CPU clock of process %d: %w", pid, err)
 	}
 	s.cpu = time.Duration(ts.Nano())
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
-		return s, fmt.Errorf("bench: %w", err)
+		return s, fmt.Errorf("meter: %w", err)
 	}
 	if s.userTicks, s.systemTicks, err = parseStat(stat); err != nil {
 		return s, err
 	}
 	tasks, err := filepath.Glob(filepath.Join(dir, "task", "*", "status"))
 	if err != nil {
-		return s, fmt.Errorf("bench: %w", err)
+		return s, fmt.Errorf("meter: %w", err)
 	}
 	for _, name := range tasks {
 		status, err := os.ReadFile(name)
@@ -85,7 +90,7 @@ func readProc(pid int) (procSample, error) {
 			continue // the thread ended meanwhile
 		}
 		if err != nil {
-			return s, fmt.Errorf("bench: %w", err)
+			return s, fmt.Errorf("meter: %w", err)
 		}
 		s.voluntary += statusNumber(status, "voluntary_ctxt_switches:")
 		s.involuntary += statusNumber(status, "nonvoluntary_ctxt_switches:")
@@ -106,7 +111,7 @@ func parseStat(b []byte) (user, system uint64, err error) {
 			return user, system, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("bench: cannot read /proc/PID/stat: %.80q", b)
+	return 0, 0, fmt.Errorf("meter: cannot read /proc/PID/stat: %.80q", b)
 }
 
 func statusNumber(status []byte, field string) int64 {
@@ -153,7 +158,7 @@ func parseHost(b []byte) ([]cpuTicks, error) {
 		for i, field := range f[1:9] { // user nice system idle iowait irq softirq steal
 			n, err := strconv.ParseUint(field, 10, 64)
 			if err != nil {
-				return nil, fmt.Errorf("bench: /proc/stat: %w", err)
+				return nil, fmt.Errorf("meter: /proc/stat: %w", err)
 			}
 			t.total += n
 			switch i {
@@ -166,7 +171,7 @@ func parseHost(b []byte) ([]cpuTicks, error) {
 		cpus = append(cpus, t)
 	}
 	if len(cpus) == 0 {
-		return nil, errors.New("bench: no cpu line in /proc/stat")
+		return nil, errors.New("meter: no cpu line in /proc/stat")
 	}
 	return cpus, nil
 }
@@ -181,17 +186,19 @@ func share(a, b cpuTicks) CPUShare {
 	return s
 }
 
-// sample is the state of everything a run measures besides its requests.
-type sample struct {
+// Sample is the state of everything that is measured, at one moment.
+type Sample struct {
 	at    time.Time
+	pids  map[string]int
 	procs map[string]procSample
 	self  procSample
 	host  []cpuTicks
 }
 
-// takeSample reads it all, the time last: the phase changes right after.
-func takeSample(procs map[string]int) (s sample, err error) {
-	s.procs = make(map[string]procSample, len(procs))
+// Take reads the counters of this process, of those named in procs, name → pid, and
+// of the host. The time is read last.
+func Take(procs map[string]int) (s Sample, err error) {
+	s.pids, s.procs = procs, make(map[string]procSample, len(procs))
 	for name, pid := range procs {
 		if s.procs[name], err = readProc(pid); err != nil {
 			return s, fmt.Errorf("%w (%s)", err, name)
@@ -202,7 +209,7 @@ func takeSample(procs map[string]int) (s sample, err error) {
 	}
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return s, fmt.Errorf("bench: %w", err)
+		return s, fmt.Errorf("meter: %w", err)
 	}
 	if s.host, err = parseHost(stat); err != nil {
 		return s, err
@@ -211,24 +218,32 @@ func takeSample(procs map[string]int) (s sample, err error) {
 	return s, nil
 }
 
-// charge fills in r what was spent from a to b.
-func (r *Report) charge(procs map[string]int, a, b sample) {
-	wall := b.at.Sub(a.at)
-	r.Seconds = wall.Seconds()
-	r.Rate = float64(r.Requests) / wall.Seconds()
-	r.Self = usage(os.Getpid(), a.self, b.self, r.Requests, wall)
-	r.Procs = make(map[string]Usage, len(procs))
-	known := map[int]float64{r.Self.PID: r.Self.Cores} // a process may have two names
-	for name, pid := range procs {
-		u := usage(pid, a.procs[name], b.procs[name], r.Requests, wall)
-		r.Procs[name] = u
+// Account is what was spent between two samples.
+type Account struct {
+	// Wall is the time between them.
+	Wall time.Duration
+	// Self is this process, all of it; Procs are those named.
+	Self  Usage
+	Procs map[string]Usage
+	Host  Host
+}
+
+// Since is the account from a to s, both of the same processes, charged to requests.
+func (s Sample) Since(a Sample, requests int64) Account {
+	acc := Account{Wall: s.at.Sub(a.at), Procs: make(map[string]Usage, len(s.procs))}
+	acc.Self = usage(os.Getpid(), a.self, s.self, requests, acc.Wall)
+	known := map[int]float64{acc.Self.PID: acc.Self.Cores} // a process may have two names
+	for name, pid := range s.pids {
+		u := usage(pid, a.procs[name], s.procs[name], requests, acc.Wall)
+		acc.Procs[name] = u
 		known[pid] = u.Cores
 	}
-	r.Host.All = share(a.host[0], b.host[0])
-	for i := 1; i < min(len(a.host), len(b.host)); i++ {
-		r.Host.CPU = append(r.Host.CPU, share(a.host[i], b.host[i]))
+	acc.Host.All = share(a.host[0], s.host[0])
+	for i := 1; i < min(len(a.host), len(s.host)); i++ {
+		acc.Host.CPU = append(acc.Host.CPU, share(a.host[i], s.host[i]))
 	}
-	r.Host.Noise = noise(r.Host.All, len(a.host)-1, known)
+	acc.Host.Noise = noise(acc.Host.All, len(a.host)-1, known)
+	return acc
 }
 
 // noise is what of n CPUs the processes known, pid → cores, did not use.

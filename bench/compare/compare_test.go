@@ -1,4 +1,4 @@
-package bench
+package compare
 
 import (
 	"bytes"
@@ -12,20 +12,22 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"magent/bench/load"
+	"magent/bench/meter"
+	"magent/bench/process"
 )
 
-func report(cpu, rate, p50, p99 float64) *Report {
-	return &Report{Rate: rate, Latency: Latency{P50: p50, P99: p99}, Procs: map[string]Usage{proxyProc: {CPU: cpu}, "node0": {CPU: cpu / 4}, "node1": {CPU: 1}}}
+func report(cpu, rate, p50, p99 float64) *load.Report {
+	return &load.Report{Rate: rate, Latency: load.Latency{P50: p50, P99: p99}, Procs: map[string]meter.Usage{proxyProc: {CPU: cpu}, "node0": {CPU: cpu / 4}, "node1": {CPU: 1}}}
 }
 
 // Ratios are taken round by round: here the machine is twice as slow in round
 // two, and no ratio shows it.
 func TestRowRatios(t *testing.T) {
 	sides := []contestant{
-		{name: "ours", reports: []*Report{report(2, 100, 10, 30), report(4, 50, 20, 60), report(3, 90, 10, 30)}},
-		{name: "theirs", reports: []*Report{report(4, 50, 10, 20), report(8, 25, 20, 40), report(4, 90, 20, 10)}},
-		{name: "third", reports: []*Report{report(1, 100, 10, 30), report(1, 50, 20, 60), report(1, 90, 10, 30)}},
+		{name: "ours", reports: []*load.Report{report(2, 100, 10, 30), report(4, 50, 20, 60), report(3, 90, 10, 30)}},
+		{name: "theirs", reports: []*load.Report{report(4, 50, 10, 20), report(8, 25, 20, 40), report(4, 90, 20, 10)}},
+		{name: "third", reports: []*load.Report{report(1, 100, 10, 30), report(1, 50, 20, 60), report(1, 90, 10, 30)}},
 	}
 	rows := makeRows(Workload{Name: "w", Must: 0.6, Aim: 0.4, MustP50: 0.7}, sides, 0)
 	if len(rows) != 2 {
@@ -93,8 +95,8 @@ func TestVerdict(t *testing.T) {
 }
 
 func TestRivalCommandLines(t *testing.T) {
-	node := func(addr string) *Process { return &Process{Addr: addr} }
-	top := Topology{Nodes: []*Process{node("127.0.0.1:1"), node("127.0.0.1:2")}, Backups: []*Process{node("127.0.0.1:3")}, Flags: []string{"--flag", "x"}}
+	node := func(addr string) *process.Process { return &process.Process{Addr: addr} }
+	top := Topology{Nodes: []*process.Process{node("127.0.0.1:1"), node("127.0.0.1:2")}, Backups: []*process.Process{node("127.0.0.1:3")}, Flags: []string{"--flag", "x"}}
 	want := "serve -D -l 127.0.0.1 -p 99 -n 16384 -s 127.0.0.1:1 -s 127.0.0.1:2 -b 127.0.0.1:3 --flag x"
 	if got := strings.Join(magentArgs(99, top), " "); got != want {
 		t.Errorf("magent %s, want %s", got, want)
@@ -141,7 +143,7 @@ func TestFlagsAreChecked(t *testing.T) {
 // Another build of ours is set up as ours is, whatever the workload says, and no bound
 // holds for that.
 func TestBuildsAreSetUpAlike(t *testing.T) {
-	nodes := []*Process{{Addr: "127.0.0.1:1"}}
+	nodes := []*process.Process{{Addr: "127.0.0.1:1"}}
 	two := Workload{Ours: Setting{Copies: 2, Flags: []string{"--x"}}, Against: []Setting{{}}}
 	for _, c := range []struct {
 		other Rival
@@ -151,7 +153,7 @@ func TestBuildsAreSetUpAlike(t *testing.T) {
 		{Nutcracker("", 0), `magent, 2 copies --x 1 ["--x"], magent, 1 copy 0 []`},
 	} {
 		var got []string
-		cfg := CompareConfig{Ours: Magent("magent", ""), Others: []Rival{c.other}}
+		cfg := Config{Ours: Magent("magent", ""), Others: []Rival{c.other}}
 		for _, s := range contestants(cfg, two, nodes, nodes) {
 			got = append(got, fmt.Sprintf("%s %d %q", s.name, len(s.topology.Backups), s.topology.Flags))
 		}
@@ -162,18 +164,18 @@ func TestBuildsAreSetUpAlike(t *testing.T) {
 }
 
 func TestTooNoisy(t *testing.T) {
-	quiet, loud, faulty := &Report{}, &Report{Host: Host{Noise: 0.2}}, &Report{Wrong: 1}
+	quiet, loud, faulty := &load.Report{}, &load.Report{Host: meter.Host{Noise: 0.2}}, &load.Report{Wrong: 1}
 	for _, c := range []struct {
 		name    string
-		reports []*Report
+		reports []*load.Report
 		limit   float64
 		want    bool
 	}{
-		{"all quiet", []*Report{quiet, quiet}, 0.1, false},
-		{"one loud", []*Report{quiet, loud}, 0.1, true},
-		{"loud within the limit", []*Report{quiet, loud}, 0.2, false},
-		{"no limit", []*Report{loud, loud}, 0, false},
-		{"loud with a fault", []*Report{loud, faulty}, 0.1, false},
+		{"all quiet", []*load.Report{quiet, quiet}, 0.1, false},
+		{"one loud", []*load.Report{quiet, loud}, 0.1, true},
+		{"loud within the limit", []*load.Report{quiet, loud}, 0.2, false},
+		{"no limit", []*load.Report{loud, loud}, 0, false},
+		{"loud with a fault", []*load.Report{loud, faulty}, 0.1, false},
 	} {
 		if got := tooNoisy(c.reports, c.limit); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
@@ -185,18 +187,18 @@ func TestTooNoisy(t *testing.T) {
 // anew in every round; a side that cannot start fails its workload alone.
 func TestCompareSettings(t *testing.T) {
 	var seen []string
-	ours := Rival{Name: "ours", Start: func(_ context.Context, top Topology) (*Process, error) {
+	ours := Rival{Name: "ours", Start: func(_ context.Context, top Topology) (*process.Process, error) {
 		seen = append(seen, fmt.Sprintf("%d+%d%q", len(top.Nodes), len(top.Backups), top.Flags))
-		return &Process{Addr: top.Nodes[0].Addr, PID: top.Nodes[0].PID}, nil
+		return &process.Process{Addr: top.Nodes[0].Addr, PID: top.Nodes[0].PID}, nil
 	}}
-	broken := Rival{Name: "broken", Start: func(context.Context, Topology) (*Process, error) {
+	broken := Rival{Name: "broken", Start: func(context.Context, Topology) (*process.Process, error) {
 		return nil, errors.New("no such rival")
 	}}
-	rows, err := Compare(t.Context(), CompareConfig{
+	rows, err := Run(t.Context(), Config{
 		Ours: ours, Others: []Rival{broken}, Memcached: "memcached", Rounds: 2, Requests: 200,
 		Workloads: []Workload{
-			{Name: "one", Load: Config{Conns: 1}},
-			{Name: "two", Load: Config{Conns: 1, Sets: 1}, Ours: Setting{Copies: 2},
+			{Name: "one", Load: load.Config{Conns: 1}},
+			{Name: "two", Load: load.Config{Conns: 1, Sets: 1}, Ours: Setting{Copies: 2},
 				Against: []Setting{{}, {Copies: 2, Flags: []string{"--flag", "x"}}}, Must: 99, Aim: 99},
 		},
 	})
@@ -260,50 +262,5 @@ func TestMainComparesRealPrograms(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "no bound") || !strings.Contains(out.String(), "CPU ratio") {
 		t.Errorf("no table in:\n%s", &out)
-	}
-}
-
-// A program that ends at once is reported with its last words, and one that is
-// started on a CPU stays there with all its threads.
-func TestProcesses(t *testing.T) {
-	_, err := startProcess(t.Context(), recipe{name: "dud", path: "sh",
-		args: func(int, string) ([]string, error) { return []string{"-c", "echo no such luck; exit 3"}, nil }})
-	if err == nil || !strings.Contains(err.Error(), "no such luck") {
-		t.Errorf("a program that ends at once: %v", err)
-	}
-	var before unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &before); err != nil {
-		t.Fatal(err)
-	}
-	cpu := 0
-	for !before.IsSet(cpu) {
-		cpu++
-	}
-	p, err := startMemcached(t.Context(), "memcached", []int{cpu})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := cpuSet([]int{cpu})
-	tids, err := threads(p.PID)
-	if err != nil || len(tids) < 2 {
-		t.Errorf("threads of the child: %v, %v", tids, err)
-	}
-	for _, tid := range tids {
-		var got unix.CPUSet
-		if err := unix.SchedGetaffinity(tid, &got); err != nil || got != want {
-			t.Errorf("thread %d of the child: %v, %v", tid, got, err)
-		}
-	}
-	if err := Pin(p.PID, []int{cpu}); err != nil {
-		t.Error(err)
-	}
-	if err := p.Stop(); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(p.tmp); !os.IsNotExist(err) {
-		t.Errorf("its directory is still there: %v", err)
-	}
-	if err := (&Process{PID: os.Getpid()}).Stop(); err != nil {
-		t.Errorf("a process of somebody else: %v", err)
 	}
 }

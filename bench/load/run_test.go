@@ -1,4 +1,4 @@
-package bench
+package load
 
 import (
 	"bufio"
@@ -13,6 +13,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"magent/bench/keys"
+	"magent/bench/wire"
 )
 
 // target is a memcached in a few lines: bufio, a map, and a hook that may
@@ -124,22 +127,23 @@ func TestRunCountsEveryRequest(t *testing.T) {
 		{Conns: 5, Requests: 1003, Pipeline: 7},
 		{Conns: 7, Requests: 2000, Pipeline: 3, Threads: 3, Sets: 1, Gets: 3},
 		{Conns: 4, Requests: 300, MultiGet: 20},
-		{Conns: 3, Requests: 60, Pipeline: 4, Sets: 1, Gets: 1, ValueSize: 300 << 10, Keys: 50},
+		{Conns: 3, Requests: 60, Pipeline: 4, Sets: 1, Gets: 1, ValueSize: 300 << 10, Keys: keys.Config{Max: 49}},
 	} {
 		tg := startTarget(t, nil)
 		c.Addr = tg.addr
-		if c.Keys == 0 {
-			c.Keys = 500
+		if c.Keys.Max == 0 {
+			c.Keys.Max = 499
 		}
+		n := c.Keys.Max + 1
 		if err := Preload(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		if _, sets, keys := tg.served(); sets != c.Keys || keys != c.Keys {
-			t.Errorf("preload stored %d keys in %d sets, want %d", keys, sets, c.Keys)
+		if _, sets, held := tg.served(); sets != n || held != n {
+			t.Errorf("preload stored %d keys in %d sets, want %d", held, sets, n)
 		}
 		rep := mustRun(t, c)
 		gets, sets, _ := tg.served()
-		if sets -= c.Keys; rep.Requests != c.Requests || int64(gets+sets) != c.Requests {
+		if sets -= n; rep.Requests != c.Requests || int64(gets+sets) != c.Requests {
 			t.Errorf("%+v: reported %d, served %d", c, rep.Requests, gets+sets)
 		}
 		if want := int64(gets * max(1, c.MultiGet)); rep.Hits != want || rep.Misses != 0 {
@@ -161,6 +165,13 @@ func TestRunCountsMisses(t *testing.T) {
 	}
 }
 
+// spoil changes the last byte of the value in reply.
+func spoil(reply string) string {
+	b := []byte(reply)
+	b[len(b)-len("x\r\nEND\r\n")] ^= 1
+	return string(b)
+}
+
 func TestRunFindsWrongValuesAndErrors(t *testing.T) {
 	tg := startTarget(t, func(n int, reply string) (string, error) {
 		switch {
@@ -168,22 +179,15 @@ func TestRunFindsWrongValuesAndErrors(t *testing.T) {
 		case n%10 == 0:
 			return strings.Replace(reply, "key:", "kex:", 1), nil // as if another key's
 		case n%10 == 5:
-			return reply[:len(reply)-len("x\r\nEND\r\n")] + "\x00\r\nEND\r\n", nil
+			return spoil(reply), nil
 		case n%10 == 7:
 			return "SERVER_ERROR out of sorts\r\n", nil
 		}
 		return reply, nil
 	})
-	cfg := Config{Addr: tg.addr, Conns: 1, Keys: 10, Requests: 1000, Pipeline: 4}
+	cfg := Config{Addr: tg.addr, Conns: 1, Keys: keys.Config{Max: 9}, Requests: 1000, Pipeline: 4}
 	if err := Preload(t.Context(), cfg); err != nil {
 		t.Fatal(err)
-	}
-	// A body whose last byte is NUL anyway is not spoilt by another.
-	s := testSpace(cfg)
-	for k := range s.keys {
-		if s.body(k)[len(s.body(k))-1] == 0 {
-			t.Fatalf("key %d's value ends in NUL: choose another spoiler", k)
-		}
 	}
 	rep := mustRun(t, cfg)
 	if rep.Wrong != 200 || rep.Errors != 100 || rep.Hits != 700 || rep.Requests != 1000 {
@@ -333,9 +337,9 @@ func TestRunMeasuresAfterTheWarmup(t *testing.T) {
 func TestLatencies(t *testing.T) {
 	w := &worker{hist: newHistogram(), phase: measuring}
 	for i := range 10000 {
-		w.settle(outcome{}, int64(i+1)*1000) // 1 µs … 10 ms
+		w.settle(wire.Reply{}, int64(i+1)*1000) // 1 µs … 10 ms
 	}
-	w.settle(outcome{}, 3*histMax) // beyond the scale counts as its end
+	w.settle(wire.Reply{}, 3*histMax) // beyond the scale counts as its end
 	rep := collect([]*worker{w})
 	for _, c := range []struct {
 		name      string
@@ -354,9 +358,9 @@ func TestLatencies(t *testing.T) {
 }
 
 func TestValidateNamesEveryFault(t *testing.T) {
-	bad := Config{Protocol: "meta", Threads: 2, Conns: 1, Pipeline: -1, Keys: 10, MultiGet: 11, KeyPrefix: "k", KeySize: 1, ValueSize: 0}
+	bad := Config{Protocol: "meta", Threads: 2, Conns: 1, Pipeline: -1, Keys: keys.Config{Max: 9, Prefix: "k", Size: 1}, MultiGet: 11}
 	err := bad.Validate()
-	for _, fault := range []string{"address", "protocol", "conns", "pipeline", "ratio", "multi-get", "key size", "value size", "requests"} {
+	for _, fault := range []string{"address", "protocol", "conns", "pipeline", "ratio", "multi-get", "key size", "requests"} {
 		if err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("no word of the %s in: %v", fault, err)
 		}

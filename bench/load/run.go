@@ -1,4 +1,13 @@
-package bench
+// Package load makes load, checks every answer, and says what it cost.
+//
+//	Run → worker (epoll) → source (what to ask) → wire (how, and what came back)
+//	          ↘ meter (/proc, CPU clocks)
+//
+// Each worker is one goroutine locked to its thread; it owns its connections, its
+// histograms and its counters, and shares only the phase word. Everything else runs on
+// the caller's goroutine. The package imports x/sys, hdrhistogram-go, and of bench
+// keys, wire and meter.
+package load
 
 import (
 	"context"
@@ -13,6 +22,9 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
+
+	"magent/bench/keys"
+	"magent/bench/meter"
 )
 
 // Latency is a summary of a run's latencies, in µs.
@@ -45,9 +57,9 @@ type Report struct {
 	FirstError string  `json:"first_error,omitempty"`
 	Latency    Latency `json:"latency"`
 	// Self is this process, all of it; Procs are those named in the Config.
-	Self  Usage            `json:"self"`
-	Procs map[string]Usage `json:"procs"`
-	Host  Host             `json:"host"`
+	Self  meter.Usage            `json:"self"`
+	Procs map[string]meter.Usage `json:"procs"`
+	Host  meter.Host             `json:"host"`
 	// Hist holds every measured latency, in ns.
 	Hist *hdrhistogram.Histogram `json:"-"`
 }
@@ -60,7 +72,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	space := newSpace(cfg)
+	space := keys.NewSpace(cfg.Keys)
 	sources := make([]*source, cfg.Threads)
 	for i := range sources {
 		sources[i] = newSource(space, cfg, i)
@@ -73,15 +85,15 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 func Preload(ctx context.Context, cfg Config) error {
 	cfg.Threads, cfg.Conns, cfg.Pipeline, cfg.Procs = 1, 1, 16, nil
 	cfg = cfg.withDefaults()
-	cfg.Requests, cfg.Duration, cfg.Warmup = int64(cfg.Keys), 0, 0
+	cfg.Requests, cfg.Duration, cfg.Warmup = int64(cfg.Keys.Max-cfg.Keys.Min+1), 0, 0
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	src := newSource(newSpace(cfg), cfg, 0)
+	src := newSource(keys.NewSpace(cfg.Keys), cfg, 0)
 	src.inOrder = true
 	rep, err := drive(ctx, cfg, []*source{src})
 	if err == nil && rep.Errors > 0 {
-		err = fmt.Errorf("bench: preload of %s: %d errors, first %q", cfg.Addr, rep.Errors, rep.FirstError)
+		err = fmt.Errorf("load: preload of %s: %d errors, first %q", cfg.Addr, rep.Errors, rep.FirstError)
 	}
 	return err
 }
@@ -93,10 +105,10 @@ func drive(ctx context.Context, cfg Config, sources []*source) (*Report, error) 
 	if err != nil {
 		return nil, err
 	}
-	var begin sample
+	var begin meter.Sample
 	measure := func() error {
 		var err error
-		if begin, err = takeSample(cfg.Procs); err == nil {
+		if begin, err = meter.Take(cfg.Procs); err == nil {
 			phases.Store(int32(measuring))
 		}
 		return err
@@ -120,7 +132,7 @@ func drive(ctx context.Context, cfg Config, sources []*source) (*Report, error) 
 		}
 	}
 	ctxErr := await(ctx, done, cfg.Duration)
-	end, sampleErr := takeSample(cfg.Procs)
+	end, sampleErr := meter.Take(cfg.Procs)
 	phases.Store(int32(draining))
 	if ctxErr != nil {
 		phases.Store(int32(stopped))
@@ -128,7 +140,7 @@ func drive(ctx context.Context, cfg Config, sources []*source) (*Report, error) 
 	<-done
 	rep := collect(workers)
 	if sampleErr == nil {
-		rep.charge(cfg.Procs, begin, end)
+		rep.charge(end.Since(begin, rep.Requests))
 	}
 	return rep, errors.Join(ctxErr, failed(), sampleErr)
 }
@@ -203,18 +215,18 @@ func dial(ctx context.Context, addr string, timeout time.Duration) (int, error) 
 	d := net.Dialer{Timeout: timeout}
 	c, err := d.DialContext(ctx, network, addr)
 	if err != nil {
-		return -1, fmt.Errorf("bench: %w", err)
+		return -1, fmt.Errorf("load: %w", err)
 	}
 	defer c.Close()
 	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
-		return -1, fmt.Errorf("bench: %w", err)
+		return -1, fmt.Errorf("load: %w", err)
 	}
 	fd := -1
 	var dupErr error
 	err = raw.Control(func(s uintptr) { fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) })
 	if err = errors.Join(err, dupErr); err != nil {
-		return -1, fmt.Errorf("bench: dup: %w", err)
+		return -1, fmt.Errorf("load: dup: %w", err)
 	}
 	return fd, nil
 }
@@ -240,4 +252,11 @@ func collect(workers []*worker) *Report {
 		Max: float64(rep.Hist.Max()) / 1000,
 	}
 	return rep
+}
+
+// charge fills in what was spent.
+func (r *Report) charge(a meter.Account) {
+	r.Seconds = a.Wall.Seconds()
+	r.Rate = float64(r.Requests) / r.Seconds
+	r.Self, r.Procs, r.Host = a.Self, a.Procs, a.Host
 }

@@ -1,52 +1,63 @@
-package bench
+package wire
 
 import (
 	"bytes"
 	"fmt"
 	"strconv"
+
+	"magent/bench/keys"
 )
 
 // maxLine bounds a reply line: VALUE, a key of 250 bytes and three numbers, or
 // an error with its text.
 const maxLine = 2048
 
-// maxValue bounds the length a VALUE line may claim: past it the line is not
-// believed.
-const maxValue = 1 << 30
-
-// outcome is what one reply said.
-type outcome struct {
-	hits, misses, wrong uint8
-	failed              bool // an error line, or a set that was not stored
+// Reply is what one reply said.
+type Reply struct {
+	// Hits, Misses and Wrong count keys. A value is wrong if it is not what its key
+	// must hold, or if nobody asked for it.
+	Hits, Misses, Wrong uint8
+	// Failed says that it was an error line, or that a Set was not stored.
+	Failed bool
 }
 
-// scanner reads the replies on one connection, in whatever pieces they come.
-// It knows nothing of sockets: the worker hands it bytes and the request they
-// should answer.
-type scanner struct {
-	space *space
+// Scanner reads the replies on one connection, in whatever pieces they come. It knows
+// nothing of sockets: the caller hands it bytes and the request they should answer.
+// Space must be set; the other fields are answers.
+type Scanner struct {
+	Space *keys.Space
+	// Marks are the marks of the values in the last reply, by the place of their key
+	// in the request; bit i of Seen says whether there was one.
+	Marks [MaxKeys]keys.Mark
+	Seen  uint64
+	// ErrLine is the first error line met.
+	ErrLine string
+
 	carry []byte // a line cut off by the end of a read
-	// A value under way: left counts its bytes still to come, line end
-	// included; key is whose it should be, -1 when it is known to be wrong.
-	left, size, key int
-	seen            uint64 // bit i: the request's key i was answered
-	out             outcome
-	errLine         string // the first error line met
+	fresh bool   // the reply has not begun
+	// A value under way: left counts its bytes still to come, line end included;
+	// slot is the place of its key in the request, -1 when it is known to be wrong.
+	left, size, slot int
+	check            keys.Check
+	out              Reply
 }
 
-// next consumes b up to the end of the reply to r.
+// Next consumes b up to the end of the reply to r.
 //
 //	n, true, nil    the reply ended at b[:n]; the outcome is its account
 //	n, false, nil   n is len(b): more bytes are needed
 //	_, _, err       the stream is out of step and cannot be followed
 //
 // It keeps no reference to b.
-func (s *scanner) next(b []byte, r request) (n int, out outcome, done bool, err error) {
+func (s *Scanner) Next(b []byte, r *Request) (n int, out Reply, done bool, err error) {
+	if s.fresh {
+		s.Seen, s.fresh = 0, false
+	}
 	for n < len(b) {
 		if s.left > 0 {
 			m, err := s.value(b[n:])
 			if err != nil {
-				return n, outcome{}, false, err
+				return n, Reply{}, false, err
 			}
 			n += m
 			continue
@@ -55,9 +66,9 @@ func (s *scanner) next(b []byte, r request) (n int, out outcome, done bool, err 
 		if end < 0 {
 			s.carry = append(s.carry, b[n:]...)
 			if len(s.carry) > maxLine {
-				return n, outcome{}, false, fmt.Errorf("bench: reply line of more than %d bytes: %.40q…", maxLine, s.carry)
+				return n, Reply{}, false, fmt.Errorf("wire: reply line of more than %d bytes: %.40q…", maxLine, s.carry)
 			}
-			return len(b), outcome{}, false, nil
+			return len(b), Reply{}, false, nil
 		}
 		line := b[n : n+end+1]
 		n += end + 1
@@ -69,35 +80,35 @@ func (s *scanner) next(b []byte, r request) (n int, out outcome, done bool, err 
 		done, err := s.line(line, r)
 		if done || err != nil {
 			out = s.out
-			s.out, s.seen = outcome{}, 0
+			s.out, s.fresh = Reply{}, true
 			return n, out, done, err
 		}
 	}
-	return n, outcome{}, false, nil
+	return n, Reply{}, false, nil
 }
 
 // line takes one reply line, line end included, and says whether it ends the
 // reply to r.
-func (s *scanner) line(line []byte, r request) (done bool, err error) {
+func (s *Scanner) line(line []byte, r *Request) (done bool, err error) {
 	if len(line) > maxLine || !bytes.HasSuffix(line, []byte(crlf)) {
 		return false, outOfStep(line, r)
 	}
 	text := line[:len(line)-len(crlf)]
 	switch {
-	case r.op == opGet && bytes.HasPrefix(text, []byte("VALUE ")):
+	case r.Op != Set && bytes.HasPrefix(text, []byte("VALUE ")):
 		if !s.header(text[len("VALUE "):], r) {
 			return false, outOfStep(line, r)
 		}
 		return false, nil
-	case r.op == opGet && string(text) == "END":
-		s.out.misses = r.n - min(r.n, s.out.hits+s.out.wrong)
+	case r.Op != Set && string(text) == "END":
+		s.out.Misses = r.Keys - min(r.Keys, s.out.Hits+s.out.Wrong)
 		return true, nil
-	case r.op == opSet && string(text) == "STORED":
+	case r.Op == Set && string(text) == "STORED":
 		return true, nil
-	case isError(text), r.op == opSet && string(text) == "NOT_STORED":
-		s.out.failed = true
-		if s.errLine == "" {
-			s.errLine = string(text)
+	case isError(text), r.Op == Set && string(text) == "NOT_STORED":
+		s.out.Failed = true
+		if s.ErrLine == "" {
+			s.ErrLine = string(text)
 		}
 		return true, nil
 	}
@@ -111,18 +122,18 @@ func isError(text []byte) bool {
 		bytes.HasPrefix(text, []byte("SERVER_ERROR"))
 }
 
-func outOfStep(line []byte, r request) error {
+func outOfStep(line []byte, r *Request) error {
 	verb := "get"
-	if r.op == opSet {
+	if r.Op == Set {
 		verb = "set"
 	}
-	return fmt.Errorf("bench: stream out of step: a %s was answered %.80q", verb, line)
+	return fmt.Errorf("wire: stream out of step: a %s was answered %.80q", verb, line)
 }
 
 // header takes what follows "VALUE ": key, flags, length, and the version if it
 // was asked for. It returns false if the line is of another form; any other
 // fault makes the value wrong, and the value is skipped.
-func (s *scanner) header(text []byte, r request) bool {
+func (s *Scanner) header(text []byte, r *Request) bool {
 	sp := bytes.IndexByte(text, ' ')
 	if sp < 0 {
 		return false
@@ -132,40 +143,45 @@ func (s *scanner) header(text []byte, r request) bool {
 		return false
 	}
 	size, rest, ok := number(rest[1:])
-	if !ok || size > maxValue || !s.versioned(rest) {
+	if !ok || size > keys.MaxValue || !versioned(r, rest) {
 		return false
 	}
-	s.size, s.left, s.key = size, size+len(crlf), -1
-	k, i, ok := s.space.asked(r, text[:sp])
-	if ok && s.seen&(1<<i) == 0 && flags == s.space.flags(k) && size == s.space.valueSize {
-		s.seen |= 1 << i
-		s.key = k
+	s.size, s.left, s.slot = size, size+len(crlf), -1
+	k, ok := s.Space.Index(text[:sp])
+	if !ok {
+		return true
+	}
+	i, ok := r.asked(k, s.Space.Len())
+	if ok && s.Seen&(1<<i) == 0 && uint32(flags) == s.Space.Flags(k) {
+		s.Seen |= 1 << i
+		s.slot = i
+		s.check.Begin(s.Space, k, size)
 	}
 	return true
 }
 
 // versioned says whether a VALUE line may end in rest: a blank and a version of
 // 64 bits after a gets, nothing after a get.
-func (s *scanner) versioned(rest []byte) bool {
-	if !s.space.cas || len(rest) == 0 || rest[0] != ' ' {
-		return !s.space.cas && len(rest) == 0
+func versioned(r *Request, rest []byte) bool {
+	if r.Op != Gets || len(rest) == 0 || rest[0] != ' ' {
+		return r.Op != Gets && len(rest) == 0
 	}
 	_, err := strconv.ParseUint(string(rest[1:]), 10, 64)
 	return err == nil
 }
 
 // value takes the next bytes of the value under way and returns how many.
-func (s *scanner) value(b []byte) (int, error) {
+func (s *Scanner) value(b []byte) (int, error) {
 	n := min(len(b), s.left)
 	off := s.size + len(crlf) - s.left // of b[0] in the value and its line end
 	cut := max(0, min(n, s.size-off))  // b[:cut] is value, b[cut:n] line end
-	if s.key >= 0 && cut > 0 && !s.space.matches(s.key, off, b[:cut]) {
-		s.key = -1
+	if s.slot >= 0 {
+		s.check.Feed(b[:cut])
 	}
 	if cut < n {
 		at := off + cut - s.size
 		if string(b[cut:n]) != crlf[at:at+n-cut] {
-			return 0, fmt.Errorf("bench: value of %d bytes ends in %q, not in a line end", s.size, b[cut:n])
+			return 0, fmt.Errorf("wire: value of %d bytes ends in %q, not in a line end", s.size, b[cut:n])
 		}
 	}
 	if s.left -= n; s.left == 0 {
@@ -176,11 +192,17 @@ func (s *scanner) value(b []byte) (int, error) {
 
 // account books the value that just ended. The counts saturate: a reply can
 // carry more wrong values than it was asked for keys.
-func (s *scanner) account() {
-	if s.key >= 0 {
-		s.out.hits++
-	} else if s.out.wrong < 255 {
-		s.out.wrong++
+func (s *Scanner) account() {
+	if s.slot >= 0 {
+		if m, ok := s.check.End(); ok {
+			s.Marks[s.slot] = m
+			s.out.Hits++
+			return
+		}
+		s.Seen &^= 1 << s.slot
+	}
+	if s.out.Wrong < 255 {
+		s.out.Wrong++
 	}
 }
 

@@ -1,4 +1,12 @@
-package bench
+// Package compare measures our proxy beside its rivals, or several settings and builds
+// of our own beside each other, in interleaved rounds, and judges the ratios.
+//
+//	Main → Run → oneRound → load.Run
+//	         ↘ rivals (what to start, and how) → process
+//
+// Everything runs on the caller's goroutine. Of bench it imports load, process and
+// meter.
+package compare
 
 import (
 	"context"
@@ -8,10 +16,13 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"magent/bench/load"
+	"magent/bench/process"
 )
 
-// CompareConfig describes a comparison.
-type CompareConfig struct {
+// Config describes a comparison.
+type Config struct {
 	Workloads []Workload
 	// Ours is judged against each of Others, or as the Workload sets it up;
 	// bounds hold against the first.
@@ -50,8 +61,8 @@ type Spread struct {
 
 // Pair is one round's two runs, one after the other.
 type Pair struct {
-	Ours   *Report `json:"ours"`
-	Theirs *Report `json:"theirs"`
+	Ours   *load.Report `json:"ours"`
+	Theirs *load.Report `json:"theirs"`
 }
 
 // Row compares ours to one other side on one workload. Ratios are ours over theirs,
@@ -92,16 +103,16 @@ type Row struct {
 // proxyProc is the name of the proxy in the Reports' Procs.
 const proxyProc = "proxy"
 
-// Compare runs the comparison and returns its rows, workload by workload. A
+// Run runs the comparison and returns its rows, workload by workload. A
 // workload that fails does not keep the later ones from running; the error
 // names each, and the rows are those of the others. This process stays pinned
 // to LoadCPUs.
-func Compare(ctx context.Context, cfg CompareConfig) ([]Row, error) {
+func Run(ctx context.Context, cfg Config) ([]Row, error) {
 	if cfg.Rounds < 1 || (cfg.Duration <= 0 && cfg.Requests <= 0) || len(cfg.Others) == 0 {
-		return nil, errors.New("bench: a comparison needs rounds, a duration or requests, and another side")
+		return nil, errors.New("compare: a comparison needs rounds, a duration or requests, and another side")
 	}
 	if len(cfg.LoadCPUs) > 0 {
-		if err := Pin(os.Getpid(), cfg.LoadCPUs); err != nil {
+		if err := process.Pin(os.Getpid(), cfg.LoadCPUs); err != nil {
 			return nil, err
 		}
 	}
@@ -124,19 +135,19 @@ type contestant struct {
 	name     string
 	rival    Rival
 	topology Topology
-	reports  []*Report
+	reports  []*load.Report
 }
 
 // compareOne runs one workload. Its nodes are up all the time.
-func compareOne(ctx context.Context, cfg CompareConfig, w Workload) (_ []Row, err error) {
-	var nodes []*Process
-	defer func() { err = errors.Join(err, stopAll(nodes)) }()
+func compareOne(ctx context.Context, cfg Config, w Workload) (_ []Row, err error) {
+	var nodes []*process.Process
+	defer func() { err = errors.Join(err, process.StopAll(nodes)) }()
 	perCopy, copies := max(w.Nodes, 1), max(w.Ours.Copies, 1)
 	for _, s := range w.Against {
 		copies = max(copies, s.Copies)
 	}
 	for range perCopy * copies {
-		p, err := startMemcached(ctx, cfg.Memcached, cfg.LoadCPUs)
+		p, err := process.Memcached(ctx, cfg.Memcached, cfg.LoadCPUs)
 		if err != nil {
 			return nil, err
 		}
@@ -165,7 +176,7 @@ func compareOne(ctx context.Context, cfg CompareConfig, w Workload) (_ []Row, er
 }
 
 // contestants lists the sides of w, the one to judge first.
-func contestants(cfg CompareConfig, w Workload, nodes, backups []*Process) (sides []contestant) {
+func contestants(cfg Config, w Workload, nodes, backups []*process.Process) (sides []contestant) {
 	add := func(name string, r Rival, s Setting) {
 		t := Topology{Nodes: nodes, Flags: s.Flags, CPUs: cfg.ProxyCPUs}
 		if s.Copies > 1 {
@@ -192,14 +203,14 @@ func contestants(cfg CompareConfig, w Workload, nodes, backups []*Process) (side
 
 // betweenBuilds reports whether ours is judged against another build of it first: it
 // is then set up alike in all workloads, and bounds hold for none.
-func (cfg CompareConfig) betweenBuilds() bool { return cfg.Others[0].Own && cfg.Ours.Own }
+func (cfg Config) betweenBuilds() bool { return cfg.Others[0].Own && cfg.Ours.Own }
 
 // tooNoisy says whether a round should be run again. Faults are findings,
 // whatever the noise.
-func tooNoisy(reports []*Report, limit float64) bool {
+func tooNoisy(reports []*load.Report, limit float64) bool {
 	noisy := false
 	for _, r := range reports {
-		if r.faults() > 0 {
+		if faults(r) > 0 {
 			return false
 		}
 		noisy = noisy || r.Host.Noise > limit
@@ -212,7 +223,7 @@ func tooNoisy(reports []*Report, limit float64) bool {
 // side always follows the same one. Each round has proxies of its own: what a
 // process got by chance it keeps for life, and no number of its runs would even
 // that out.
-func oneRound(ctx context.Context, cfg CompareConfig, w Workload, nodes []*Process, sides []contestant, round int) (_ []*Report, err error) {
+func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Process, sides []contestant, round int) (_ []*load.Report, err error) {
 	order := make([]int, len(sides))
 	for i := range order {
 		order[i] = i
@@ -220,22 +231,22 @@ func oneRound(ctx context.Context, cfg CompareConfig, w Workload, nodes []*Proce
 	if round%2 == 1 {
 		slices.Reverse(order)
 	}
-	procs := make([]*Process, len(sides))
-	var running []*Process
-	defer func() { err = errors.Join(err, stopAll(running)) }()
+	procs := make([]*process.Process, len(sides))
+	var running []*process.Process
+	defer func() { err = errors.Join(err, process.StopAll(running)) }()
 	for _, i := range order {
 		s := &sides[i]
 		if procs[i], err = s.rival.Start(ctx, s.topology); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 		running = append(running, procs[i])
-		load := w.Load
-		load.Addr = procs[i].Addr
-		if err := Preload(ctx, load); err != nil {
+		cfg := w.Load
+		cfg.Addr = procs[i].Addr
+		if err := load.Preload(ctx, cfg); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	reports := make([]*Report, len(sides))
+	reports := make([]*load.Report, len(sides))
 	for _, i := range order {
 		rep, err := oneRun(ctx, cfg, w, nodes, procs[i], round)
 		if err != nil {
@@ -252,20 +263,20 @@ func oneRound(ctx context.Context, cfg CompareConfig, w Workload, nodes []*Proce
 }
 
 // oneRun measures one proxy in front of nodes.
-func oneRun(ctx context.Context, cfg CompareConfig, w Workload, nodes []*Process, proxy *Process, round int) (*Report, error) {
-	load := w.Load
-	load.Addr, load.Duration, load.Warmup = proxy.Addr, cfg.Duration, cfg.Warmup
+func oneRun(ctx context.Context, cfg Config, w Workload, nodes []*process.Process, proxy *process.Process, round int) (*load.Report, error) {
+	l := w.Load
+	l.Addr, l.Duration, l.Warmup = proxy.Addr, cfg.Duration, cfg.Warmup
 	if cfg.Requests > 0 {
-		load.Requests, load.Duration = cfg.Requests, 0
+		l.Requests, l.Duration = cfg.Requests, 0
 	}
-	load.Seed = uint64(round)
-	load.Procs = map[string]int{proxyProc: proxy.PID}
+	l.Seed = uint64(round)
+	l.Procs = map[string]int{proxyProc: proxy.PID}
 	for i, n := range nodes {
-		load.Procs[fmt.Sprintf("node%d", i)] = n.PID
+		l.Procs[fmt.Sprintf("node%d", i)] = n.PID
 	}
-	rep, err := Run(ctx, load)
+	rep, err := load.Run(ctx, l)
 	if err == nil && rep.Requests == 0 {
-		err = errors.New("bench: not one answer in the time given")
+		err = errors.New("compare: not one answer in the time given")
 	}
 	return rep, err
 }
@@ -297,11 +308,11 @@ func (r *Row) sum() {
 		}
 		return spread(v)
 	}
-	ratio := func(f func(*Report) float64) Spread {
+	ratio := func(f func(*load.Report) float64) Spread {
 		return over(func(p Pair) float64 { return f(p.Ours) / f(p.Theirs) })
 	}
-	cpu := func(r *Report) float64 { return r.Procs[proxyProc].CPU }
-	nodes := func(r *Report) (us float64) {
+	cpu := func(r *load.Report) float64 { return r.Procs[proxyProc].CPU }
+	nodes := func(r *load.Report) (us float64) {
 		for name, u := range r.Procs {
 			if name != proxyProc {
 				us += u.CPU
@@ -314,9 +325,9 @@ func (r *Row) sum() {
 	r.OurCPU = over(func(p Pair) float64 { return cpu(p.Ours) })
 	r.TheirCPU = over(func(p Pair) float64 { return cpu(p.Theirs) })
 	r.CPURatio = ratio(cpu)
-	r.RateRatio = ratio(func(r *Report) float64 { return r.Rate })
-	r.P50Ratio = ratio(func(r *Report) float64 { return r.Latency.P50 })
-	r.P99Ratio = ratio(func(r *Report) float64 { return r.Latency.P99 })
+	r.RateRatio = ratio(func(r *load.Report) float64 { return r.Rate })
+	r.P50Ratio = ratio(func(r *load.Report) float64 { return r.Latency.P50 })
+	r.P99Ratio = ratio(func(r *load.Report) float64 { return r.Latency.P99 })
 	r.Noise = over(func(p Pair) float64 { return max(p.Ours.Host.Noise, p.Theirs.Host.Noise) })
 	for _, p := range r.Pairs {
 		r.blame(r.Ours, p.Ours)
@@ -325,8 +336,8 @@ func (r *Row) sum() {
 }
 
 // blame adds rep's faults, if any, to the row's.
-func (r *Row) blame(side string, rep *Report) {
-	if r.Faults += rep.faults(); r.FirstFault != "" || rep.faults() == 0 {
+func (r *Row) blame(side string, rep *load.Report) {
+	if r.Faults += faults(rep); r.FirstFault != "" || faults(rep) == 0 {
 		return
 	}
 	r.FirstFault = fmt.Sprintf("%s: %s", side, rep.FirstError)
@@ -335,7 +346,7 @@ func (r *Row) blame(side string, rep *Report) {
 	}
 }
 
-func (r *Report) faults() int64 { return r.Errors + r.Wrong }
+func faults(r *load.Report) int64 { return r.Errors + r.Wrong }
 
 // spread is the median of v, which must not be empty, and its ends. Of an even
 // number the median is the mean of the two in the middle.

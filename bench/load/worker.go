@@ -1,4 +1,4 @@
-package bench
+package load
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
+
+	"magent/bench/wire"
 )
 
 // The closed loop, one worker, functions in the order of the flow:
@@ -48,13 +50,19 @@ type counts struct {
 	lost                   int
 }
 
+// flight is a request in flight, sent at a time of the worker's clock, in ns.
+type flight struct {
+	wire.Request
+	sent int64
+}
+
 // conn is one connection; it belongs to one worker.
 type conn struct {
 	id   int32 // its place in worker.conns
 	fd   int   // -1 once lost
-	scan scanner
+	scan wire.Scanner
 	// The requests in flight: ring[head], and so on round, n of them.
-	ring    []request
+	ring    []flight
 	head, n int
 	// out[sent:] is rendered and not yet taken by the kernel; while there is
 	// such a rest, EPOLLOUT is armed.
@@ -90,7 +98,7 @@ func newWorker(cfg Config, src *source, phases *atomic.Int32, fds []int, quota i
 	w.hist = newHistogram()
 	w.conns = make([]conn, len(fds))
 	for i, fd := range fds {
-		w.conns[i] = conn{id: int32(i), fd: fd, scan: scanner{space: src.space}, ring: make([]request, cfg.Pipeline)}
+		w.conns[i] = conn{id: int32(i), fd: fd, scan: wire.Scanner{Space: src.enc.Space}, ring: make([]flight, cfg.Pipeline)}
 	}
 	return w
 }
@@ -108,17 +116,17 @@ func (w *worker) run() error {
 	for w.enter(); !w.finished(); w.enter() {
 		n, err := unix.EpollWait(w.ep, events, pollMillis)
 		if err != nil && err != unix.EINTR {
-			return fmt.Errorf("bench: epoll_wait: %w", err)
+			return fmt.Errorf("load: epoll_wait: %w", err)
 		}
 		for _, ev := range events[:max(n, 0)] {
 			w.ready(&w.conns[ev.Fd], ev.Events)
 		}
 		if n <= 0 && w.flying > 0 && time.Duration(w.now()-w.heard) > w.cfg.Timeout {
-			return fmt.Errorf("bench: no answer from %s in %v to %d requests", w.cfg.Addr, w.cfg.Timeout, w.flying)
+			return fmt.Errorf("load: no answer from %s in %v to %d requests", w.cfg.Addr, w.cfg.Timeout, w.flying)
 		}
 	}
 	if w.live == 0 {
-		return fmt.Errorf("bench: every connection to %s was lost; first: %w", w.cfg.Addr, w.first)
+		return fmt.Errorf("load: every connection to %s was lost; first: %w", w.cfg.Addr, w.first)
 	}
 	return nil
 }
@@ -129,12 +137,12 @@ func (w *worker) now() int64 { return int64(time.Since(w.start)) }
 // epoll would expect its descriptor: the kernel does not look at it.
 func (w *worker) open() (err error) {
 	if w.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return fmt.Errorf("bench: epoll_create: %w", err)
+		return fmt.Errorf("load: epoll_create: %w", err)
 	}
 	for i := range w.conns {
 		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: w.conns[i].id}
 		if err = unix.EpollCtl(w.ep, unix.EPOLL_CTL_ADD, w.conns[i].fd, &ev); err != nil {
-			return fmt.Errorf("bench: epoll_ctl: %w", err)
+			return fmt.Errorf("load: epoll_ctl: %w", err)
 		}
 	}
 	return nil
@@ -209,9 +217,9 @@ func (w *worker) read(c *conn) bool {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
-			return w.lose(c, fmt.Errorf("bench: read: %w", err))
+			return w.lose(c, fmt.Errorf("load: read: %w", err))
 		case n == 0:
-			return w.lose(c, errors.New("bench: connection closed by the target"))
+			return w.lose(c, errors.New("load: connection closed by the target"))
 		}
 		w.heard = w.now()
 		if err := w.replies(c, w.buf[:n], w.heard); err != nil {
@@ -227,10 +235,10 @@ func (w *worker) read(c *conn) bool {
 func (w *worker) replies(c *conn, b []byte, now int64) error {
 	for len(b) > 0 {
 		if c.n == 0 {
-			return fmt.Errorf("bench: an answer to nothing: %.80q", b)
+			return fmt.Errorf("load: an answer to nothing: %.80q", b)
 		}
 		r := &c.ring[c.head]
-		n, out, done, err := c.scan.next(b, *r)
+		n, out, done, err := c.scan.Next(b, &r.Request)
 		if err != nil {
 			return err
 		}
@@ -238,8 +246,8 @@ func (w *worker) replies(c *conn, b []byte, now int64) error {
 			continue
 		}
 		w.settle(out, now-r.sent)
-		if out.failed && w.first == nil {
-			w.first = errors.New(c.scan.errLine)
+		if out.Failed && w.first == nil {
+			w.first = errors.New(c.scan.ErrLine)
 		}
 		if c.head++; c.head == len(c.ring) {
 			c.head = 0
@@ -251,17 +259,17 @@ func (w *worker) replies(c *conn, b []byte, now int64) error {
 }
 
 // settle books one reply that took ns.
-func (w *worker) settle(out outcome, ns int64) {
-	w.counts.wrong += int64(out.wrong)
-	if out.failed {
+func (w *worker) settle(out wire.Reply, ns int64) {
+	w.counts.wrong += int64(out.Wrong)
+	if out.Failed {
 		w.counts.errors++
 	}
 	if w.phase >= draining {
 		return
 	}
 	w.counts.requests++
-	w.counts.hits += int64(out.hits)
-	w.counts.misses += int64(out.misses)
+	w.counts.hits += int64(out.Hits)
+	w.counts.misses += int64(out.Misses)
 	// The value is in range by construction, so this cannot fail.
 	_ = w.hist.RecordValue(min(ns, histMax))
 }
@@ -282,9 +290,8 @@ func (w *worker) refill(c *conn, now int64) {
 		if at >= len(c.ring) {
 			at -= len(c.ring)
 		}
-		c.ring[at] = w.src.request()
-		c.ring[at].sent = now
-		c.out = w.src.space.appendRequest(c.out, c.ring[at])
+		c.ring[at] = flight{Request: w.src.request(), sent: now}
+		c.out = w.src.enc.Append(c.out, &c.ring[at].Request)
 		c.n++
 		w.flying++
 	}
@@ -305,7 +312,7 @@ func (w *worker) flush(c *conn) bool {
 			continue
 		}
 		if err != nil {
-			return w.lose(c, fmt.Errorf("bench: write: %w", err))
+			return w.lose(c, fmt.Errorf("load: write: %w", err))
 		}
 		c.sent += n
 	}
@@ -319,7 +326,7 @@ func (w *worker) flush(c *conn) bool {
 			ev.Events |= unix.EPOLLOUT
 		}
 		if err := unix.EpollCtl(w.ep, unix.EPOLL_CTL_MOD, c.fd, &ev); err != nil {
-			return w.lose(c, fmt.Errorf("bench: epoll_ctl: %w", err))
+			return w.lose(c, fmt.Errorf("load: epoll_ctl: %w", err))
 		}
 	}
 	return true

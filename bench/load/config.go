@@ -1,10 +1,12 @@
-package bench
+package load
 
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
+
+	"magent/bench/keys"
+	"magent/bench/wire"
 )
 
 // Protocol is the dialect a run speaks.
@@ -12,9 +14,6 @@ type Protocol string
 
 // Text is memcached's classic text protocol.
 const Text Protocol = "text"
-
-// maxMultiGet is the width of the scanner's record of keys already answered.
-const maxMultiGet = 64
 
 // Config describes one run. The zero value of a field means its default.
 type Config struct {
@@ -36,15 +35,9 @@ type Config struct {
 	// MultiGet is how many different keys one get asks for, 64 at most. Such a
 	// get is one request in every count but Hits and Misses. Default 1.
 	MultiGet int
-	// Keys is the size of the key space, drawn from uniformly. Default 10000.
-	Keys int
-	// KeyPrefix begins every key; the key's number, zero-padded, ends it.
-	// Default "key:".
-	KeyPrefix string
-	// KeySize is the length of every key, in bytes. Default 20.
-	KeySize int
-	// ValueSize is the length of every value, in bytes, and no less than
-	// KeySize, since a value begins with its key. Default 100.
+	// Keys is the key space, drawn from uniformly.
+	Keys keys.Config
+	// ValueSize is the length of every value, in bytes. Default 100.
 	ValueSize int
 	// Requests ends the run after so many measured requests; Duration after so
 	// long. One of the two is required, and either ends the run.
@@ -72,14 +65,11 @@ func (c Config) withDefaults() Config {
 	def(&c.Conns, 50)
 	def(&c.Pipeline, 1)
 	def(&c.MultiGet, 1)
-	def(&c.Keys, 10000)
-	def(&c.KeySize, 20)
 	def(&c.ValueSize, 100)
+	c.Keys.MaxValue = c.ValueSize
+	c.Keys = c.Keys.WithDefaults()
 	if c.Protocol == "" {
 		c.Protocol = Text
-	}
-	if c.KeyPrefix == "" {
-		c.KeyPrefix = "key:"
 	}
 	if c.Sets == 0 && c.Gets == 0 {
 		c.Gets = 1
@@ -95,23 +85,19 @@ func (c Config) Validate() error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
 		if !ok {
-			errs = append(errs, fmt.Errorf("bench: "+format, args...))
+			errs = append(errs, fmt.Errorf("load: "+format, args...))
 		}
 	}
-	digits := len(fmt.Sprint(c.Keys - 1))
+	space := c.Keys.Max - c.Keys.Min + 1
 	check(c.Addr != "", "no target address")
 	check(c.Protocol == Text, "protocol %q is not supported", c.Protocol)
 	check(c.Threads > 0, "threads (%d) must be positive", c.Threads)
 	check(c.Conns >= c.Threads, "conns (%d) must be at least threads (%d)", c.Conns, c.Threads)
 	check(c.Pipeline > 0, "pipeline (%d) must be positive", c.Pipeline)
 	check(c.Sets >= 0 && c.Gets >= 0 && c.Sets+c.Gets > 0, "ratio %d:%d has nothing to send", c.Sets, c.Gets)
-	check(c.Keys > 0 && c.Keys <= math.MaxInt32, "keys (%d) must be in 1..%d", c.Keys, math.MaxInt32)
-	check(c.MultiGet > 0 && c.MultiGet <= maxMultiGet && c.MultiGet <= c.Keys,
-		"multi-get (%d) must be in 1..%d and at most keys (%d)", c.MultiGet, maxMultiGet, c.Keys)
-	check(c.KeySize <= 250 && c.KeySize >= len(c.KeyPrefix)+digits,
-		"key size (%d) must hold the prefix and %d digits, and be at most 250", c.KeySize, digits)
-	check(c.ValueSize >= c.KeySize, "value size (%d) must be at least the key size (%d)", c.ValueSize, c.KeySize)
+	check(c.MultiGet > 0 && c.MultiGet <= wire.MaxKeys && c.MultiGet <= space,
+		"multi-get (%d) must be in 1..%d and at most the number of keys (%d)", c.MultiGet, wire.MaxKeys, space)
 	check(c.Requests >= 0 && c.Duration >= 0 && (c.Requests > 0 || c.Duration > 0), "neither requests nor duration given")
 	check(c.Warmup >= 0 && c.Timeout > 0, "warm-up (%v) and timeout (%v) must not be negative", c.Warmup, c.Timeout)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Keys.Validate())...)
 }

@@ -1,0 +1,104 @@
+package compare
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"magent/bench/process"
+)
+
+// Topology is what a proxy is to stand in front of.
+type Topology struct {
+	Nodes, Backups []*process.Process
+	// Flags are a Setting's. Only our proxy takes any.
+	Flags []string
+	// CPUs are the proxy's; empty means all.
+	CPUs []int
+}
+
+// Rival is a kind of proxy, ours among them.
+type Rival struct {
+	Name string
+	// Own says that it takes Settings, as our proxy does: it is another build of it.
+	Own bool
+	// Start runs one over t. The caller stops it.
+	Start func(ctx context.Context, t Topology) (*process.Process, error)
+}
+
+// Nutcracker is twemproxy as it is best set up for one host: one pipelined
+// connection per node, opened ahead. mbuf is its buffer size in bytes (-m;
+// 16384 is its default).
+func Nutcracker(path string, mbuf int) Rival {
+	return Rival{Name: "nutcracker", Start: func(ctx context.Context, t Topology) (*process.Process, error) {
+		if len(t.Backups) > 0 || len(t.Flags) > 0 {
+			return nil, errors.New("compare: nutcracker keeps no second copy and knows no flags of magent")
+		}
+		return process.Start(ctx, process.Recipe{Name: "nutcracker", Path: path, CPUs: t.CPUs,
+			Args: func(port int, dir string) ([]string, error) {
+				stats, err := process.FreePort()
+				if err != nil {
+					return nil, err
+				}
+				conf := filepath.Join(dir, "nutcracker.yml")
+				if err := os.WriteFile(conf, nutcrackerConf(port, t.Nodes), 0o600); err != nil {
+					return nil, err
+				}
+				return []string{
+					"-c", conf, "-p", filepath.Join(dir, "pid"), "-o", filepath.Join(dir, "log"),
+					"-a", "127.0.0.1", "-s", strconv.Itoa(stats), "-m", strconv.Itoa(mbuf),
+				}, nil
+			}})
+	}}
+}
+
+func nutcrackerConf(port int, nodes []*process.Process) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `bench:
+  listen: 127.0.0.1:%d
+  hash: fnv1a_64
+  distribution: ketama
+  auto_eject_hosts: false
+  preconnect: true
+  server_connections: 1
+  client_connections: 16384
+  backlog: 1024
+  servers:
+`, port)
+	for _, n := range nodes {
+		fmt.Fprintf(&b, "   - %s:1\n", n.Addr)
+	}
+	return b.Bytes()
+}
+
+// Magent is ours: the binary at path, with the flags of magent 0.6 and those of
+// the topology.
+func Magent(name, path string) Rival {
+	return Rival{Name: name, Own: true, Start: func(ctx context.Context, t Topology) (*process.Process, error) {
+		return process.Start(ctx, process.Recipe{Name: name, Path: path, CPUs: t.CPUs,
+			Args: func(port int, _ string) ([]string, error) { return magentArgs(port, t), nil }})
+	}}
+}
+
+func magentArgs(port int, t Topology) []string {
+	args := []string{"serve", "-D", "-l", "127.0.0.1", "-p", strconv.Itoa(port), "-n", "16384"}
+	for _, n := range t.Nodes {
+		args = append(args, "-s", n.Addr)
+	}
+	for _, n := range t.Backups {
+		args = append(args, "-b", n.Addr)
+	}
+	return append(args, t.Flags...)
+}
+
+// Direct is no proxy: the first node itself, whatever else the topology has.
+// Its CPU is memcached's, and runs where the nodes run.
+func Direct() Rival {
+	return Rival{Name: "direct", Start: func(_ context.Context, t Topology) (*process.Process, error) {
+		return &process.Process{Name: "direct", Addr: t.Nodes[0].Addr, PID: t.Nodes[0].PID}, nil
+	}}
+}

@@ -1,0 +1,148 @@
+package keys
+
+import (
+	"bytes"
+	"hash/crc32"
+)
+
+// The form of a value of n bytes:
+//
+//	n >= len(key)+28   KEY RRRRRRRR SSSSSSSS CCCCCCCC filler
+//	shorter            CCCCCCCC KEY filler, cut off at n bytes
+//
+// R is the run, S the number of the write in it, C the CRC-32C (RFC 3720, appendix
+// B.4) of the value's other bytes, or, of a short one, of the key; each eight
+// hexadecimal digits. A short value names no write: it may be told from a wrong one,
+// and not from a stale one.
+
+const (
+	// fillerShifts is how many different fillers the values of a space have.
+	fillerShifts = 4096
+	// markSize is " RRRRRRRR SSSSSSSS", sumSize " CCCCCCCC ".
+	markSize, sumSize = 18, 10
+	// Overhead is what a value must have beyond its key to name the write.
+	Overhead = markSize + sumSize
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Mark names a write: which run of a load generator it belongs to, and which write
+// of its key it was there, counted from 1. The zero Mark names none.
+type Mark struct{ Run, Seq uint32 }
+
+// AppendValue appends the value of size bytes that write m gives key k. size must not
+// be above the Config's MaxValue.
+func (s *Space) AppendValue(dst []byte, k int, m Mark, size int) []byte {
+	start := len(dst)
+	dst = s.AppendKey(dst, k)
+	name := len(dst) - start
+	if size < name+Overhead {
+		return s.appendShort(dst[:start], k, size)
+	}
+	dst = appendHex(append(dst, ' '), m.Run)
+	dst = appendHex(append(dst, ' '), m.Seq)
+	sumAt := len(dst)
+	dst = append(dst, " 00000000 "...)
+	dst = append(dst, s.stretch(uint32(k)+m.Seq*2654435761, size-name-Overhead)...)
+	sum := crc32.Update(crc32.Checksum(dst[start:sumAt], castagnoli), castagnoli, dst[sumAt+sumSize:])
+	appendHex(dst[:sumAt+1], sum)
+	return dst
+}
+
+func (s *Space) appendShort(dst []byte, k, size int) []byte {
+	start := len(dst)
+	dst = append(dst, "00000000 "...)
+	at := len(dst)
+	dst = s.AppendKey(dst, k)
+	appendHex(dst[:start], crc32.Checksum(dst[at:], castagnoli))
+	dst = append(dst, ' ')
+	if rest := size - (len(dst) - start); rest > 0 {
+		dst = append(dst, s.stretch(uint32(k), rest)...)
+	}
+	return dst[:start+size]
+}
+
+// stretch is n bytes of filler, others for other seeds.
+func (s *Space) stretch(seed uint32, n int) []byte {
+	at := int(seed % fillerShifts)
+	return s.filler[at : at+n]
+}
+
+const hexDigits = "0123456789abcdef"
+
+func appendHex(dst []byte, v uint32) []byte {
+	for shift := 28; shift >= 0; shift -= 4 {
+		dst = append(dst, hexDigits[v>>shift&15])
+	}
+	return dst
+}
+
+// hex reads eight lower-case hexadecimal digits.
+func hex(b []byte) (v uint32, ok bool) {
+	for _, c := range b[:8] {
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'f':
+			c -= 'a' - 10
+		default:
+			return 0, false
+		}
+		v = v<<4 | uint32(c)
+	}
+	return v, true
+}
+
+// Check checks one value while it streams past, in whatever pieces it comes. Begin
+// makes it ready for the next; the zero value is ready for Begin.
+type Check struct {
+	space *Space
+	k     int
+	size  int // of the value
+	front int // how much of it is kept in head
+	n     int // how much has come
+	sum   uint32
+	head  [MaxKey + Overhead]byte
+}
+
+// Begin starts on a value of size bytes that should be key k's.
+func (c *Check) Begin(s *Space, k, size int) {
+	c.space, c.k, c.size, c.n, c.sum = s, k, size, 0, 0
+	name := len(s.AppendKey(c.head[:0], k))
+	c.front = min(name+Overhead, size)
+}
+
+// Feed takes the next bytes of the value, of which there must not be more than size
+// in all.
+func (c *Check) Feed(b []byte) {
+	if c.n < c.front {
+		n := copy(c.head[c.n:c.front], b)
+		c.n += n
+		if b = b[n:]; c.n < c.front {
+			return
+		}
+		c.sum = crc32.Update(0, castagnoli, c.head[:max(0, c.front-sumSize)])
+	}
+	c.sum = crc32.Update(c.sum, castagnoli, b)
+	c.n += len(b)
+}
+
+// End says whether the value was whole and key k's, and which write it is of: none
+// if it is too short to say.
+func (c *Check) End() (m Mark, ok bool) {
+	if c.n != c.size {
+		return Mark{}, false
+	}
+	var buf [MaxKey + Overhead]byte
+	name := len(c.space.AppendKey(buf[:0], c.k))
+	if c.size < name+Overhead {
+		return Mark{}, bytes.Equal(c.head[:c.size], c.space.appendShort(buf[:0], c.k, c.size))
+	}
+	h := c.head[:name+Overhead]
+	run, ok1 := hex(h[name+1:])
+	seq, ok2 := hex(h[name+10:])
+	sum, ok3 := hex(h[name+markSize+1:])
+	ok = ok1 && ok2 && ok3 && sum == c.sum && bytes.Equal(h[:name], buf[:name]) &&
+		h[name] == ' ' && h[name+9] == ' ' && h[name+markSize] == ' ' && h[name+Overhead-1] == ' '
+	return Mark{Run: run, Seq: seq}, ok
+}
