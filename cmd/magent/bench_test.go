@@ -5,15 +5,15 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"magent/bench"
+	"magent/bench/compare"
 	"magent/server/config"
 )
 
 // The bench may import nothing of the proxy, so that its settings are flags of
 // the proxy is checked here.
 func TestBenchSettingsAreFlags(t *testing.T) {
-	for _, w := range bench.Workloads() {
-		for _, s := range append([]bench.Setting{w.Ours}, w.Against...) {
+	for _, w := range compare.Workloads() {
+		for _, s := range append([]compare.Setting{w.Ours}, w.Against...) {
 			var f config.Flags
 			fs := pflag.NewFlagSet(w.Name, pflag.ContinueOnError)
 			f.Bind(fs)
