@@ -1,31 +1,82 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"magent/codec"
+	"magent/codec/text"
 	"magent/server/config"
 )
 
-// exchange is a conversation that can be had again and again: what alloc_test.go
-// counts and bench_test.go times. Versions in it are named as in transcripts.
+// exchange is a conversation that can be had again and again: verbs_test.go has them
+// all. Versions in it are named as in transcripts.
 type exchange struct {
-	name     string
-	copies   []int
-	requests int // commands of the client in it
-	steps    []step
-	reply    string // all that the client gets
-	set      func(*config.Config)
-	version  string // of the nodes
+	copies    []int
+	requests  int // commands of the client in it
+	steps     []step
+	reply     string // all that the client gets
+	set       func(*config.Config)
+	version   string // of the nodes
+	what      string // is special about it, after its name
+	allocates bool   // and nobody minds
 }
 
 // step is one arrival of bytes.
 type step struct {
 	who  string // client, or the name of a node; or clock, which brings a tick
 	data string
+}
+
+// String is the name of e, for benchstat to pivot on. All but the end of it is read
+// off the bytes, so that it cannot say what is not so.
+func (e exchange) String() string {
+	req, reply := e.first()
+	proto := "text"
+	if req.Op.Meta() {
+		proto = "meta"
+	}
+	name := fmt.Sprintf("proto=%s/op=%s/copies=%d", proto, req.Op, len(e.copies))
+	if n := max(req.Value, reply.Value); n > 0 {
+		name += fmt.Sprintf("/value=%d", n)
+	}
+	name += fmt.Sprintf("/pipeline=%d", e.requests)
+	if n := keysOf(e.steps[0].data, &req); n > 1 {
+		name += fmt.Sprintf("/keys=%d", n)
+	}
+	if e.copies[0] > 1 {
+		name += fmt.Sprintf("/nodes=%d", e.copies[0])
+	}
+	return name + e.what
+}
+
+// first is the first command, and the first part of its answer, if it has any. For a
+// version that has a name any number will do.
+func (e exchange) first() (req codec.Request, reply codec.Reply) {
+	var sent string
+	for _, s := range e.steps {
+		if s.who == "client" {
+			sent += s.data
+		}
+	}
+	line, _, _ := strings.Cut(versionName.ReplaceAllString(sent, "1"), "\n")
+	text.Parse([]byte(line+"\n"), &req)
+	if text.ParseReply(versionName.ReplaceAll([]byte(e.reply), []byte("1")), req.Op.Shape(), &reply) != nil {
+		reply = codec.Reply{}
+	}
+	return req, reply
+}
+
+// keysOf is how many keys req, whose line data begins with, gives.
+func keysOf(data string, req *codec.Request) int {
+	if !req.Op.MultiKey() {
+		return 1
+	}
+	return len(bytes.Fields(req.Rest.In([]byte(data))))
 }
 
 // rig is an exchange ready to be had.
@@ -59,11 +110,11 @@ func newRig(t testing.TB, e exchange) *rig {
 	}
 	r.run()
 	if got, want := w.client("client").sent(), w.names.meant(e.reply); got != want {
-		t.Fatalf("%s: the client got %.200q, want %.200q", e.name, got, want)
+		t.Fatalf("%s: the client got %.200q, want %.200q", e, got, want)
 	}
 	for _, n := range w.nodes {
 		if n.conn.closed {
-			t.Fatalf("%s: %s was closed", e.name, n.name)
+			t.Fatalf("%s: %s was closed", e, n.name)
 		}
 		n.conn.take()
 	}
@@ -96,15 +147,14 @@ func value(key string, size int, cas string) string {
 	return fmt.Sprintf("VALUE %s 0 %d%s\r\n%s\r\n", key, size, cas, strings.Repeat("v", size))
 }
 
-// simple is an exchange of one request to one node, n times in one arrival.
-func simple(name, request, reply string, n int) exchange {
-	return exchange{name: name, copies: []int{1}, requests: n, reply: strings.Repeat(reply, n),
-		steps: []step{{"client", strings.Repeat(request, n)}, {"p1", strings.Repeat(reply, n)}}}
+// simple is an exchange of one request to one node.
+func simple(request, reply string) exchange {
+	return exchange{copies: []int{1}, requests: 1, reply: reply, steps: []step{{"client", request}, {"p1", reply}}}
 }
 
 // duo is one request in a pool of two copies, and what their nodes say, in turn.
-func duo(name, request, reply string, answers ...string) exchange {
-	e := exchange{name: name, copies: []int{1, 1}, requests: 1, steps: []step{{"client", request}}, reply: reply}
+func duo(request, reply string, answers ...string) exchange {
+	e := exchange{copies: []int{1, 1}, requests: 1, steps: []step{{"client", request}}, reply: reply}
 	for _, a := range answers {
 		who, data, _ := strings.Cut(a, "> ")
 		e.steps = append(e.steps, step{who, data})
@@ -128,13 +178,24 @@ const (
 )
 
 // stores is a store in two copies.
-func stores(name, request, reply string) exchange {
-	return duo(name, request, reply, "p1> HD c5\r\n", followed, looked)
+func stores(request, reply string) exchange {
+	return duo(request, reply, "p1> HD c5\r\n", followed, looked)
 }
 
 // steps is a relative write in two copies, to which the lead says lead.
-func steps(name, request, lead string) exchange {
-	return duo(name, request, lead, has, "p1> "+lead, read, followed, looked)
+func steps(request, lead string) exchange {
+	return duo(request, lead, has, "p1> "+lead, read, followed, looked)
+}
+
+// deep is e n times in one arrival, each of its answers too.
+func (e exchange) deep(n int) exchange {
+	e.requests *= n
+	e.reply = strings.Repeat(e.reply, n)
+	e.steps = slices.Clone(e.steps)
+	for i := range e.steps {
+		e.steps[i].data = strings.Repeat(e.steps[i].data, n)
+	}
+	return e
 }
 
 // of is e with this answer of the lead to the write itself.
@@ -149,19 +210,18 @@ func (e exchange) of(lead string) exchange {
 	return e
 }
 
-// says is of, and the client gets reply.
-func (e exchange) says(lead, reply string) exchange {
-	e.reply = reply
-	return e.of(lead)
+// as is e with this in its name, as key=value.
+func (e exchange) as(what string) exchange {
+	if what != "" {
+		e.what += "/" + what
+	}
+	return e
 }
 
 // with is e in a proxy of another kind.
 func (e exchange) with(kind string, set func(*config.Config)) exchange {
 	e.set = set
-	if kind != "" {
-		e.name += ", " + kind
-	}
-	return e
+	return e.as(kind)
 }
 
 func hedging(c *config.Config)  { c.Hedge.After = hedgeBeat }
@@ -170,14 +230,19 @@ func ackLead(c *config.Config)  { c.Ack = config.AckLead }
 
 // explicit is e with nodes that take their versions from the proxy.
 func (e exchange) explicit() exchange {
-	e.name += ", E"
 	e.version = newVersion
+	return e.as("versions=given")
+}
+
+// quiet is e for a client that gets no answer.
+func (e exchange) quiet() exchange {
+	e.reply = ""
 	return e
 }
 
-// quietly is e for a client that gets no answer.
-func quietly(e exchange) exchange {
-	e.reply = ""
+// mayAllocate is e for people, who ask it now and then.
+func (e exchange) mayAllocate() exchange {
+	e.allocates = true
 	return e
 }
 
@@ -193,7 +258,7 @@ func multiGet(n, size int) exchange {
 		values[node] += value(key, size, "")
 		reply.WriteString(value(key, size, ""))
 	}
-	e := exchange{name: fmt.Sprintf("get of %d", n), copies: []int{3}, requests: 1, reply: reply.String() + "END\r\n",
+	e := exchange{copies: []int{3}, requests: 1, reply: reply.String() + "END\r\n",
 		steps: []step{{"client", "get" + line.String() + "\r\n"}}}
 	for node := 3; node > 0; node-- {
 		e.steps = append(e.steps, step{fmt.Sprint("p", node), values[node] + "END\r\n"})
