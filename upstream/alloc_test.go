@@ -3,20 +3,10 @@
 package upstream
 
 import (
-	"fmt"
 	"testing"
-	"time"
 
 	"magent/codec"
 )
-
-// nobody hears everything and keeps nothing.
-type nobody struct{}
-
-func (*nobody) Reply(*Conn, *Pending, *codec.Reply, []byte) {}
-func (*nobody) Body(*Conn, *Pending, []byte, int)           {}
-func (*nobody) Fail(*Conn, *Pending, Cause, bool)           {}
-func (*nobody) Late(*Conn, *Pending)                        {}
 
 // The race runtime allocates on its own account.
 func TestHoldingDoesNotAllocate(t *testing.T) {
@@ -72,77 +62,5 @@ func TestMeasuringDoesNotAllocate(t *testing.T) {
 	}
 	if mean, _ := r.group.Latency(0); mean == 0 || r.group.paces[0].delay == 0 {
 		t.Errorf("the mean is %v, a read is late after %d ticks", mean, r.group.paces[0].delay)
-	}
-}
-
-// timed gives l a real clock.
-func timed(l Limits) Limits {
-	begun := time.Now()
-	l.Tick, l.Clock = 5*time.Millisecond, func() time.Duration { return time.Since(begun) }
-	return l
-}
-
-// asker returns what asks node 0 for depth keys, and has it answer after wait, if any.
-func (r *rig) asker(t testing.TB, depth int) func(wait func()) {
-	c, w := r.open(t, 0)
-	key, o := []byte("some-key"), &nobody{}
-	var answer []byte
-	for range depth {
-		answer = append(answer, "VALUE some-key 0 5\r\nvalue\r\n"...)
-	}
-	answer = append(answer, "END\r\n"...)
-	return func(wait func()) {
-		for range depth {
-			c.Get(Pending{Owner: o, Op: codec.OpGet}, nil, key)
-		}
-		r.group.Flush()
-		if wait != nil {
-			wait()
-		}
-		c.Feed(answer)
-		w.out.Reset()
-	}
-}
-
-// A get, from the owner's call to its answer, without sockets.
-func BenchmarkGet(b *testing.B) {
-	limits := Limits{Timeout: 100, Dial: 10}
-	for _, clock := range []string{"off", "on"} {
-		if clock == "on" {
-			limits = timed(limits)
-		}
-		for _, depth := range []int{1, 16} {
-			b.Run(fmt.Sprintf("clock=%s/depth=%d", clock, depth), func(b *testing.B) {
-				r := newRigOf(2, limits)
-				ask := r.asker(b, depth)
-				b.ReportAllocs()
-				for b.Loop() {
-					ask(nil)
-				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*depth), "ns/req")
-			})
-		}
-	}
-}
-
-// What a tick costs a group all of whose nodes are being asked.
-func BenchmarkTick(b *testing.B) {
-	for _, nodes := range []int{2, 8} {
-		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
-			r := newRigOf(nodes, timed(Limits{Timeout: 1 << 30, Dial: 10, HedgeAuto: true}))
-			r.watch()
-			for i := range nodes {
-				c, _ := r.open(b, i)
-				c.Get(Pending{Owner: &nobody{}, Op: codec.OpGet}, nil, []byte("k"))
-			}
-			r.group.Flush()
-			b.ReportAllocs()
-			for b.Loop() {
-				for i := range r.group.paces {
-					r.group.paces[i].gauge.Record(time.Millisecond)
-				}
-				r.group.Tick()
-			}
-		})
 	}
 }

@@ -1,6 +1,7 @@
 package text
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 // benchLines holds one line of each shape that a client sends, by its name.
 var benchLines = []struct{ name, line string }{
 	{"op=get", "get user:1001:profile\r\n"},
+	{"op=get/key=250", "get " + strings.Repeat("k", 250) + "\r\n"},
 	{"op=get/keys=10", "get" + strings.Repeat(" user:1001:profile", 10) + "\r\n"},
 	{"op=get/keys=100", "get" + strings.Repeat(" user:1001:profile", 100) + "\r\n"},
 	{"op=gets", "gets user:1001:profile\r\n"},
@@ -42,11 +44,30 @@ var benchLines = []struct{ name, line string }{
 	{"op=quit", "quit\r\n"},
 }
 
+// Every command has its line here, and the line its name.
+func TestEveryCommandIsTimed(t *testing.T) {
+	timed := make(map[codec.Op]bool)
+	for _, l := range benchLines {
+		var req codec.Request
+		Parse([]byte(l.line), &req)
+		if op, _, _ := strings.Cut(l.name, "/"); op != "op="+req.Op.String() {
+			t.Errorf("%s is the name of %.40q", l.name, l.line)
+		}
+		timed[req.Op] = true
+	}
+	for op := codec.OpNone + 1; op < codec.NumOps; op++ {
+		if !timed[op] {
+			t.Errorf("%s: add a line to benchLines", op)
+		}
+	}
+}
+
 func BenchmarkParse(b *testing.B) {
 	for _, bm := range benchLines {
 		line := []byte(bm.line)
 		b.Run(bm.name, func(b *testing.B) {
 			b.SetBytes(int64(len(line)))
+			b.ReportAllocs()
 			var req codec.Request
 			for b.Loop() {
 				Parse(line, &req)
@@ -66,6 +87,7 @@ func BenchmarkAppendLine(b *testing.B) {
 		dst := make([]byte, 0, 4096)
 		b.Run(bm.name, func(b *testing.B) {
 			b.SetBytes(int64(len(line)))
+			b.ReportAllocs()
 			for b.Loop() {
 				AppendLine(dst, line, &req)
 			}
@@ -82,6 +104,7 @@ func BenchmarkAppendLine(b *testing.B) {
 		dst := make([]byte, 0, 4096)
 		b.Run(bm.name+"/clean=0", func(b *testing.B) {
 			b.SetBytes(int64(len(line)))
+			b.ReportAllocs()
 			for b.Loop() {
 				AppendLine(dst, line, &req)
 			}
@@ -92,10 +115,11 @@ func BenchmarkAppendLine(b *testing.B) {
 func BenchmarkAppendKeyed(b *testing.B) {
 	key := []byte("user:1001:profile")
 	dst := make([]byte, 0, 4096)
-	b.Run("op=get", func(b *testing.B) {
+	b.Run("op=md", func(b *testing.B) {
 		b.SetBytes(int64(len(key)))
+		b.ReportAllocs()
 		for b.Loop() {
-			AppendKeyed(dst, "get", key)
+			AppendKeyed(dst, "md", key)
 		}
 	})
 }
@@ -128,6 +152,7 @@ func BenchmarkParseReply(b *testing.B) {
 		reply := []byte(bm.reply)
 		b.Run(bm.name, func(b *testing.B) {
 			b.SetBytes(int64(len(reply)))
+			b.ReportAllocs()
 			var r codec.Reply
 			for b.Loop() {
 				if err := ParseReply(reply, bm.shape, &r); err != nil {
@@ -138,13 +163,58 @@ func BenchmarkParseReply(b *testing.B) {
 	}
 }
 
+// BenchmarkNextKey goes through all the keys of a line.
+func BenchmarkNextKey(b *testing.B) {
+	for _, keys := range []int{1, 10, 100} {
+		line := []byte("get" + strings.Repeat(" user:1001:profile", keys) + "\r\n")
+		var req codec.Request
+		Parse(line, &req)
+		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
+			b.SetBytes(int64(req.Rest.Len))
+			b.ReportAllocs()
+			for b.Loop() {
+				at, more := req.Rest.Off, true
+				for more {
+					_, more = NextKey(line, req.Rest, &at)
+				}
+			}
+		})
+	}
+}
+
+// benchKey is one key in both of its forms.
+var benchKey = map[bool]string{false: "user:1001:profile", true: "dXNlcjoxMDAxOnByb2ZpbGU="}
+
 func BenchmarkRouteKey(b *testing.B) {
-	key := []byte("dXNlcjoxMDAxOnByb2ZpbGU=")
-	var buf [MaxKey]byte
-	b.Run("b=1", func(b *testing.B) {
-		b.SetBytes(int64(len(key)))
-		for b.Loop() {
-			RouteKey(key, codec.Letter('b'), buf[:])
+	for _, coded := range []bool{false, true} {
+		key, meta := []byte(benchKey[coded]), codec.Letter('v')
+		if coded {
+			meta |= codec.Letter('b')
 		}
-	})
+		var buf [MaxKey]byte
+		b.Run(fmt.Sprintf("base64=%v", coded), func(b *testing.B) {
+			b.SetBytes(int64(len(key)))
+			b.ReportAllocs()
+			for b.Loop() {
+				RouteKey(key, meta, buf[:])
+			}
+		})
+	}
+}
+
+func BenchmarkSameKey(b *testing.B) {
+	for _, named := range []bool{false, true} {
+		for _, written := range []bool{false, true} {
+			b.Run(fmt.Sprintf("named64=%v/written64=%v", named, written), func(b *testing.B) {
+				n, w := []byte(benchKey[named]), []byte(benchKey[written])
+				b.SetBytes(int64(len(n) + len(w)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if !SameKey(n, named, w, written) {
+						b.Fatal("one key is taken for two")
+					}
+				}
+			})
+		}
+	}
 }

@@ -49,8 +49,11 @@ func BenchmarkGrow(b *testing.B) {
 		full.grow()
 		full.insert(newSlot(i*0x9e3779b97f4a7c15>>32, place(i+1)))
 	}
-	for b.Loop() {
-		s := full
-		s.grow()
-	}
+	b.Run(fmt.Sprintf("slots=%d", len(full.slots)), func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s := full
+			s.grow()
+		}
+	})
 }

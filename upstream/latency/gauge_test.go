@@ -1,6 +1,7 @@
 package latency
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -206,24 +207,35 @@ func TestNothingIsAllocated(t *testing.T) {
 }
 
 func BenchmarkRecord(b *testing.B) {
-	var g Gauge
-	b.ReportAllocs()
-	d := time.Duration(1)
-	for b.Loop() {
-		d = d*5 + 1
-		g.Record(d & (1<<27 - 1))
+	for _, bits := range []int{0, 27} { // one bucket, or any
+		b.Run(fmt.Sprintf("spread=2^%dns", bits), func(b *testing.B) {
+			var g Gauge
+			b.ReportAllocs()
+			d := time.Duration(1)
+			for b.Loop() {
+				d = d*5 + 1
+				g.Record(d & (1<<bits - 1))
+			}
+		})
 	}
 }
 
-// BenchmarkTick is one with samples, each 200th with a halving.
+// BenchmarkTick has a halving each 200th time.
 func BenchmarkTick(b *testing.B) {
-	var g Gauge
-	b.ReportAllocs()
-	now := time.Duration(0)
-	for b.Loop() {
-		now += 5 * ms
-		g.Record(ms)
-		g.Tick(now)
+	for _, samples := range []int{0, 1} {
+		b.Run(fmt.Sprintf("samples=%d", samples), func(b *testing.B) {
+			var g Gauge
+			g.Record(ms)
+			b.ReportAllocs()
+			now := time.Duration(0)
+			for b.Loop() {
+				now += 5 * ms
+				if samples > 0 {
+					g.Record(ms)
+				}
+				g.Tick(now)
+			}
+		})
 	}
 }
 
@@ -232,8 +244,12 @@ func BenchmarkQuantile(b *testing.B) {
 	for i := range 100000 {
 		g.Record(time.Duration(i) * time.Microsecond)
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		g.Quantile(0.99)
+	for _, q := range []float64{0.5, 0.99} {
+		b.Run(fmt.Sprintf("q=%v", q), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				g.Quantile(q)
+			}
+		})
 	}
 }

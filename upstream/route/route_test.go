@@ -173,32 +173,3 @@ func eachSpec(f func(Spec)) {
 		}
 	}
 }
-
-func BenchmarkPick(b *testing.B) {
-	eachSpec(func(spec Spec) {
-		for _, nodes := range []int{3, 30} {
-			for _, size := range []int{20, 100} {
-				name := fmt.Sprintf("dist=%s/hash=%s/nodes=%d/key=%d", spec.Distribution, spec.Hash, nodes, size)
-				if spec.Hash == "" {
-					name = fmt.Sprintf("dist=%s/nodes=%d/key=%d", spec.Distribution, nodes, size)
-				}
-				b.Run(name, func(b *testing.B) { benchmarkPick(b, spec, nodes, size) })
-			}
-		}
-	})
-}
-
-// benchmarkPick goes round many keys, so that no branch can be learnt.
-func benchmarkPick(b *testing.B, spec Spec, nodes, size int) {
-	p := mustNew(b, spec, loopback(11211, nodes))
-	var keys [1 << 12][]byte
-	for i := range keys {
-		keys[i] = fmt.Appendf(nil, "%0*d", size, i*7919)
-	}
-	b.SetBytes(int64(size))
-	i := 0
-	for b.Loop() {
-		p.Pick(keys[i%len(keys)])
-		i++
-	}
-}
