@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -127,13 +128,10 @@ func (s *service) shutdown() error {
 // things done with the rights we came with, and then giving those up. What it
 // returns undoes them at exit, even after an error.
 func prepare(f *config.Flags, who *identity) (undo func(), err error) {
-	stopProfile := func() {}
-	undo = func() { stopProfile() }
-	if kind := profileOption(f.Profile); kind != nil {
-		if info, err := os.Stat(f.ProfileDir); err != nil || !info.IsDir() {
-			return undo, fmt.Errorf("--profile-dir %s is not a directory", f.ProfileDir)
-		}
-		stopProfile = profile.Start(kind, profile.ProfilePath(f.ProfileDir), profile.NoShutdownHook, profile.Quiet).Stop
+	stopProfile, err := startProfile(f.Profile, f.ProfileDir)
+	undo = stopProfile
+	if err != nil {
+		return undo, err
 	}
 	if f.PidFile != "" {
 		if err := os.WriteFile(f.PidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
@@ -185,14 +183,30 @@ func openLog(f *config.Flags) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})), nil
 }
 
-// profileOption is nil for no profile.
-func profileOption(kind string) func(*profile.Profile) {
-	return map[string]func(*profile.Profile){
-		"cpu":       profile.CPUProfile,
-		"mem":       profile.MemProfile,
-		"block":     profile.BlockProfile,
-		"mutex":     profile.MutexProfile,
-		"trace":     profile.TraceProfile,
-		"goroutine": profile.GoroutineProfile,
-	}[kind]
+// profiles are the kinds of --profile, and the files that they are written to.
+var profiles = map[string]struct {
+	file string
+	kind func(*profile.Profile)
+}{
+	"cpu":       {"cpu.pprof", profile.CPUProfile},
+	"mem":       {"mem.pprof", profile.MemProfile},
+	"block":     {"block.pprof", profile.BlockProfile},
+	"mutex":     {"mutex.pprof", profile.MutexProfile},
+	"trace":     {"trace.out", profile.TraceProfile},
+	"goroutine": {"goroutine.pprof", profile.GoroutineProfile},
+}
+
+// startProfile begins a profile, if one is asked for. stop writes it.
+func startProfile(kind, dir string) (stop func(), err error) {
+	p, ok := profiles[kind]
+	if !ok {
+		return func() {}, nil
+	}
+	// profile.Start ends the process, in words of its own, if it cannot create this.
+	file, err := os.Create(filepath.Join(dir, p.file))
+	if err != nil {
+		return func() {}, fmt.Errorf("--profile %s: %w", kind, err)
+	}
+	file.Close()
+	return profile.Start(p.kind, profile.ProfilePath(dir), profile.NoShutdownHook, profile.Quiet).Stop, nil
 }

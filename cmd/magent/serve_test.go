@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"magent/server/config"
 )
 
 func TestTermFinishesWhatIsInFlight(t *testing.T) {
@@ -300,15 +303,68 @@ func TestLostLogReaderDoesNotEndIt(t *testing.T) {
 	}
 }
 
+// Each kind of --profile leaves a file that its tool can read, and that is of this kind.
 func TestProfile(t *testing.T) {
-	dir, addr := t.TempDir(), freeAddr(t)
-	p := startServe(t, addr, "-s", newNode(t).Addr(), "--profile", "cpu", "--profile-dir", dir)
-	talk(t, "tcp", addr, setHello, "STORED\r\n")
-	p.Process.Signal(syscall.SIGTERM)
-	if code := p.ended(); code != 0 {
-		t.Errorf("exit status %d: %s", code, p.stderr)
+	for kind, words := range map[string][]string{
+		"cpu":       {"samples", "cpu", "nanoseconds"},
+		"mem":       {"alloc_space", "inuse_space", "bytes"},
+		"block":     {"contentions", "delay", "selectgo"},
+		"mutex":     {"contentions", "delay"},
+		"goroutine": {"goroutine", "count"},
+		"trace":     {"go 1."},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			dir, addr := t.TempDir(), freeAddr(t)
+			p := startServe(t, addr, "-s", newNode(t).Addr(), "--profile", kind, "--profile-dir", dir)
+			talk(t, "tcp", addr, setHello+getHello, "STORED\r\n"+hello)
+			p.Process.Signal(syscall.SIGTERM)
+			if code := p.ended(); code != 0 {
+				t.Errorf("exit status %d: %s", code, p.stderr)
+			}
+			got := profileIn(t, filepath.Join(dir, profiles[kind].file))
+			for _, w := range words {
+				if !bytes.Contains(got, []byte(w)) {
+					t.Errorf("%q is not in it", w)
+				}
+			}
+			if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+				t.Errorf("there is %v, %v, want one file", files, err)
+			}
+		})
 	}
-	if info, err := os.Stat(filepath.Join(dir, "cpu.pprof")); err != nil || info.Size() == 0 {
-		t.Errorf("there is no profile: %v", err)
+	for _, kind := range config.Profiles() {
+		if profiles[kind].kind == nil {
+			t.Errorf("--profile takes %s and does nothing", kind)
+		}
+	}
+}
+
+// profileIn is a profile without its compression, which only a trace comes without.
+func profileIn(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Ext(path) != ".pprof" {
+		return text
+	}
+	packed, err := gzip.NewReader(bytes.NewReader(text))
+	if err != nil {
+		t.Fatalf("%d bytes that are no pprof file: %v", len(text), err)
+	}
+	if text, err = io.ReadAll(packed); err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestProfileThatCannotBeWritten(t *testing.T) {
+	dir, socket := t.TempDir(), filepath.Join(t.TempDir(), "sock")
+	for kind, p := range profiles {
+		if err := os.Mkdir(filepath.Join(dir, p.file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		magent(t, "serve", "-p", "0", "-f", socket, "-s", newNode(t).Addr(), "--profile", kind, "--profile-dir", dir).wantFault(t, "--profile "+kind, p.file)
 	}
 }
