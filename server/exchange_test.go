@@ -81,22 +81,29 @@ func keysOf(data string, req *codec.Request) int {
 
 // rig is an exchange ready to be had.
 type rig struct {
-	world *world
-	conns []*fakeConn
-	data  [][]byte
+	world    *world
+	exchange exchange
+	conns    []*fakeConn
+	data     [][]byte
 }
 
-// newRig has the exchange once, to see that the client gets what it should, and then
-// some times more, until buffers have the size that the exchange needs.
+// newRig has the exchange some times, until buffers have the size that it needs, and
+// sees at the first and at the end of t that the client gets what it should: that each
+// time in between was the same.
 func newRig(t testing.TB, e exchange) *rig {
-	w := newWorld(t, e.set, e.copies...)
+	w := newWorld(t, func(c *config.Config) {
+		c.RepairRate = 0
+		if e.set != nil {
+			e.set(c)
+		}
+	}, e.copies...)
 	w.loop.hedges = budget{share: 1, burst: 1, tokens: 1}
 	for _, n := range w.nodes {
 		n.version = e.version
 	}
 	w.start()
 	w.meet()
-	r := &rig{world: w}
+	r := &rig{world: w, exchange: e}
 	for _, s := range e.steps {
 		var c *fakeConn // nil for the clock
 		switch s.who {
@@ -108,13 +115,28 @@ func newRig(t testing.TB, e exchange) *rig {
 		}
 		r.conns, r.data = append(r.conns, c), append(r.data, []byte(w.names.meant(s.data)))
 	}
+	r.check(t)
+	t.Cleanup(func() { r.check(t) })
+	for range 200 {
+		r.run()
+	}
+	return r
+}
+
+// check has the exchange once and looks at all that is written.
+func (r *rig) check(t testing.TB) {
+	t.Helper()
+	w := r.world
+	for _, c := range w.wires() {
+		c.sink = false
+	}
 	r.run()
-	if got, want := w.client("client").sent(), w.names.meant(e.reply); got != want {
-		t.Fatalf("%s: the client got %.200q, want %.200q", e, got, want)
+	if got, want := w.client("client").sent(), w.names.meant(r.exchange.reply); got != want {
+		t.Fatalf("%s: the client got %.200q, want %.200q", r.exchange, got, want)
 	}
 	for _, n := range w.nodes {
 		if n.conn.closed {
-			t.Fatalf("%s: %s was closed", e, n.name)
+			t.Fatalf("%s: %s was closed", r.exchange, n.name)
 		}
 		n.conn.take()
 	}
@@ -122,10 +144,6 @@ func newRig(t testing.TB, e exchange) *rig {
 	for _, c := range w.wires() {
 		c.sink = true
 	}
-	for range 200 {
-		r.run()
-	}
-	return r
 }
 
 // run has the exchange once. After each arrival the tasks run, as they do in gnet
