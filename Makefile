@@ -12,15 +12,19 @@ BENCH    ?=
 SOAK     ?= 10m
 SEED     ?= $(shell date +%s)
 ROUNDS   ?= 3
+BASE     ?=
+BENCHES  ?=
+COUNT    ?= 6
+BENCHTIME ?= 100ms
 VERSION  := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null | sed 's/^v//')
 COMMIT   := $(shell git describe --always --dirty --exclude '*' 2>/dev/null)
 LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.commit=$(COMMIT))
 
 # command:package of what the tests run beside Go; a missing one fails its tests.
 TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tools \
-         ip:iproute2 keepalived:keepalived monit:monit strace:strace
+         ip:iproute2 keepalived:keepalived monit:monit strace:strace git:git
 
-.PHONY: help run build test check lint fuzz bench e2e soak faults install deps clean
+.PHONY: help run build test check lint fuzz bench benchstat e2e soak faults install deps clean
 
 help: ## this list
 	@echo "magent: a memcached proxy. 'make run' shows it at work, README.md says the rest."
@@ -55,6 +59,9 @@ fuzz: ## every fuzz target for 30s each (FUZZTIME=10m for a night)
 
 bench: deps build ## CPU per request beside Debian's nutcracker (BENCH='--rounds 3', magent bench -h)
 	bin/magent bench $(BENCH)
+
+benchstat: ## Go benchmarks beside the last release's (BASE=commit BENCHES='./server Request' COUNT=6 BENCHTIME=100ms)
+	@BASE='$(BASE)' BENCHES='$(value BENCHES)' COUNT='$(COUNT)' BENCHTIME='$(BENCHTIME)' tools/benchstat/benchstat.sh
 
 e2e: deps ## the proxy before real memcacheds: transcripts, differential, failover
 	go test -count=1 -timeout 8m ./server/e2e/... ./cmd/...
