@@ -147,7 +147,7 @@ func compareOne(ctx context.Context, cfg Config, w Workload) (_ []Row, err error
 		copies = max(copies, s.Copies)
 	}
 	for range perCopy * copies {
-		p, err := process.Memcached(ctx, cfg.Memcached, cfg.LoadCPUs)
+		p, err := process.Memcached(ctx, process.MemcachedConfig{Path: cfg.Memcached, CPUs: cfg.LoadCPUs})
 		if err != nil {
 			return nil, err
 		}

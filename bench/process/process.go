@@ -1,9 +1,12 @@
-// Package process starts the programs under test, pins, signals and stops them: each
-// in the foreground on a free port of 127.0.0.1, on the CPUs given from its first
-// instruction on (a Go program sizes itself by them), and stopped by pid.
+// Package process starts the programs under test, pins, freezes, kills, restarts and
+// stops them: each in the foreground at an address of its own, on the CPUs given from
+// its first instruction on (a Go program sizes itself by them), and signalled by what
+// the kernel knows it by, so never another that has its number by now.
 //
-// Everything runs on the caller's goroutine, beside one that waits for the end of
-// each child. The package imports x/sys and nothing of the project.
+// A method runs on its caller's goroutine. Beside it there is a goroutine that waits
+// for the end of each process, and one that forks them all, on a thread that never
+// ends. The package imports x/sys and nothing of the project; what only tests want
+// of it is in proctest.
 package process
 
 import (
@@ -14,59 +17,237 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Process is one program under test.
+// Process is one program under test. Its methods are for one goroutine at a time;
+// Done's channel is for any.
 type Process struct {
 	// Name is the program and what sets it apart, as the report has it.
 	Name string
-	// Addr is host:port.
+	// Addr is host:port, or the path of a unix socket. A Restart keeps it.
 	Addr string
-	// PID is the process whose CPU is charged.
+	// PID is the process whose CPU is charged. A Restart changes it.
 	PID int
 
-	cmd  *exec.Cmd // nil if somebody else runs it
-	dead chan struct{}
-	log  *bytes.Buffer // what it printed; read it only once dead is closed
-	tmp  string        // its directory, removed with it
+	recipe Recipe
+	dir    string    // its own, removed by Stop
+	cmd    *exec.Cmd // nil if somebody else started it
+	log    *tail     // what cmd prints
+	proc   *os.Process
+	done   <-chan struct{}
 }
 
 const (
 	startTries   = 3
 	startTimeout = 10 * time.Second
 	stopTimeout  = 5 * time.Second
+	pollEvery    = 2 * time.Millisecond
 )
 
-// Stop sends TERM, waits, and kills what does not go. Processes that the
-// package did not start are left alone.
+// Recipe says how to start a program.
+type Recipe struct {
+	Name, Path string
+	CPUs       []int // empty: all
+	// Args are the program's for a port of 127.0.0.1 that it is to listen on, with a
+	// directory of its own to keep files in. Every start asks for them.
+	Args func(port int, dir string) ([]string, error)
+
+	// where tells where the program listens, or why it does not yet. A program with
+	// it chooses for itself when it is told port 0. Without, it is dialled.
+	where func(ctx context.Context, dir string) (addr string, err error)
+	// env is what it finds in its environment beside ours.
+	env func(dir string) []string
+}
+
+// Start starts r and waits until it accepts connections, 10 seconds at most. The port
+// is free when chosen and may be taken before it is used: a program that ends at once
+// is tried three times. The error has what it printed last.
+func Start(ctx context.Context, r Recipe) (*Process, error) {
+	dir, err := os.MkdirTemp("", "magent-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("process: %w", err)
+	}
+	p := &Process{Name: r.Name, recipe: r, dir: dir}
+	for try := 1; ; try++ {
+		port := 0
+		if r.where == nil {
+			port, err = FreePort()
+		}
+		if err == nil {
+			err = p.run(ctx, port)
+		}
+		if err == nil {
+			return p, nil
+		}
+		if try == startTries || !errors.Is(err, errEnded) || ctx.Err() != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+}
+
+// errEnded is why a program that did not live to accept a connection is not ready.
+var errEnded = errors.New("ended at its start")
+
+// run starts the program once. It leaves none behind that is not ready.
+func (p *Process) run(ctx context.Context, port int) error {
+	args, err := p.recipe.Args(port, p.dir)
+	if err != nil {
+		return fmt.Errorf("process: starting %s: %w", p.Name, err)
+	}
+	p.log = new(tail)
+	p.cmd = exec.Command(p.recipe.Path, args...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.WaitDelay = stopTimeout // what it started may hold its output open
+	if p.recipe.env != nil {
+		p.cmd.Env = append(os.Environ(), p.recipe.env(p.dir)...)
+	}
+	done, err := Launch(p.cmd, p.recipe.CPUs)
+	if err != nil {
+		return fmt.Errorf("process: starting %s: %w", p.Name, err)
+	}
+	p.done, p.proc, p.PID = done, p.cmd.Process, p.cmd.Process.Pid
+	if err := p.ready(ctx, port); err != nil {
+		return errors.Join(err, p.Kill())
+	}
+	return nil
+}
+
+// ready waits until p listens.
+func (p *Process) ready(ctx context.Context, port int) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	where := p.recipe.where
+	if where == nil {
+		where = func(ctx context.Context, _ string) (string, error) {
+			addr := net.JoinHostPort(loopback, strconv.Itoa(port))
+			return addr, accepts(ctx, "tcp", addr)
+		}
+	}
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	for {
+		addr, err := where(ctx, p.dir)
+		select {
+		case <-p.done: // so it was another that accepted
+			return fmt.Errorf("process: %s %w (%v): %s", p.Name, errEnded, p.cmd.ProcessState, p.log.last())
+		default:
+		}
+		if err == nil {
+			p.Addr = addr
+			return nil
+		}
+		select {
+		case <-p.done:
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("process: %s does not get ready: %w: %w: %s", p.Name, context.Cause(ctx), err, p.log.last())
+		}
+	}
+}
+
+// accepts says why addr takes no connections, if it does not.
+func accepts(ctx context.Context, network, addr string) error {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+const loopback = "127.0.0.1"
+
+// FreePort is a port of 127.0.0.1 that nobody listened on a moment ago.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
+	if err != nil {
+		return 0, fmt.Errorf("process: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// Restart starts the program again, by the same recipe at the same address, and waits
+// until it accepts connections. If it still runs it is ended first, as by Stop. The
+// port may be somebody else's for the moment: it is tried for 10 seconds.
+func (p *Process) Restart(ctx context.Context) error {
+	if p.cmd == nil {
+		return fmt.Errorf("process: restarting %s: somebody else started it", p.Name)
+	}
+	if err := p.end(); err != nil {
+		return err
+	}
+	port := 0 // of a socket, which is in its directory as before
+	if !strings.HasPrefix(p.Addr, "/") {
+		_, text, err := net.SplitHostPort(p.Addr)
+		if err == nil {
+			port, err = strconv.Atoi(text)
+		}
+		if err != nil {
+			return fmt.Errorf("process: restarting %s: %w", p.Name, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	poll := time.NewTicker(restartEvery)
+	defer poll.Stop()
+	for {
+		err := p.addrFree(port)
+		if err == nil {
+			if err = p.run(ctx, port); err == nil || !errors.Is(err, errEnded) {
+				return err
+			}
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("process: restarting %s: %w", p.Name, err)
+		}
+	}
+}
+
+// restartEvery is the pause between tries of a port that is taken.
+const restartEvery = 20 * time.Millisecond
+
+// addrFree says why p could not listen on port, its own. Without it, whoever has the
+// port would be taken for p until p ends.
+func (p *Process) addrFree(port int) error {
+	if port == 0 {
+		return nil
+	}
+	l, err := net.Listen("tcp", p.Addr)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// Stop sends TERM, waits, kills what does not go within 5 seconds, and removes what it
+// kept in its directory. Processes that the package did not start are left alone.
 func (p *Process) Stop() error {
 	if p.cmd == nil {
 		return nil
 	}
-	defer os.RemoveAll(p.tmp)
-	if err := p.cmd.Process.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("process: stopping %s: %w", p.Name, err)
+	return errors.Join(p.end(), os.RemoveAll(p.dir))
+}
+
+// end sends TERM, waits, and kills what does not go.
+func (p *Process) end() error {
+	if err := p.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
 	}
-	late := time.NewTimer(stopTimeout)
-	defer late.Stop()
-	select {
-	case <-p.dead:
+	if p.gone(stopTimeout) {
 		return nil
-	case <-late.C:
 	}
-	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("process: killing %s: %w", p.Name, err)
+	if err := p.Kill(); err != nil {
+		return err
 	}
-	<-p.dead
 	return fmt.Errorf("process: %s did not end in %v and was killed", p.Name, stopTimeout)
 }
 
@@ -81,186 +262,6 @@ func StopAll(ps []*Process) error {
 	return errors.Join(errs...)
 }
 
-// Recipe says how to start a program: args for a port, with a directory of its
-// own to keep files in.
-type Recipe struct {
-	Name, Path string
-	CPUs       []int
-	Args       func(port int, dir string) ([]string, error)
-}
-
-// Start starts r and waits until it accepts connections. The port is
-// free when chosen and may be taken before it is used; hence the tries.
-func Start(ctx context.Context, r Recipe) (*Process, error) {
-	var last error
-	for range startTries {
-		p, err := startOnce(ctx, r)
-		if err == nil {
-			return p, nil
-		}
-		if last = err; ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, last
-}
-
-func startOnce(ctx context.Context, r Recipe) (_ *Process, err error) {
-	port, err := FreePort()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "magent-bench-")
-	if err != nil {
-		return nil, fmt.Errorf("process: %w", err)
-	}
-	p := &Process{
-		Name: r.Name, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-		dead: make(chan struct{}), log: new(bytes.Buffer), tmp: dir,
-	}
-	args, err := r.Args(port, dir)
-	if err == nil {
-		p.cmd = exec.Command(r.Path, args...)
-		p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-		// A driver that is killed leaves nothing running behind.
-		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-		err = startPinned(p.cmd, r.CPUs)
-	}
-	if err != nil {
-		os.RemoveAll(dir)
-		return nil, fmt.Errorf("process: starting %s: %w", r.Name, err)
-	}
-	p.PID = p.cmd.Process.Pid
-	go func() {
-		// How it ended is in what it printed; that it ended is what counts.
-		_ = p.cmd.Wait()
-		close(p.dead)
-	}()
-	if err := p.ready(ctx); err != nil {
-		return nil, errors.Join(err, p.Stop())
-	}
-	return p, nil
-}
-
-// ready waits until p accepts a connection.
-func (p *Process) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	retry := time.NewTicker(10 * time.Millisecond)
-	defer retry.Stop()
-	var d net.Dialer
-	for {
-		c, err := d.DialContext(ctx, "tcp", p.Addr)
-		if err == nil {
-			c.Close()
-		}
-		select {
-		case <-p.dead:
-			return fmt.Errorf("process: %s ended at its start: %s", p.Name, bytes.TrimSpace(p.log.Bytes()))
-		default:
-		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-p.dead:
-		case <-retry.C:
-		case <-ctx.Done():
-			return fmt.Errorf("process: %s is not ready at %s: %w", p.Name, p.Addr, err)
-		}
-	}
-}
-
-// FreePort is a port of 127.0.0.1 that nobody listened on a moment ago.
-func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("process: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-// startPinned starts cmd on cpus; no cpus, no pinning. A child takes over the
-// CPUs of the thread that forks it, so the thread goes there for the moment.
-func startPinned(cmd *exec.Cmd, cpus []int) error {
-	if len(cpus) == 0 {
-		return cmd.Start()
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var before unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &before); err != nil {
-		return err
-	}
-	set := cpuSet(cpus)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("CPUs %v: %w", cpus, err)
-	}
-	return errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &before))
-}
-
-func cpuSet(cpus []int) (set unix.CPUSet) {
-	for _, c := range cpus {
-		set.Set(c)
-	}
-	return set
-}
-
-// Pin binds every thread of process pid to cpus. A thread started meanwhile
-// takes after one that may not be bound yet, so it goes round until it finds
-// nothing to change.
-func Pin(pid int, cpus []int) error {
-	set := cpuSet(cpus)
-	for changed := true; changed; {
-		changed = false
-		tids, err := threads(pid)
-		if err != nil {
-			return err
-		}
-		for _, tid := range tids {
-			var now unix.CPUSet
-			err := unix.SchedGetaffinity(tid, &now)
-			if err == nil && now != set {
-				changed = true
-				err = unix.SchedSetaffinity(tid, &set)
-			}
-			if err != nil && err != unix.ESRCH { // else the thread ended
-				return fmt.Errorf("process: pinning %d to CPUs %v: %w", pid, cpus, err)
-			}
-		}
-	}
-	return nil
-}
-
-// threads lists the threads of process pid.
-func threads(pid int) ([]int, error) {
-	tasks, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
-	if err != nil {
-		return nil, fmt.Errorf("process: %w", err)
-	}
-	tids := make([]int, len(tasks))
-	for i, t := range tasks {
-		if tids[i], err = strconv.Atoi(t.Name()); err != nil {
-			return nil, fmt.Errorf("process: %w", err)
-		}
-	}
-	return tids, nil
-}
-
-// Memcached runs one node: one worker thread, since it has one CPU at
-// most and hears from a proxy on one connection.
-func Memcached(ctx context.Context, path string, cpus []int) (*Process, error) {
-	return Start(ctx, Recipe{Name: "memcached", Path: path, CPUs: cpus,
-		Args: func(port int, _ string) ([]string, error) {
-			args := []string{"-l", "127.0.0.1", "-p", strconv.Itoa(port), "-U", "0", "-t", "1", "-m", "1024", "-c", "16384", "-b", "4096"}
-			if os.Geteuid() == 0 {
-				args = append(args, "-u", "root") // it will not run as root unasked
-			}
-			return args, nil
-		}})
-}
-
 // Version is the first line that the program at path prints when asked
 // with args, or why there is none.
 func Version(path string, args ...string) string {
@@ -270,4 +271,30 @@ func Version(path string, args ...string) string {
 		return err.Error()
 	}
 	return line
+}
+
+// tail keeps the last of what is written to it: between lastBytes and twice that
+// while it grows, so that little is moved.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+// lastBytes is how much of a program's output is kept.
+const lastBytes = 64 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, p[max(0, len(p)-lastBytes):]...)
+	if len(t.b) > 2*lastBytes {
+		t.b = t.b[:copy(t.b, t.b[len(t.b)-lastBytes:])]
+	}
+	return len(p), nil
+}
+
+func (t *tail) last() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return bytes.TrimSpace(bytes.Clone(t.b[max(0, len(t.b)-lastBytes):]))
 }

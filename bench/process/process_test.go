@@ -24,7 +24,7 @@ func TestProcesses(t *testing.T) {
 	for !before.IsSet(cpu) {
 		cpu++
 	}
-	p, err := Memcached(t.Context(), "memcached", []int{cpu})
+	p, err := Memcached(t.Context(), MemcachedConfig{CPUs: []int{cpu}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestProcesses(t *testing.T) {
 	if err := p.Stop(); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(p.tmp); !os.IsNotExist(err) {
+	if _, err := os.Stat(p.dir); !os.IsNotExist(err) {
 		t.Errorf("its directory is still there: %v", err)
 	}
 	if err := (&Process{PID: os.Getpid()}).Stop(); err != nil {
