@@ -11,12 +11,14 @@ package process
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,6 +50,9 @@ const (
 	startTimeout = 10 * time.Second
 	stopTimeout  = 5 * time.Second
 	pollEvery    = 2 * time.Millisecond
+	// lastWords is for the output of one that has ended; what it started may hold it
+	// open for good.
+	lastWords = 100 * time.Millisecond
 )
 
 // Recipe says how to start a program.
@@ -58,12 +63,16 @@ type Recipe struct {
 	// directory of its own to keep files in. Every start asks for them.
 	Args func(port int, dir string) ([]string, error)
 
-	// where tells where the program listens, or why it does not yet. A program with
-	// it chooses for itself when it is told port 0. Without, it is dialled.
-	where func(ctx context.Context, dir string) (addr string, err error)
-	// env is what it finds in its environment beside ours.
-	env func(dir string) []string
+	// host is what it listens on if not 127.0.0.1: another address, or Unix.
+	host string
+	// chooses says that it takes a port of its own choice when it is told port 0.
+	chooses bool
 }
+
+// Unix, for a host, is a unix socket: the file of that name in the program's directory.
+const Unix = "unix"
+
+const loopback = "127.0.0.1"
 
 // Start starts r and waits until it accepts connections, 10 seconds at most. The port
 // is free when chosen and may be taken before it is used: a program that ends at once
@@ -76,7 +85,7 @@ func Start(ctx context.Context, r Recipe) (*Process, error) {
 	p := &Process{Name: r.Name, recipe: r, dir: dir}
 	for try := 1; ; try++ {
 		port := 0
-		if r.where == nil {
+		if !r.chooses {
 			port, err = FreePort()
 		}
 		if err == nil {
@@ -103,10 +112,7 @@ func (p *Process) run(ctx context.Context, port int) error {
 	p.log = new(tail)
 	p.cmd = exec.Command(p.recipe.Path, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.WaitDelay = stopTimeout // what it started may hold its output open
-	if p.recipe.env != nil {
-		p.cmd.Env = append(os.Environ(), p.recipe.env(p.dir)...)
-	}
+	p.cmd.WaitDelay = lastWords
 	done, err := Launch(p.cmd, p.recipe.CPUs)
 	if err != nil {
 		return fmt.Errorf("process: starting %s: %w", p.Name, err)
@@ -122,55 +128,36 @@ func (p *Process) run(ctx context.Context, port int) error {
 func (p *Process) ready(ctx context.Context, port int) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	where := p.recipe.where
-	if where == nil {
-		where = func(ctx context.Context, _ string) (string, error) {
-			addr := net.JoinHostPort(loopback, strconv.Itoa(port))
-			return addr, accepts(ctx, "tcp", addr)
-		}
-	}
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
 	for {
-		addr, err := where(ctx, p.dir)
-		select {
-		case <-p.done: // so it was another that accepted
-			return fmt.Errorf("process: %s %w (%v): %s", p.Name, errEnded, p.cmd.ProcessState, p.log.last())
-		default:
-		}
+		addr, err := p.listens(port)
 		if err == nil {
 			p.Addr = addr
 			return nil
 		}
 		select {
 		case <-p.done:
+			return fmt.Errorf("process: %s %w (%v): %s", p.Name, errEnded, p.cmd.ProcessState, p.log.last())
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("process: %s does not get ready: %w: %w: %s", p.Name, context.Cause(ctx), err, p.log.last())
+			return fmt.Errorf("process: %s is not ready, %w: %w: %s", p.Name, ctx.Err(), err, p.log.last())
 		}
 	}
 }
 
-// accepts says why addr takes no connections, if it does not.
-func accepts(ctx context.Context, network, addr string) error {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, network, addr)
-	if err != nil {
-		return err
+// listens is where p listens, told port, or why it does not.
+func (p *Process) listens(port int) (string, error) {
+	if p.recipe.host == Unix {
+		path := filepath.Join(p.dir, Unix)
+		c, err := net.Dial(Unix, path)
+		if err != nil {
+			return "", err
+		}
+		return path, c.Close()
 	}
-	return c.Close()
-}
-
-const loopback = "127.0.0.1"
-
-// FreePort is a port of 127.0.0.1 that nobody listened on a moment ago.
-func FreePort() (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
-	if err != nil {
-		return 0, fmt.Errorf("process: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	port, err := listeningPort(p.PID, port)
+	return net.JoinHostPort(cmp.Or(p.recipe.host, loopback), strconv.Itoa(port)), err
 }
 
 // Restart starts the program again, by the same recipe at the same address, and waits
@@ -197,36 +184,26 @@ func (p *Process) Restart(ctx context.Context) error {
 	defer cancel()
 	poll := time.NewTicker(restartEvery)
 	defer poll.Stop()
+	var taken error // why the last try ended
 	for {
-		err := p.addrFree(port)
+		err := p.run(ctx, port)
 		if err == nil {
-			if err = p.run(ctx, port); err == nil || !errors.Is(err, errEnded) {
-				return err
-			}
+			return nil
 		}
+		if !errors.Is(err, errEnded) {
+			return errors.Join(taken, err)
+		}
+		taken = err
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("process: restarting %s: %w", p.Name, err)
+			return taken
 		}
 	}
 }
 
 // restartEvery is the pause between tries of a port that is taken.
 const restartEvery = 20 * time.Millisecond
-
-// addrFree says why p could not listen on port, its own. Without it, whoever has the
-// port would be taken for p until p ends.
-func (p *Process) addrFree(port int) error {
-	if port == 0 {
-		return nil
-	}
-	l, err := net.Listen("tcp", p.Addr)
-	if err != nil {
-		return err
-	}
-	return l.Close()
-}
 
 // Stop sends TERM, waits, kills what does not go within 5 seconds, and removes what it
 // kept in its directory. Processes that the package did not start are left alone.

@@ -73,7 +73,7 @@ func (p *Process) Kill() error {
 	if err := p.Signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	if !p.gone(2 * stopTimeout) { // its output may be held open for one
+	if !p.gone(stopTimeout) {
 		return fmt.Errorf("process: %s does not end when it is killed", p.Name)
 	}
 	return nil

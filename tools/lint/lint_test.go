@@ -159,7 +159,7 @@ var law = []struct {
 		"github.com/panjf2000/gnet/v2", "github.com/panjf2000/gnet/v2/...", "github.com/cespare/xxhash/v2", "github.com/valyala/bytebufferpool", "golang.org/x/sys/..."},
 		"server joins upstream, codec and gnet; the command line is cmd's"},
 	{"server/config", []string{"magent/upstream/route", "github.com/spf13/pflag"}, "a configuration is data: std, pflag and route"},
-	{"server/e2e", []string{"magent/server", "magent/server/...", "magent/upstream/memnode", "golang.org/x/sys/..."}, "the end-to-end harness sees the proxy from outside"},
+	{"server/e2e", []string{"magent/server", "magent/server/...", "magent/upstream/memnode", "magent/bench/process", "magent/bench/process/proctest", "golang.org/x/sys/..."}, "the end-to-end harness sees the proxy from outside"},
 	{"bench", []string{"magent/bench/...", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/HdrHistogram/hdrhistogram-go",
 		"golang.org/x/sys/...", "golang.org/x/term"}, judge},
 	{"bench/meter", []string{"golang.org/x/sys/..."}, judge},
@@ -203,6 +203,26 @@ func matches(pattern, p string) bool {
 		return strings.HasPrefix(p, tree)
 	}
 	return p == pattern
+}
+
+// madeForTests says of a folder that its packages are, be their files tests or not.
+func madeForTests(dir string) bool {
+	return slices.ContainsFunc([]string{"server/e2e", "bench/process/proctest"}, func(tree string) bool {
+		return dir == tree || strings.HasPrefix(dir, tree+"/")
+	})
+}
+
+func TestTestHelpersStayInTests(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test || madeForTests(s.dir) {
+			continue
+		}
+		for p, where := range s.imports() {
+			if p == "testing" || madeForTests(strings.TrimPrefix(p, "magent/")) {
+				t.Errorf("%s: %s is for tests: move what the program needs of it to where the program may have it", where, p)
+			}
+		}
+	}
 }
 
 func TestGnetStaysInServer(t *testing.T) {
@@ -293,7 +313,7 @@ func TestNothingIsLeftForLater(t *testing.T) {
 func TestTestsNeitherSkipNorSleep(t *testing.T) {
 	pass := allowances(t, "sleep")
 	for _, s := range sources(t) {
-		if !s.test && !strings.HasPrefix(s.dir, "server/e2e") {
+		if !s.test && !madeForTests(s.dir) {
 			continue
 		}
 		var loop ast.Node // the last outermost loop
