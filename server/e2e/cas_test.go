@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"magent/bench/process/proctest"
 	"magent/server/e2e/harness"
 )
 
@@ -367,7 +368,7 @@ func TestVersionsOutliveTheirLead(t *testing.T) {
 			// A counter's is the node's own: the nodes cannot be trusted to take another.
 			converse(t, d.asks[0], []exchange{{"ma n N0 J5\r\n", "HD"}})
 			counter := tokenOf(t, d, "n")
-			harness.Eventually(t, "nothing is left to repair", func() bool { return d.idle(t) })
+			proctest.Eventually(t, "nothing is left to repair", func() bool { return d.idle(t) })
 			d.nodes[0].kill()
 			if after := tokenOf(t, d, "k"); after != token {
 				t.Errorf("the token was %s, and is %s when the lead is dead", token, after)
@@ -467,7 +468,7 @@ func TestTokenOfAnotherLife(t *testing.T) {
 	again := dial(t, nodes[0].addr)
 	rawCas(t, again, "2")
 	nodes[1].kill()
-	harness.Eventually(t, "the node that is back leads", func() bool {
+	proctest.Eventually(t, "the node that is back leads", func() bool {
 		for _, c := range d.asks { // an error until it is back
 			if it, err := metaItem(c, "k", "v"); err != nil || it.value != "2" {
 				return false

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process/proctest"
 	"magent/server/e2e/harness"
 )
 
@@ -108,7 +109,7 @@ func raceWithout(t *testing.T, nodes []replica, victim int) {
 		defer close(racing)
 		r.run(t, before+after)
 	}()
-	harness.Eventually(t, "the race is on", func() bool { return r.writes.Load() >= before || t.Failed() })
+	proctest.Eventually(t, "the race is on", func() bool { return r.writes.Load() >= before || t.Failed() })
 	nodes[victim].kill()
 	<-racing
 	left := slices.DeleteFunc([]int{0, 1, 2}, func(i int) bool { return i == victim || i >= len(nodes) })

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process/proctest"
 	"magent/server/e2e/harness"
 )
 
@@ -45,7 +46,7 @@ func TestCopiesAgree(t *testing.T) {
 					diff = differ(unpadded(nodeState(t, c, key)), want)
 					return diff == ""
 				}
-				if !harness.Within(time.Second, agree) {
+				if !proctest.Within(time.Second, agree) {
 					t.Errorf("%s, %s: key %s on %s: %s", d.file, d.name, brief(key), names[i+1], diff)
 				}
 			}

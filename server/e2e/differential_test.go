@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"magent/bench/process/proctest"
 	"magent/server/e2e/harness"
 )
 
@@ -173,7 +174,7 @@ func flusher(t testing.TB, addr string) func() error {
 	return func() error {
 		var reply string
 		var err error
-		if !harness.Within(harness.Patience, func() bool {
+		if !proctest.Within(harness.Patience, func() bool {
 			reply, err = c.Do("flush_all\r\n", 1)
 			return err != nil || reply == "OK"
 		}) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process/proctest"
 	"magent/server/e2e/harness"
 	"magent/upstream/memnode"
 )
@@ -27,7 +28,7 @@ func memcacheds(t *testing.T, program string, n int) (all []replica) {
 	t.Helper()
 	for range n {
 		m := harness.Program(t, program, "-m", "512") // no race may evict
-		all = append(all, replica{m.Addr, m.Kill, m.Stop, m.Restart})
+		all = append(all, replica{m.Addr, m.Kill, m.Freeze, m.Restart})
 	}
 	return all
 }
@@ -123,7 +124,7 @@ func (d *duo) idle(t *testing.T) bool {
 // repair and two copies agree in keys, and says in what they differ.
 func (d *duo) differences(t *testing.T, lead, follower int, keys []raceKey, limit time.Duration) (all []string) {
 	t.Helper()
-	harness.Within(limit, func() bool {
+	proctest.Within(limit, func() bool {
 		if !d.idle(t) {
 			all = []string{"the proxies have keys left to repair"}
 			return false
@@ -279,11 +280,11 @@ func (g *contest) run(t *testing.T, d *duo) (acked, doubtful int64) {
 		})
 	}
 	if g.midway != nil {
-		harness.Within(3*harness.Patience, func() bool { return sure.Load() >= g.before || t.Failed() })
+		proctest.Within(3*harness.Patience, func() bool { return sure.Load() >= g.before || t.Failed() })
 		g.midway()
 	}
 	all.Wait()
-	harness.Eventually(t, "nothing is left to repair", func() bool { return d.idle(t) })
+	proctest.Eventually(t, "nothing is left to repair", func() bool { return d.idle(t) })
 	t.Logf("%d steps done, %d in doubt, in %v", sure.Load(), unsure.Load(), time.Since(began).Round(time.Millisecond))
 	return sure.Load(), unsure.Load()
 }

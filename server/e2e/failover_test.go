@@ -4,6 +4,7 @@ import (
 	"sync"
 	"testing"
 
+	"magent/bench/process/proctest"
 	"magent/server/e2e/harness"
 )
 
@@ -13,7 +14,7 @@ import (
 func TestFailoverUnderLoad(t *testing.T) {
 	for name, takeAway := range map[string]func(*harness.Node){
 		"killed": (*harness.Node).Kill,
-		"frozen": (*harness.Node).Stop,
+		"frozen": (*harness.Node).Freeze,
 	} {
 		for _, top := range topologies[1:] {
 			t.Run(name+"/"+nameOf(top), func(t *testing.T) {
@@ -21,7 +22,7 @@ func TestFailoverUnderLoad(t *testing.T) {
 				told := &tally{}
 				var load sync.WaitGroup
 				load.Go(func() { askers(t, p.Addr, 8, 100, 20, false, told) })
-				harness.Eventually(t, "the load is under way", func() bool { return told.good.Load() > 3000 || t.Failed() })
+				proctest.Eventually(t, "the load is under way", func() bool { return told.good.Load() > 3000 || t.Failed() })
 				takeAway(p.Nodes[0][0])
 				load.Wait()
 				if told.good.Load() < 10000 {
@@ -39,7 +40,7 @@ func TestBackupLost(t *testing.T) {
 	told := &tally{}
 	var load sync.WaitGroup
 	load.Go(func() { askers(t, p.Addr, 8, 60, 20, false, told) })
-	harness.Eventually(t, "the load is under way", func() bool { return told.good.Load() > 2000 || t.Failed() })
+	proctest.Eventually(t, "the load is under way", func() bool { return told.good.Load() > 2000 || t.Failed() })
 	p.Nodes[1][1].Kill()
 	load.Wait()
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process/proctest"
 	"magent/server/e2e/harness"
 	"magent/upstream/memnode"
 )
@@ -25,7 +26,7 @@ func (n *target) String() string { return fmt.Sprintf("%s of copy %d", n.addr, n
 // memcachedTarget is a real memcached.
 func memcachedTarget(t *testing.T) *target {
 	m := harness.Memcached(t)
-	return &target{addr: m.Addr, kill: m.Kill, restart: m.Restart, freeze: m.Stop, thaw: m.Cont}
+	return &target{addr: m.Addr, kill: m.Kill, restart: m.Restart, freeze: m.Freeze, thaw: m.Thaw}
 }
 
 // linkedTarget is a real memcached at the end of a link.
@@ -118,7 +119,7 @@ func (c *cluster) healed(t *testing.T) {
 		}
 		return time.Since(since) >= calm
 	}
-	if !harness.Within(healPatience, well) {
+	if !proctest.Within(healPatience, well) {
 		t.Fatalf("after %v the nodes are %q", healPatience, states)
 	}
 }
@@ -126,7 +127,7 @@ func (c *cluster) healed(t *testing.T) {
 // repaired waits until the proxy has no key left to repair.
 func (c *cluster) repaired(t *testing.T) {
 	t.Helper()
-	harness.Eventually(t, "nothing is left to repair", func() bool {
+	proctest.Eventually(t, "nothing is left to repair", func() bool {
 		s := stats(t, c.ask, "stats proxy")
 		return s["repairs_waiting"] == "0" && s["repairs_running"] == "0"
 	})

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"magent/bench/process/proctest"
 	"magent/server"
 	"magent/server/config"
 	"magent/server/e2e/harness"
@@ -501,7 +502,7 @@ func loseAnswers(t *testing.T, rounds int) {
 		if t.Failed() {
 			return
 		}
-		harness.Eventually(t, "every node is up again", func() bool {
+		proctest.Eventually(t, "every node is up again", func() bool {
 			return !slices.ContainsFunc(p.Server.Snapshot().Nodes, func(n server.NodeSnapshot) bool { return n.State != "up" })
 		})
 	}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"magent/bench/process/proctest"
 	"magent/server/config"
 	"magent/server/e2e/harness"
 )
@@ -72,7 +73,7 @@ func TestIdleConnections(t *testing.T) {
 	}
 	askers(t, p.Addr, busy, 3, 20, false, &tally{})
 	endIdlers()
-	harness.Eventually(t, "the sessions end with their clients", func() bool { return p.Server.Snapshot().Sessions <= 1 })
+	proctest.Eventually(t, "the sessions end with their clients", func() bool { return p.Server.Snapshot().Sessions <= 1 })
 }
 
 // memoryInUse is the heap that is reachable, and the stacks of goroutines.
@@ -133,7 +134,7 @@ func TestOutOfFiles(t *testing.T) {
 	for _, c := range crowd {
 		c.Close()
 	}
-	harness.Eventually(t, "there is room again", func() bool {
+	proctest.Eventually(t, "there is room again", func() bool {
 		c, err := harness.Dial(addr)
 		if err != nil {
 			return false
@@ -162,7 +163,7 @@ func TestTooManyClients(t *testing.T) {
 	}
 	converse(t, in[1], everyVerb)
 	in[0].Close()
-	harness.Eventually(t, "the place is free", func() bool {
+	proctest.Eventually(t, "the place is free", func() bool {
 		c, err := net.DialTimeout("tcp", p.Addr, harness.Patience)
 		if err != nil {
 			t.Fatal(err)
@@ -186,7 +187,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	converse(t, greedy, []exchange{{"mn\r\n", "MN"}}) // so that it is a session
 	sent := make(chan error, 1)
 	go func() { sent <- greedy.Send(bytes.Repeat([]byte("get large\r\n"), often)) }()
-	harness.Eventually(t, "the proxy closes it", func() bool { return p.Server.Snapshot().Sessions == 1 })
+	proctest.Eventually(t, "the proxy closes it", func() bool { return p.Server.Snapshot().Sessions == 1 })
 	got, err := greedy.Rest()
 	if len(got) >= large*often {
 		t.Errorf("it has been given everything, %d bytes (%v)", len(got), err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"magent/bench/process/proctest"
 	"magent/server"
 	"magent/server/config"
 	"magent/server/e2e/harness"
@@ -54,7 +55,7 @@ func child(t *testing.T, role string, args ...string) (said *bufio.Reader, end f
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := harness.Launch(t, cmd)
+	ended := proctest.Launch(t, cmd)
 	end = func() {
 		_ = stdin.Close()
 		<-ended

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"magent/bench/process/proctest"
 	"magent/server/e2e/harness"
 )
 
@@ -27,9 +28,9 @@ func TestDebtOutgrowsItsLimitOnTheWayBack(t *testing.T) {
 	storeDebt(t, client, 0)
 	node.freeze()
 	storeDebt(t, client, 1)
-	harness.Eventually(t, "the node is down", probed(true))
+	proctest.Eventually(t, "the node is down", probed(true))
 	node.thaw()
-	harness.Eventually(t, "the node is on its way back", probed(false))
+	proctest.Eventually(t, "the node is on its way back", probed(false))
 	for i := range 200 {
 		storeDebt(t, client, 2+i)
 	}
@@ -55,5 +56,5 @@ func TestDebtWhoseLeadIsGone(t *testing.T) {
 	}
 	c.nodes[2].kill()
 	node.thaw()
-	harness.Eventually(t, "the node is back", func() bool { return c.states(t)[0] == "up" })
+	proctest.Eventually(t, "the node is back", func() bool { return c.states(t)[0] == "up" })
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"magent/bench/process/proctest"
 	"magent/server/e2e/harness"
 )
 
@@ -97,8 +98,8 @@ func TestFrozenPrimary(t *testing.T) {
 	c := dial(t, p.Addr)
 	value := exchange{"get test\r\n", "VALUE test 0 4\nhehe\nEND"}
 	converse(t, c, []exchange{{"set test 0 0 4\r\nhehe\r\n", "STORED"}, value})
-	p.Nodes[0][0].Stop()
-	defer p.Nodes[0][0].Cont()
+	p.Nodes[0][0].Freeze()
+	defer p.Nodes[0][0].Thaw()
 	converse(t, c, []exchange{value})
 	converse(t, c, everyVerb)
 	converse(t, dial(t, p.Addr), everyVerb)
@@ -120,8 +121,8 @@ func TestFrozenInMidVerb(t *testing.T) {
 			p := harness.Proxy(t, harness.Topology{Copies: 2, Nodes: 1, Loops: 1})
 			c := dial(t, p.Addr)
 			converse(t, c, []exchange{{"set k 0 0 1\r\n5\r\n", "STORED"}})
-			p.Nodes[0][0].Stop()
-			defer p.Nodes[0][0].Cont()
+			p.Nodes[0][0].Freeze()
+			defer p.Nodes[0][0].Thaw()
 			converse(t, c, []exchange{e, {"mn\r\n", "MN"}})
 		})
 	}
@@ -151,7 +152,7 @@ func TestNoReplicaLeft(t *testing.T) {
 	}
 	converse(t, c, []exchange{{"mn\r\n", "MN"}, {"set k 0 0 1 noreply\r\ny\r\nmn\r\n", "MN"}})
 	backup.Restart()
-	harness.Eventually(t, "the proxy serves from the node that is back", func() bool {
+	proctest.Eventually(t, "the proxy serves from the node that is back", func() bool {
 		reply, err := c.Do("set k 0 0 1\r\nz\r\n", 1)
 		if err != nil {
 			t.Fatal(err)
