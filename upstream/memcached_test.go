@@ -5,28 +5,14 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"magent/bench/process"
+	"magent/bench/process/proctest"
 	"magent/upstream/memnode"
 )
-
-const patience = 20 * time.Second
-
-// poll calls f until it reports true.
-func poll(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
-		if f() {
-			return
-		}
-	}
-	t.Fatalf("it never happened that %s", what)
-}
 
 // socket is a net.Conn as a Wire.
 type socket struct{ net.Conn }
@@ -41,13 +27,13 @@ func (s socket) Writev(bs [][]byte) (int, error) {
 func meet(t *testing.T, path string) (life, now uint64) {
 	t.Helper()
 	var nc net.Conn
-	poll(t, "the node takes a connection", func() (ok bool) {
+	proctest.Eventually(t, "the node takes a connection", func() (ok bool) {
 		var err error
 		nc, err = net.Dial("unix", path)
 		return err == nil
 	})
 	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(patience))
+	nc.SetDeadline(time.Now().Add(proctest.Patience))
 	r := newRig(2)
 	r.group.Connect(0)
 	c := r.dials[0].conn
@@ -79,7 +65,7 @@ func meet(t *testing.T, path string) (life, now uint64) {
 func livesDiffer(t *testing.T, path string, restart func()) {
 	t.Helper()
 	born, first := meet(t, path)
-	poll(t, "the node's clock ticks twice", func() bool {
+	proctest.Eventually(t, "the node's clock ticks twice", func() bool {
 		life, now := meet(t, path)
 		if life != born {
 			t.Fatalf("the life has become %x from %x after %d seconds", life, born, now-first)
@@ -94,41 +80,16 @@ func livesDiffer(t *testing.T, path string, restart func()) {
 
 func TestLifeOfMemcached(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("/tmp", "upstream") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "s")
-	args := []string{"-s", path}
-	if os.Getuid() == 0 {
-		args = append(args, "-u", "nobody")
-	}
-	start := func() *exec.Cmd {
-		cmd := exec.Command("memcached", args...)
-		if err := cmd.Start(); err != nil {
-			t.Fatalf("this test needs memcached 1.6.18, Debian's package memcached: %v", err)
-		}
-		return cmd
-	}
-	cmd := start()
-	stop := func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	}
-	t.Cleanup(func() { stop() })
-	livesDiffer(t, path, func() {
-		stop()
-		cmd = start()
+	m := proctest.Memcached(t, process.MemcachedConfig{Listen: process.Unix})
+	livesDiffer(t, m.Addr, func() {
+		m.Kill()
+		m.Restart()
 	})
 }
 
 func TestLifeOfMemnode(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("/tmp", "upstream")
+	dir, err := os.MkdirTemp("/tmp", "upstream") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process/proctest"
 	"magent/codec"
 	"magent/upstream/health"
 )
@@ -185,7 +186,7 @@ func (p *paced) probed() {
 	pool.Monitor.Start()
 	p.t.Cleanup(pool.Monitor.Close)
 	for i := range pool.Nodes {
-		poll(p.t, "a node was probed", func() bool { return pool.Monitor.RTT(i) != 0 })
+		proctest.Eventually(p.t, "a node was probed", func() bool { return pool.Monitor.RTT(i) != 0 })
 	}
 }
 

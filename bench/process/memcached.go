@@ -41,7 +41,7 @@ func Memcached(ctx context.Context, cfg MemcachedConfig) (*Process, error) {
 func (cfg MemcachedConfig) args(port int, dir string) ([]string, error) {
 	args := []string{"-l", cmp.Or(cfg.Listen, loopback), "-p", strconv.Itoa(cmp.Or(port, -1)), "-U", "0"}
 	if cfg.Listen == Unix {
-		args = []string{"-s", filepath.Join(dir, Unix)}
+		args = []string{"-s", filepath.Join(dir, socketFile)}
 	}
 	args = append(args, "-t", strconv.Itoa(cmp.Or(cfg.Threads, 1)), "-m", strconv.Itoa(cmp.Or(cfg.MemoryMB, 1024)),
 		"-c", strconv.Itoa(cmp.Or(cfg.Conns, 16384)), "-b", "4096")

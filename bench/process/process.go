@@ -69,8 +69,12 @@ type Recipe struct {
 	chooses bool
 }
 
-// Unix, for a host, is a unix socket: the file of that name in the program's directory.
+// Unix, for a host, is a unix socket in the program's directory.
 const Unix = "unix"
+
+// socketFile is that socket's name. memcached shows no more than 26 bytes of a path,
+// the kernel takes no more than 107.
+const socketFile = "s"
 
 const loopback = "127.0.0.1"
 
@@ -78,7 +82,7 @@ const loopback = "127.0.0.1"
 // is free when chosen and may be taken before it is used: a program that ends at once
 // is tried three times. The error has what it printed last.
 func Start(ctx context.Context, r Recipe) (*Process, error) {
-	dir, err := os.MkdirTemp("", "magent-bench-")
+	dir, err := os.MkdirTemp("", "magent-")
 	if err != nil {
 		return nil, fmt.Errorf("process: %w", err)
 	}
@@ -149,7 +153,7 @@ func (p *Process) ready(ctx context.Context, port int) error {
 // listens is where p listens, told port, or why it does not.
 func (p *Process) listens(port int) (string, error) {
 	if p.recipe.host == Unix {
-		path := filepath.Join(p.dir, Unix)
+		path := filepath.Join(p.dir, socketFile)
 		c, err := net.Dial(Unix, path)
 		if err != nil {
 			return "", err

@@ -8,20 +8,17 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"magent/bench/process"
+	"magent/bench/process/proctest"
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream/repair"
 )
-
-const patience = 20 * time.Second
 
 // real is a connection to a memcached of the system.
 type real struct {
@@ -33,40 +30,15 @@ type real struct {
 // startReal runs a memcached on a socket of its own until the test ends.
 func startReal(t testing.TB) *real {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "converge") // a socket's path must be short
+	// No background threads: while one holds an item, incr makes a new one.
+	args := []string{"-I", "4m", "-o", "no_lru_maintainer,no_lru_crawler"}
+	c, err := net.Dial("unix", proctest.Memcached(t, process.MemcachedConfig{Listen: process.Unix, Args: args}).Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
-	// No background threads: while one holds an item, incr makes a new one.
-	args := []string{"-s", path, "-I", "4m", "-o", "no_lru_maintainer,no_lru_crawler"}
-	if os.Getuid() == 0 {
-		args = append(args, "-u", "nobody")
-	}
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("memcached", args...)
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("these tests need memcached 1.6.18, Debian's package memcached: %v", err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
-		c, err := net.Dial("unix", path)
-		if err == nil {
-			c.SetDeadline(time.Now().Add(2 * patience))
-			t.Cleanup(func() { c.Close() })
-			return &real{t, c, bufio.NewReader(c)}
-		}
-	}
-	t.Fatal("memcached did not come up")
-	return nil
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(2 * proctest.Patience))
+	return &real{t, c, bufio.NewReader(c)}
 }
 
 // do sends a line, and a value if the line announces one, and returns the reply

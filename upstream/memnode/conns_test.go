@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	programs "magent/bench/process"
+	"magent/bench/process/proctest"
 )
 
 // connsOf asks for stats conns: what memcached and a node say alike, by the address
@@ -50,7 +53,7 @@ func TestConnsStats(t *testing.T) {
 		dial(t, addr).Close()
 		named := strings.NewReplacer(names...)
 		var got string
-		eventually(t, "all is as it stays", func() bool {
+		proctest.Eventually(t, "all is as it stays", func() bool {
 			before := got
 			lines := strings.Split(named.Replace(strings.Join(connsOf(t, asks), "\n")), "\n")
 			slices.Sort(lines)
@@ -62,7 +65,7 @@ func TestConnsStats(t *testing.T) {
 	}
 	for network, start := range map[string]func() string{
 		"tcp":  func() string { return startReal(t) },
-		"unix": func() string { return startRealUnix(t) },
+		"unix": func() string { return proctest.Memcached(t, programs.MemcachedConfig{Listen: programs.Unix}).Addr },
 	} {
 		t.Run(network, func(t *testing.T) {
 			cfg := Config{Network: network}
@@ -119,7 +122,7 @@ func TestConnsUntilExecuted(t *testing.T) {
 	}
 	asks := dial(t, n.Addr())
 	n.Thaw()
-	eventually(t, "no connection is left", func() bool {
+	proctest.Eventually(t, "no connection is left", func() bool {
 		list := strings.Join(connsOf(t, asks), "\n")
 		left := false
 		for i, c := range gone {

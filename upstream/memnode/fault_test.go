@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"magent/bench/process/proctest"
 )
 
 // faulted is a node with a=1 and a script, and a client of it.
@@ -112,12 +114,12 @@ func TestFaultDelays(t *testing.T) {
 func TestFaultDelayOrder(t *testing.T) {
 	n, c := faulted(t, `(on set (slow 1h))`)
 	c.send("set a 0 0 1\r\nx\r\n")
-	eventually(t, "the slow command is executed", func() bool { it, _ := n.Get("a"); return string(it.Value) == "x" })
+	proctest.Eventually(t, "the slow command is executed", func() bool { it, _ := n.Get("a"); return string(it.Value) == "x" })
 	n.Kill()
 
 	n, c = faulted(t, `(on set (stall 1h))`)
 	c.send("set a 0 0 1\r\nx\r\n")
-	eventually(t, "the command has come", func() bool { return n.Stats().Faults == 1 })
+	proctest.Eventually(t, "the command has come", func() bool { return n.Stats().Faults == 1 })
 	if it, _ := n.Get("a"); string(it.Value) != "abc" {
 		t.Errorf("a stalled command was executed: %q", it.Value)
 	}
@@ -158,7 +160,7 @@ func TestFaultAcceptStall(t *testing.T) {
 	n, before := faulted(t, `(on accept (stall 1h))`)
 	c := dial(t, n.Addr())
 	c.send("set a 0 0 1\r\nx\r\n")
-	eventually(t, "the connection has come", func() bool { return n.Stats().Conns == 2 })
+	proctest.Eventually(t, "the connection has come", func() bool { return n.Stats().Conns == 2 })
 	before.do("get a\r\n", "VALUE a 0 3\r\nabc\r\nEND\r\n")
 	n.Freeze() // nor does that wait
 	n.Kill()

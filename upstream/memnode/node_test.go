@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"magent/bench/process/proctest"
 )
 
 // clock is a time that the test moves.
@@ -115,7 +117,7 @@ func TestFreezeThaw(t *testing.T) {
 	if got := c.line(); !strings.Contains(got, "timeout") {
 		t.Fatalf("a frozen node answered %q", got)
 	}
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(proctest.Patience))
 	if it, _ := n.Get("a"); string(it.Value) != "1" || n.Len() != 1 {
 		t.Errorf("a frozen node executed: a is %q, %d items", it.Value, n.Len())
 	}
@@ -123,7 +125,7 @@ func TestFreezeThaw(t *testing.T) {
 	n.Thaw()
 	c.expect("STORED\r\n")
 	late.expect("STORED\r\n")
-	eventually(t, "the write of a client that has gone is executed", func() bool { _, ok := n.Get("c"); return ok })
+	proctest.Eventually(t, "the write of a client that has gone is executed", func() bool { _, ok := n.Get("c"); return ok })
 }
 
 // TestFreezeBusyWriter freezes a node that is stuck writing to a client.
@@ -135,7 +137,7 @@ func TestFreezeBusyWriter(t *testing.T) {
 	c.do(fmt.Sprintf("set a 0 0 %d\r\n%s\r\n", size, value), "STORED\r\n")
 	c.send("%s", strings.Repeat("get a\r\n", times))
 	var written uint64
-	eventually(t, "the node waits for its client", func() bool {
+	proctest.Eventually(t, "the node waits for its client", func() bool {
 		before := written
 		written = n.current.Load().wire.written.Load()
 		return written > size && written == before
@@ -281,7 +283,7 @@ func TestMetadump(t *testing.T) {
 	for _, class := range []string{"all", "hash", "1", "1,6", "30"} {
 		var want string
 		got := dump(n.Addr(), class)
-		eventually(t, "memcached dumps class "+class, func() bool { // its crawler may be busy
+		proctest.Eventually(t, "memcached dumps class "+class, func() bool { // its crawler may be busy
 			want = dump(realAddr, class)
 			return want == got
 		})

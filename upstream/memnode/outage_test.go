@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"magent/bench/process/proctest"
 )
 
 // TestOutageFreeze: the node stands still, whoever asks, and executes after it what
@@ -21,7 +23,7 @@ func TestOutageFreeze(t *testing.T) {
 	other.do("version\r\n", "VERSION 1.6.18\r\n")
 	gone.do("version\r\n", "VERSION 1.6.18\r\n")
 	c.send("mn\r\n")
-	eventually(t, "the node is frozen", func() bool { return frozen(n) })
+	proctest.Eventually(t, "the node is frozen", func() bool { return frozen(n) })
 	gone.send("set a 0 0 1\r\nx\r\n")
 	gone.Close()
 	other.send("version\r\n")
@@ -29,14 +31,14 @@ func TestOutageFreeze(t *testing.T) {
 	if got := other.line(); !strings.Contains(got, "timeout") {
 		t.Fatalf("a frozen node answered %q", got)
 	}
-	other.SetReadDeadline(time.Now().Add(patience))
+	other.SetReadDeadline(time.Now().Add(proctest.Patience))
 	const d = 50 * time.Millisecond
 	if err := n.SetFault(`(on mn (freeze 50ms))`); err != nil { // which thaws it
 		t.Fatal(err)
 	}
 	other.expect("VERSION 1.6.18\r\n")
 	c.expect("MN\r\n")
-	eventually(t, "the write of the client that has gone is executed", func() bool { it, _ := n.Get("a"); return string(it.Value) == "x" })
+	proctest.Eventually(t, "the write of the client that has gone is executed", func() bool { it, _ := n.Get("a"); return string(it.Value) == "x" })
 	start := time.Now()
 	c.do("mn\r\n", "MN\r\n")
 	if took := time.Since(start); took < d {
@@ -59,7 +61,7 @@ func frozen(n *Node) bool {
 func TestOutageFreezeTwoHands(t *testing.T) {
 	n, c := faulted(t, `(on mn (freeze 1h))`)
 	c.send("mn\r\n")
-	eventually(t, "the node is frozen", func() bool { return frozen(n) })
+	proctest.Eventually(t, "the node is frozen", func() bool { return frozen(n) })
 	n.Freeze()
 	n.Thaw()
 	if !frozen(n) {
@@ -111,7 +113,7 @@ func TestOutageRestart(t *testing.T) {
 func comesBack(t *testing.T, n *Node) *client {
 	t.Helper()
 	network := n.cfg.Network
-	eventually(t, "the node listens", func() bool {
+	proctest.Eventually(t, "the node listens", func() bool {
 		nc, err := net.Dial(network, n.Addr())
 		if err == nil {
 			nc.Close()
@@ -129,7 +131,7 @@ func whatCame(n *Node, send string) ([]byte, error) {
 		return nil, err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(proctest.Patience))
 	io.WriteString(c, send) // what comes says whether it arrived
 	return io.ReadAll(c)
 }
@@ -147,7 +149,7 @@ func TestOutageOwner(t *testing.T) {
 	const script = `(on mn (restart 1h))`
 	n, c := faulted(t, script)
 	c.send("mn\r\n")
-	eventually(t, "the node is dead", func() bool { return refuses(n) })
+	proctest.Eventually(t, "the node is dead", func() bool { return refuses(n) })
 	n.Kill()
 	if err := n.SetFault(script); err != nil { // which ends the outage
 		t.Fatal(err)
@@ -160,7 +162,7 @@ func TestOutageOwner(t *testing.T) {
 	}
 	c = dial(t, n.Addr())
 	c.send("mn\r\n")
-	eventually(t, "the node is dead", func() bool { return refuses(n) })
+	proctest.Eventually(t, "the node is dead", func() bool { return refuses(n) })
 	if err := n.Restart(); err != nil { // the owner need not wait
 		t.Fatal(err)
 	}
@@ -173,7 +175,7 @@ func TestOutageOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.send("mn\r\n")
-	eventually(t, "the node is dead", func() bool { return refuses(n) })
+	proctest.Eventually(t, "the node is dead", func() bool { return refuses(n) })
 	if err := n.SetFault(""); err != nil { // a dead node comes back with the end of the script
 		t.Fatal(err)
 	}
@@ -192,7 +194,7 @@ func TestOutageKill(t *testing.T) {
 	if !refuses(n) {
 		t.Error("a killed node takes connections")
 	}
-	eventually(t, "it remembers nothing", func() bool { return n.Len() == 0 })
+	proctest.Eventually(t, "it remembers nothing", func() bool { return n.Len() == 0 })
 	if err := n.Restart(); err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +254,7 @@ func TestOutageOnAccept(t *testing.T) {
 	if got, err := io.ReadAll(c.r); len(got) > 0 || !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("got %q, %v", got, err)
 	}
-	eventually(t, "the node is dead", func() bool { return refuses(n) })
+	proctest.Eventually(t, "the node is dead", func() bool { return refuses(n) })
 }
 
 // TestOutageByTime: rules of time keep theirs, under their conditions, each one.
@@ -272,7 +274,7 @@ func TestOutageByTime(t *testing.T) {
 	}
 	f := n.fault.Load()
 	a, b := f.rules[0], f.rules[1]
-	eventually(t, "both have done their times", func() bool {
+	proctest.Eventually(t, "both have done their times", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return a.matches > 3 && b.matches > 10
@@ -284,9 +286,9 @@ func TestOutageByTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := n.current.Load().pid
-	eventually(t, "the node restarts twice", func() bool { return n.current.Load().pid >= pid+2 && !n.current.Load().dead() })
+	proctest.Eventually(t, "the node restarts twice", func() bool { return n.current.Load().pid >= pid+2 && !n.current.Load().dead() })
 	before := n.Stats().Faults
-	eventually(t, "it goes on freezing", func() bool { return n.Stats().Faults > before+2 })
+	proctest.Eventually(t, "it goes on freezing", func() bool { return n.Stats().Faults > before+2 })
 	if err := n.SetFault(""); err != nil {
 		t.Fatal(err)
 	}
@@ -329,12 +331,12 @@ func TestOutagesLeaveNothing(t *testing.T) {
 				}
 			}
 			if !strings.Contains(script, "1h (") && !strings.Contains(script, "every 1h") {
-				eventually(t, "a fault fires", func() bool { return n.Stats().Faults > 0 })
+				proctest.Eventually(t, "a fault fires", func() bool { return n.Stats().Faults > 0 })
 			}
 			if err := n.Close(); err != nil {
 				t.Error(err)
 			}
-			eventually(t, "no goroutine is left", func() bool { // the last may be on their way out
+			proctest.Eventually(t, "no goroutine is left", func() bool { // the last may be on their way out
 				stacks := make([]byte, 1<<20)
 				stacks = stacks[:runtime.Stack(stacks, true)]
 				return !bytes.Contains(stacks, []byte("memnode.(*process)")) && !bytes.Contains(stacks, []byte("memnode.(*faults)"))

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"magent/bench/process/proctest"
 )
 
 // FuzzStream feeds a node any bytes, whole and cut in two: it must survive, end
@@ -52,7 +54,7 @@ func converse(t *testing.T, k *clock, socket string, parts ...[]byte) []byte {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(patience))
+	nc.SetDeadline(time.Now().Add(proctest.Patience))
 	for _, p := range parts {
 		if _, err := nc.Write(p); err != nil {
 			break // the node has hung up: what it answered counts

@@ -12,22 +12,24 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process"
+	"magent/bench/process/proctest"
 	"magent/upstream/probe"
 )
 
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
-	for _, host := range []string{"127.0.0.1", "::1", ""} {
+	for _, host := range []string{"127.0.0.1", "::1", process.Unix} {
 		m := start(t, host)
 		for _, write := range []bool{false, true} {
-			p := prober(t, m.network, m.addr, write)
+			p := prober(t, m.Addr, write)
 			for range 3 {
 				trip(t, p)
 			}
 		}
-		c := dial(t, m.network, m.addr)
+		c := dial(t, m.Addr)
 		if got := c.do(t, "get probe:key-0\r\n"); !strings.HasPrefix(got, "VALUE probe:key-0 0 ") {
-			t.Errorf("%s: after the round trips the key has %q", m.addr, got)
+			t.Errorf("%s: after the round trips the key has %q", m.Addr, got)
 		}
 	}
 }
@@ -35,7 +37,7 @@ func TestRoundTrip(t *testing.T) {
 func TestConnectionIsKept(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, "")
-	p := prober(t, "tcp", n.Addr(), true)
+	p := prober(t, n.Addr(), true)
 	for range 3 {
 		trip(t, p)
 	}
@@ -52,7 +54,7 @@ func TestConnectionIsKept(t *testing.T) {
 		t.Errorf("values are not fresh: %v", seen)
 	}
 	p.Forget()
-	eventually(t, "the connection is closed", func() bool { return n.Stats().Conns == 0 })
+	proctest.Eventually(t, "the connection is closed", func() bool { return n.Stats().Conns == 0 })
 	trip(t, p)
 }
 
@@ -85,10 +87,10 @@ func TestFaults(t *testing.T) {
 		t.Run(c.fault, func(t *testing.T) {
 			t.Parallel()
 			n := startNode(t, "")
-			p := prober(t, "tcp", n.Addr(), true)
+			p := prober(t, n.Addr(), true)
 			trip(t, p)
 			if strings.Contains(c.want, "within") {
-				p = hasty(t, "tcp", n.Addr(), true, 40*time.Millisecond)
+				p = hasty(t, n.Addr(), true, 40*time.Millisecond)
 			}
 			if strings.Contains(c.fault, "accept") {
 				p.Forget()
@@ -101,7 +103,7 @@ func TestFaults(t *testing.T) {
 			if err := n.SetFault(""); err != nil {
 				t.Fatal(err)
 			}
-			p = prober(t, "tcp", n.Addr(), true)
+			p = prober(t, n.Addr(), true)
 			trip(t, p)
 		})
 	}
@@ -110,7 +112,7 @@ func TestFaults(t *testing.T) {
 func TestMissIsNoFault(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, `(on get (reply "END"))`)
-	trip(t, prober(t, "tcp", n.Addr(), true))
+	trip(t, prober(t, n.Addr(), true))
 }
 
 // A connection that a node has closed while nobody asked it anything is made anew,
@@ -119,7 +121,7 @@ func TestKeptConnectionMayBeClosed(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []string{`(on set (times 1 close))`, `(on set (times 1 reset))`} {
 		n := startNode(t, "")
-		p := prober(t, "tcp", n.Addr(), true)
+		p := prober(t, n.Addr(), true)
 		trip(t, p)
 		if err := n.SetFault(fault); err != nil {
 			t.Fatal(err)
@@ -140,7 +142,7 @@ func TestKeptConnectionMayBeClosed(t *testing.T) {
 	}
 	m := start(t, "127.0.0.1")
 	ctx := context.Background()
-	p := prober(t, m.network, m.addr, true)
+	p := prober(t, m.Addr, true)
 	for _, ask := range map[string]func() error{
 		"round trip": func() error { _, err := p.RoundTrip(ctx); return err },
 		"identity":   func() error { _, err := p.Identity(ctx); return err },
@@ -148,15 +150,15 @@ func TestKeptConnectionMayBeClosed(t *testing.T) {
 		"flush":      func() error { return p.FlushAll(ctx) },
 	} {
 		trip(t, p)
-		m.kill()
-		m.restart()
+		m.Kill()
+		m.Restart()
 		if err := ask(); err != nil {
 			t.Error(err)
 		}
 	}
-	m.kill()
+	m.Kill()
 	_, err := p.RoundTrip(ctx)
-	says(t, err, "dial tcp "+m.addr+": connect: connection refused")
+	says(t, err, "dial tcp "+m.Addr+": connect: connection refused")
 }
 
 func TestNodeThatStoresNothing(t *testing.T) {
@@ -167,7 +169,7 @@ func TestNodeThatStoresNothing(t *testing.T) {
 		`(on set (reply "ERROR"))`,
 	} {
 		n := startNode(t, fault)
-		p := prober(t, "tcp", n.Addr(), true)
+		p := prober(t, n.Addr(), true)
 		trip(t, p)
 		trip(t, p)
 		if c := n.Stats().Commands; c["set"] != 2 || c["version"] != 2 || c["get"] != 0 {
@@ -207,12 +209,12 @@ func fill(t *testing.T, c *client) {
 func TestFullMemcached(t *testing.T) {
 	t.Parallel()
 	m := start(t, "127.0.0.1", "-M", "-m", "2")
-	fill(t, dial(t, m.network, m.addr))
-	p := prober(t, m.network, m.addr, true)
+	fill(t, dial(t, m.Addr))
+	p := prober(t, m.Addr, true)
 	for range 3 {
 		trip(t, p)
 	}
-	if got := dial(t, m.network, m.addr).do(t, "get probe:key-0\r\n"); got != "END" {
+	if got := dial(t, m.Addr).do(t, "get probe:key-0\r\n"); got != "END" {
 		t.Errorf("it was not full: %s", got)
 	}
 }
@@ -220,14 +222,14 @@ func TestFullMemcached(t *testing.T) {
 func TestFrozenMemcached(t *testing.T) {
 	t.Parallel()
 	m := start(t, "127.0.0.1")
-	p := hasty(t, m.network, m.addr, true, 50*time.Millisecond)
-	m.freeze(t)
+	p := hasty(t, m.Addr, true, 50*time.Millisecond)
+	m.Freeze()
 	for range 3 { // the kernel goes on to accept
 		_, err := p.RoundTrip(context.Background())
 		says(t, err, "no answer to set within 50ms")
 	}
-	m.thaw()
-	eventually(t, "it answers again", func() bool {
+	m.Thaw()
+	proctest.Eventually(t, "it answers again", func() bool {
 		_, err := p.RoundTrip(context.Background())
 		return err == nil
 	})
@@ -236,9 +238,9 @@ func TestFrozenMemcached(t *testing.T) {
 func TestContextEndsTheWait(t *testing.T) {
 	t.Parallel()
 	m := start(t, "127.0.0.1")
-	p := prober(t, m.network, m.addr, true)
+	p := prober(t, m.Addr, true)
 	trip(t, p)
-	m.freeze(t)
+	m.Freeze()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() {
@@ -255,7 +257,7 @@ func TestContextEndsTheWait(t *testing.T) {
 	defer cancel()
 	_, err = p.RoundTrip(ctx)
 	says(t, err, "no answer to set: context deadline exceeded")
-	m.thaw()
+	m.Thaw()
 	trip(t, p)
 	ctx, cancel = context.WithCancel(context.Background())
 	cancel()
@@ -301,21 +303,21 @@ func TestNodeThatTalksOnAndOn(t *testing.T) {
 			}
 		})
 	}
-	p := prober(t, "tcp", repeat("STAT x"), true)
+	p := prober(t, repeat("STAT x"), true)
 	_, err := p.RoundTrip(ctx)
 	says(t, err, "answered a line of more than 4096 bytes to set")
 	_, err = p.Identity(ctx)
 	says(t, err, "answered a line of more than 4096 bytes to stats")
-	p = prober(t, "tcp", repeat("STAT x "+strings.Repeat("1", 1000)+"\r\n"), true)
+	p = prober(t, repeat("STAT x "+strings.Repeat("1", 1000)+"\r\n"), true)
 	_, err = p.Identity(ctx)
 	says(t, err, "answered more than 33554432 bytes to stats")
 	_, err = p.Clients(ctx)
 	says(t, err, "answered more than 33554432 bytes to stats conns")
-	p = prober(t, "tcp", repeat("\x00\xff\r\n"), true)
+	p = prober(t, repeat("\x00\xff\r\n"), true)
 	_, err = p.Identity(ctx)
 	says(t, err, `answered "\x00\xff" to stats`)
 	says(t, p.FlushAll(ctx), `answered "\x00\xff" to flush_all`)
-	p = prober(t, "tcp", serve(t, func(net.Conn) {}), true)
+	p = prober(t, serve(t, func(net.Conn) {}), true)
 	_, err = p.Identity(ctx)
 	says(t, err, "no answer to stats: *")
 }
@@ -323,7 +325,7 @@ func TestNodeThatTalksOnAndOn(t *testing.T) {
 func TestIdentity(t *testing.T) {
 	t.Parallel()
 	m := start(t, "127.0.0.1")
-	p := prober(t, m.network, m.addr, true)
+	p := prober(t, m.Addr, true)
 	ask := func() uint64 {
 		t.Helper()
 		id, err := p.Identity(context.Background())
@@ -337,13 +339,13 @@ func TestIdentity(t *testing.T) {
 	if again := ask(); again != born {
 		t.Errorf("the life has become %x from %x", again, born)
 	}
-	m.kill()
-	m.restart()
+	m.Kill()
+	m.Restart()
 	if ask() == born {
 		t.Error("a restart does not show")
 	}
 	n := startNode(t, `(on stats (reply "STAT pid 1\r\nSTAT time 5\r\nEND"))`)
-	id, err := prober(t, "tcp", n.Addr(), true).Identity(context.Background())
+	id, err := prober(t, n.Addr(), true).Identity(context.Background())
 	if _, ok := id.Life(); ok || err != nil {
 		t.Errorf("stats without uptime make %+v: %v", id, err)
 	}
@@ -354,8 +356,8 @@ func TestClients(t *testing.T) {
 	ctx := context.Background()
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		m := start(t, host)
-		p := prober(t, m.network, m.addr, true)
-		quiet, busy := dial(t, m.network, m.addr), dial(t, m.network, m.addr)
+		p := prober(t, m.Addr, true)
+		quiet, busy := dial(t, m.Addr), dial(t, m.Addr)
 		if _, err := io.WriteString(busy, "set k 0 0 5\r\nhe"); err != nil {
 			t.Fatal(err)
 		}
@@ -367,7 +369,7 @@ func TestClients(t *testing.T) {
 			}
 			return c
 		}
-		eventually(t, "the node has both connections and the prober's", func() bool {
+		proctest.Eventually(t, "the node has both connections and the prober's", func() bool {
 			c := look()
 			return c.Has(quiet.LocalAddr()) && c.Has(busy.LocalAddr()) && len(c) == 3
 		})
@@ -375,13 +377,13 @@ func TestClients(t *testing.T) {
 			t.Error("a listening socket counts as a client")
 		}
 		busy.Close()
-		eventually(t, "the node has closed it, too", func() bool {
+		proctest.Eventually(t, "the node has closed it, too", func() bool {
 			c := look()
 			return c.Has(quiet.LocalAddr()) && !c.Has(busy.LocalAddr())
 		})
 	}
 	n := startNode(t, "")
-	if c, err := prober(t, "tcp", n.Addr(), true).Clients(ctx); err != nil || len(c) != 1 {
+	if c, err := prober(t, n.Addr(), true).Clients(ctx); err != nil || len(c) != 1 {
 		t.Errorf("a memnode has %v: %v", c, err)
 	}
 }
@@ -392,24 +394,24 @@ func TestClientsGoneWriteNoMore(t *testing.T) {
 	t.Parallel()
 	const writers = 16
 	m := start(t, "127.0.0.1")
-	p, c := prober(t, m.network, m.addr, true), dial(t, m.network, m.addr)
+	p, c := prober(t, m.Addr, true), dial(t, m.Addr)
 	if got := c.do(t, "set n 0 0 1\r\n0\r\n"); got != "STORED" {
 		t.Fatal(got)
 	}
 	var conns []*client
 	for range writers {
-		conns = append(conns, dial(t, m.network, m.addr))
+		conns = append(conns, dial(t, m.Addr))
 		conns[len(conns)-1].do(t, "version\r\n")
 	}
-	m.freeze(t)
+	m.Freeze()
 	for _, w := range conns {
 		if _, err := io.WriteString(w, "incr n 1\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		w.Close()
 	}
-	m.thaw()
-	eventually(t, "the node lists none of the connections", func() bool {
+	m.Thaw()
+	proctest.Eventually(t, "the node lists none of the connections", func() bool {
 		listed, err := p.Clients(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -425,16 +427,16 @@ func TestClientsWithoutNames(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	for what, p := range map[string]*probe.Prober{
-		"a unix socket":        prober(t, "unix", start(t, "").addr, true),
-		"no such command":      prober(t, "tcp", startNode(t, `(on stats (reply "ERROR"))`).Addr(), true),
-		"addresses of another": prober(t, "tcp", startNode(t, `(on stats (reply "STAT 1:addr tcp:192.0.2.1:80\r\nSTAT 1:state conn_read\r\nEND"))`).Addr(), true),
+		"a unix socket":        prober(t, start(t, process.Unix).Addr, true),
+		"no such command":      prober(t, startNode(t, `(on stats (reply "ERROR"))`).Addr(), true),
+		"addresses of another": prober(t, startNode(t, `(on stats (reply "STAT 1:addr tcp:192.0.2.1:80\r\nSTAT 1:state conn_read\r\nEND"))`).Addr(), true),
 	} {
 		if c, err := p.Clients(ctx); !errors.Is(err, probe.ErrUnnamed) || c != nil {
 			t.Errorf("%s: %v, %v", what, c, err)
 		}
 		trip(t, p)
 	}
-	p := prober(t, "tcp", startNode(t, `(on stats (close))`).Addr(), true)
+	p := prober(t, startNode(t, `(on stats (close))`).Addr(), true)
 	if _, err := p.Clients(ctx); err == nil || errors.Is(err, probe.ErrUnnamed) {
 		t.Errorf("no answer is %v", err)
 	}
@@ -444,16 +446,16 @@ func TestFlushAll(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	m := start(t, "127.0.0.1")
-	c := dial(t, m.network, m.addr)
+	c := dial(t, m.Addr)
 	if got := c.do(t, "set k 0 0 1\r\nx\r\n"); got != "STORED" {
 		t.Fatal(got)
 	}
-	if err := prober(t, m.network, m.addr, true).FlushAll(ctx); err != nil {
+	if err := prober(t, m.Addr, true).FlushAll(ctx); err != nil {
 		t.Error(err)
 	}
 	if got := c.do(t, "get k\r\n"); got != "END" {
 		t.Errorf("after a flush: %s", got)
 	}
 	m = start(t, "127.0.0.1", "-F")
-	says(t, prober(t, m.network, m.addr, true).FlushAll(ctx), `answered "CLIENT_ERROR flush_all not allowed" to flush_all`)
+	says(t, prober(t, m.Addr, true).FlushAll(ctx), `answered "CLIENT_ERROR flush_all not allowed" to flush_all`)
 }
