@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"magent/bench/process/proctest"
 	"magent/upstream"
 	"magent/upstream/health"
 	"magent/upstream/route"
@@ -170,7 +171,7 @@ const endOfOutput = "-- end of output --"
 // run types a command and returns what it says, without carriage returns.
 func (s *shell) run(command string) string {
 	s.t.Helper()
-	s.file.SetReadDeadline(time.Now().Add(limit))
+	s.file.SetReadDeadline(time.Now().Add(proctest.Patience))
 	fmt.Fprintf(s.in, "%s\necho '%s'\n", command, endOfOutput)
 	var said strings.Builder
 	for {
@@ -202,7 +203,7 @@ func (s *shell) waitForServers(command string) {
 		where = s.run("grep listen: " + strings.Fields(file)[0])
 	}
 	for _, port := range serverPort.FindAllString(where, -1) {
-		eventually(s.t, "listening on "+port+": "+command, func() bool { return reachable("tcp", "127.0.0.1:"+port) })
+		proctest.Eventually(s.t, "listening on "+port+": "+command, func() bool { return reachable("tcp", "127.0.0.1:"+port) })
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process/proctest"
 	"magent/upstream/memnode"
 )
 
@@ -48,21 +49,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// limit bounds every wait; it is never waited for when all is well.
-const limit = 20 * time.Second
-
-// eventually polls until ok holds.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(limit); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("after %v: not %s", limit, what)
-		}
-	}
-}
-
 // result is a command that has ended.
 type result struct {
 	code        int
@@ -80,8 +66,8 @@ func command(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
-	cmd.WaitDelay = limit
-	timer := time.AfterFunc(limit, func() { cmd.Process.Kill() })
+	cmd.WaitDelay = proctest.Patience
+	timer := time.AfterFunc(proctest.Patience, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -113,27 +99,17 @@ type process struct {
 	*exec.Cmd
 	t      *testing.T
 	stderr *lockedBuffer
-	done   chan struct{} // closed when it has ended
+	done   <-chan struct{} // closed when it has ended
 }
 
 // launch starts cmd, and ends it with the test.
 func launch(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{Cmd: cmd, t: t, stderr: &lockedBuffer{}, done: make(chan struct{})}
+	p := &process{Cmd: cmd, t: t, stderr: &lockedBuffer{}}
 	if cmd.Stderr == nil {
 		cmd.Stderr = p.stderr
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		cmd.Wait() // the status is in ProcessState
-		close(p.done)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-p.done
-	})
+	p.done = proctest.Launch(t, cmd)
 	return p
 }
 
@@ -151,7 +127,7 @@ func startServe(t *testing.T, addr string, args ...string) *process {
 
 func (p *process) waitFor(network, addr string) {
 	p.t.Helper()
-	eventually(p.t, "serving", func() bool {
+	proctest.Eventually(p.t, "serving", func() bool {
 		select {
 		case <-p.done:
 			p.t.Fatalf("ended early: %s", p.stderr)
@@ -167,8 +143,8 @@ func (p *process) ended() int {
 	select {
 	case <-p.done:
 		return p.ProcessState.ExitCode()
-	case <-time.After(limit):
-		p.t.Fatalf("still running after %v: %s", limit, p.stderr)
+	case <-time.After(proctest.Patience):
+		p.t.Fatalf("still running after %v: %s", proctest.Patience, p.stderr)
 		return 0
 	}
 }
@@ -243,7 +219,7 @@ func talk(t *testing.T, network, addr, request, reply string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(limit))
+	c.SetDeadline(time.Now().Add(proctest.Patience))
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +258,7 @@ func endDaemon(t *testing.T, pidFile string) {
 	t.Helper()
 	pid := readPid(t, pidFile)
 	syscall.Kill(pid, syscall.SIGTERM)
-	eventually(t, "gone", func() bool { return !alive(pid) })
+	proctest.Eventually(t, "gone", func() bool { return !alive(pid) })
 }
 
 func readPid(t *testing.T, pidFile string) int {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process/proctest"
 	"magent/server/config"
 )
 
@@ -31,11 +32,11 @@ func TestTermFinishesWhatIsInFlight(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(limit))
+			c.SetDeadline(time.Now().Add(proctest.Patience))
 			io.WriteString(c, "get slow-key\r\n")
 			<-gate.shut
 			p.Process.Signal(signal)
-			eventually(t, "closed to new clients", func() bool { return !reachable("tcp", addr) })
+			proctest.Eventually(t, "closed to new clients", func() bool { return !reachable("tcp", addr) })
 			close(gate.open)
 			got := make([]byte, 5)
 			if _, err := io.ReadFull(c, got); string(got) != "END\r\n" {
@@ -134,7 +135,7 @@ func TestAddressNotYetOnThisMachine(t *testing.T) {
 	port := portOf(t, freeAddr(t))
 	p := launch(t, exec.Command(binary, "serve", "-l", "192.0.2.77,127.0.0.1", "-p", port, "-s", newNode(t).Addr()))
 	p.waitFor("tcp", "127.0.0.1:"+port)
-	eventually(t, "the log names the listener on 192.0.2.77", func() bool {
+	proctest.Eventually(t, "the log names the listener on 192.0.2.77", func() bool {
 		return strings.Contains(p.stderr.String(), "192.0.2.77:"+port)
 	})
 }

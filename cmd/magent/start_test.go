@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"magent/bench/process/proctest"
 	"magent/upstream/memnode"
 )
 
@@ -94,7 +95,7 @@ func TestBackground(t *testing.T) {
 	syscall.Kill(pid, syscall.SIGHUP)
 	talk(t, "tcp", addr, getHello, hello)
 	syscall.Kill(pid, syscall.SIGTERM)
-	eventually(t, "gone", func() bool { return !alive(pid) })
+	proctest.Eventually(t, "gone", func() bool { return !alive(pid) })
 	if reachable("tcp", addr) {
 		t.Error("something still listens")
 	}
