@@ -20,6 +20,9 @@ import (
 // MaxKey is the longest key memcached takes, in bytes.
 const MaxKey = 250
 
+// counterInfix is what a counter's name has between prefix and number.
+const counterInfix = "counter:"
+
 // MaxValue is the largest value a Space makes, in bytes: memcached's own limit of -I.
 const MaxValue = 1 << 30
 
@@ -61,7 +64,7 @@ func (c Config) Validate() error {
 	}
 	longest := len(c.Prefix) + len(strconv.Itoa(c.Max))
 	check(c.Min >= 0 && c.Max >= c.Min && c.Max < math.MaxInt32, "numbers %d to %d are not in 0..%d", c.Min, c.Max, math.MaxInt32-1)
-	check(longest <= MaxKey, "a key of prefix and number has %d bytes, and %d at most", longest, MaxKey)
+	check(longest+len(counterInfix) <= MaxKey, "prefix, %q and number have %d bytes, and %d at most", counterInfix, longest+len(counterInfix), MaxKey)
 	check(c.Size == 0 || c.Size <= MaxKey && c.Size >= longest, "key size (%d) must hold prefix and number (%d) and be at most %d", c.Size, longest, MaxKey)
 	check(c.MaxValue >= 0 && c.MaxValue <= MaxValue, "value size (%d) must be in 0..%d", c.MaxValue, MaxValue)
 	for _, b := range []byte(c.Prefix) {
@@ -137,6 +140,13 @@ func (s *Space) Index(name []byte) (k int, ok bool) {
 	}
 	k -= s.first
 	return k, k >= 0 && k < s.n
+}
+
+// AppendCounter appends the name of counter c, of as many as there are keys: no key of
+// the space has it.
+func (s *Space) AppendCounter(dst []byte, c int) []byte {
+	dst = append(append(dst, s.prefix...), counterInfix...)
+	return strconv.AppendUint(dst, uint64(s.first+c), 10)
 }
 
 // Flags are the flags that key k is stored with.
