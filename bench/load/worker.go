@@ -246,7 +246,7 @@ func (w *worker) replies(c *conn, b []byte, now int64) error {
 			continue
 		}
 		w.settle(out, now-r.sent)
-		if out.Failed && w.first == nil {
+		if out.Status == wire.Failed && w.first == nil {
 			w.first = errors.New(c.scan.ErrLine)
 		}
 		if c.head++; c.head == len(c.ring) {
@@ -261,7 +261,7 @@ func (w *worker) replies(c *conn, b []byte, now int64) error {
 // settle books one reply that took ns.
 func (w *worker) settle(out wire.Reply, ns int64) {
 	w.counts.wrong += int64(out.Wrong)
-	if out.Failed {
+	if out.Status == wire.Failed {
 		w.counts.errors++
 	}
 	if w.phase >= draining {
