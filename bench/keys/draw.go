@@ -29,7 +29,7 @@ type Pattern struct {
 	Exponent float64
 	// Median and Stddev of a Gaussian, in keys, counted from 0. Default the middle of
 	// the keys and a sixth of them, as memtier has it. What falls outside the keys is
-	// drawn again; a Median outside them is moved to their edge.
+	// drawn again; a Median beyond them is taken for the last.
 	Median, Stddev float64
 	// Share of the keys that are hot, one key at least, and Weight, what they get of
 	// the draws: both above 0 and below 1. Default 0.01 and 0.9.
@@ -144,20 +144,21 @@ func below(r *rand.PCG, n uint64) uint64 {
 // unit draws from [0, 1).
 func unit(r *rand.PCG) float64 { return float64(r.Uint64()>>11) / (1 << 53) }
 
-// bell is a normal distribution cut off at both ends of the keys.
+// bell is a normal distribution cut off at both ends of the keys. Key k is what lies
+// from k to k+1, so its middle is half a key further on.
 type bell struct {
-	n, median, stddev float64
+	n, middle, stddev float64
 }
 
 func newBell(n int, median, stddev float64) bell {
-	b := bell{n: float64(n), median: median, stddev: stddev}
+	b := bell{n: float64(n), stddev: stddev}
+	b.middle = min(median, b.n-1) + 0.5
 	if median == 0 {
-		b.median = b.n / 2
+		b.middle = b.n / 2
 	}
 	if stddev == 0 {
 		b.stddev = b.n / 6
 	}
-	b.median = min(b.median, b.n)
 	return b
 }
 
@@ -169,10 +170,10 @@ func (b *bell) next(r *rand.PCG) int {
 	for {
 		if b.stddev > b.n {
 			x := unit(r) * b.n
-			if z := (x - b.median) / b.stddev; unit(r) < math.Exp(-z*z/2) {
+			if z := (x - b.middle) / b.stddev; unit(r) < math.Exp(-z*z/2) {
 				return int(x)
 			}
-		} else if x := b.median + b.stddev*rng.NormFloat64(); x >= 0 && x < b.n {
+		} else if x := b.middle + b.stddev*rng.NormFloat64(); x >= 0 && x < b.n {
 			return int(x)
 		}
 	}
@@ -181,7 +182,7 @@ func (b *bell) next(r *rand.PCG) int {
 // zipf draws ranks by rejection-inversion: W. Hörmann and G. Derflinger,
 // "Rejection-inversion to generate variates from monotone discrete distributions", ACM
 // Transactions on Modeling and Computer Simulation 6(3), 1996. It needs no table, and
-// rejects less than one draw in four whatever the exponent and the number of keys.
+// takes more than 98 draws of 100 whatever the exponent and the number of keys.
 //
 // The hat over 1/x^e is that function itself; its integral H(x) is (x^q-1)/q with
 // q = 1-e, which is log x where q is 0.

@@ -15,6 +15,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 )
 
 // MaxKey is the longest key memcached takes, in bytes.
@@ -80,6 +81,7 @@ func (c Config) Validate() error {
 // bytes that values are made of.
 type Space struct {
 	prefix   string
+	blank    string // prefix, and zeros for the longest name
 	first, n int
 	size     int
 	filler   []byte
@@ -89,6 +91,7 @@ type Space struct {
 func NewSpace(c Config) *Space {
 	c = c.WithDefaults()
 	s := &Space{prefix: c.Prefix, first: c.Min, n: c.Max - c.Min + 1, size: c.Size}
+	s.blank = c.Prefix + strings.Repeat("0", MaxKey-len(c.Prefix))
 	// All 256 byte values, line ends among them: whoever looks for END instead
 	// of counting bytes will show.
 	r := rand.New(rand.NewPCG(1, 2))
@@ -104,20 +107,23 @@ func (s *Space) Len() int { return s.n }
 
 // AppendKey appends the name of key k.
 func (s *Space) AppendKey(dst []byte, k int) []byte {
-	dst = append(dst, s.prefix...)
 	number := uint64(s.first + k)
-	if s.size > 0 {
-		for pad := s.size - len(s.prefix) - digits(number); pad > 0; pad-- {
-			dst = append(dst, '0')
-		}
+	size := s.size
+	if size == 0 {
+		size = len(s.prefix) + digits(number)
 	}
-	return strconv.AppendUint(dst, number, 10)
+	dst = append(dst, s.blank[:size]...)
+	for at := len(dst) - 1; number > 0; at-- {
+		dst[at] = '0' + byte(number%10)
+		number /= 10
+	}
+	return dst
 }
 
+// digits is how many digits n has.
 func digits(n uint64) int {
 	d := 1
-	for n >= 10 {
-		n /= 10
+	for p := uint64(10); n >= p; p *= 10 {
 		d++
 	}
 	return d

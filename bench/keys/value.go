@@ -12,8 +12,9 @@ import (
 //
 // R is the run, S the number of the write in it, C the CRC-32C (RFC 3720, appendix
 // B.4) of the value's other bytes, or, of a short one, of the key; each eight
-// hexadecimal digits. A short value names no write: it may be told from a wrong one,
-// and not from a stale one.
+// hexadecimal digits. A short value names no write: it can be told from another key's,
+// and not from a stale one. Below eight bytes it cannot always be told from another
+// key's: n bytes are by chance the same for one key in 16^n.
 
 const (
 	// fillerShifts is how many different fillers the values of a space have.
@@ -96,21 +97,29 @@ func hex(b []byte) (v uint32, ok bool) {
 // Check checks one value while it streams past, in whatever pieces it comes. Begin
 // makes it ready for the next; the zero value is ready for Begin.
 type Check struct {
-	space *Space
-	k     int
 	size  int // of the value
 	front int // how much of it is kept in head
 	n     int // how much has come
 	sum   uint32
 	head  [MaxKey + Overhead]byte
+	// want[:known] is what head must begin with: the key, or all of a short value.
+	known int
+	want  [MaxKey + Overhead]byte
 }
 
 // Begin starts on a value of size bytes that should be key k's.
 func (c *Check) Begin(s *Space, k, size int) {
-	c.space, c.k, c.size, c.n, c.sum = s, k, size, 0, 0
-	name := len(s.AppendKey(c.head[:0], k))
-	c.front = min(name+Overhead, size)
+	c.size, c.n, c.sum = size, 0, 0
+	c.known = len(s.AppendKey(c.want[:0], k))
+	c.front = min(c.known+Overhead, size)
+	if c.short() {
+		s.appendShort(c.want[:0], k, size)
+		c.known = size
+	}
 }
+
+// short says whether the value names no write.
+func (c *Check) short() bool { return c.size < c.known+Overhead }
 
 // Feed takes the next bytes of the value, of which there must not be more than size
 // in all.
@@ -118,10 +127,10 @@ func (c *Check) Feed(b []byte) {
 	if c.n < c.front {
 		n := copy(c.head[c.n:c.front], b)
 		c.n += n
-		if b = b[n:]; c.n < c.front {
+		if b = b[n:]; c.n < c.front || c.short() {
 			return
 		}
-		c.sum = crc32.Update(0, castagnoli, c.head[:max(0, c.front-sumSize)])
+		c.sum = crc32.Checksum(c.head[:c.front-sumSize], castagnoli)
 	}
 	c.sum = crc32.Update(c.sum, castagnoli, b)
 	c.n += len(b)
@@ -130,19 +139,17 @@ func (c *Check) Feed(b []byte) {
 // End says whether the value was whole and key k's, and which write it is of: none
 // if it is too short to say.
 func (c *Check) End() (m Mark, ok bool) {
-	if c.n != c.size {
+	if c.n != c.size || !bytes.Equal(c.head[:c.known], c.want[:c.known]) {
 		return Mark{}, false
 	}
-	var buf [MaxKey + Overhead]byte
-	name := len(c.space.AppendKey(buf[:0], c.k))
-	if c.size < name+Overhead {
-		return Mark{}, bytes.Equal(c.head[:c.size], c.space.appendShort(buf[:0], c.k, c.size))
+	if c.short() {
+		return Mark{}, true
 	}
-	h := c.head[:name+Overhead]
-	run, ok1 := hex(h[name+1:])
-	seq, ok2 := hex(h[name+10:])
-	sum, ok3 := hex(h[name+markSize+1:])
-	ok = ok1 && ok2 && ok3 && sum == c.sum && bytes.Equal(h[:name], buf[:name]) &&
-		h[name] == ' ' && h[name+9] == ' ' && h[name+markSize] == ' ' && h[name+Overhead-1] == ' '
+	h := c.head[c.known:c.front]
+	run, ok1 := hex(h[1:])
+	seq, ok2 := hex(h[10:])
+	sum, ok3 := hex(h[markSize+1:])
+	ok = ok1 && ok2 && ok3 && sum == c.sum &&
+		h[0] == ' ' && h[9] == ' ' && h[markSize] == ' ' && h[Overhead-1] == ' '
 	return Mark{Run: run, Seq: seq}, ok
 }
