@@ -10,7 +10,9 @@ import (
 
 // The way of a reply, functions in the order it takes:
 //
-//	Next → line → textLine, metaLine → header, metaHeader → value → account
+//	Next → line → textLine → textHeader ↘
+//	          ↘ metaLine → metaHeader → begin → value → account
+//	          ↘ refuse
 
 // maxLine bounds a reply line: VALUE, a key of 250 bytes and three numbers, or
 // an error with its text.
@@ -46,15 +48,17 @@ type Reply struct {
 
 // Scanner reads the replies on one connection, in whatever pieces they come. It knows
 // nothing of sockets: the caller hands it bytes and the request they should answer.
-// Space and Dialect must be set; the other fields are answers.
+// Space and Dialect must be set; the other fields are answers. Once the stream is out
+// of step nothing more can be read with it.
 type Scanner struct {
 	Space   *keys.Space
 	Dialect Dialect
-	// Marks are the marks of the values in the last reply, by the place of their key
-	// in the request; bit i of Seen says whether there was one.
+	// Marks are those of the good values in the last reply, by the place of their key
+	// in the request, zero for one too short to name its write; bit i of Seen says
+	// whether there was one.
 	Marks [MaxKeys]keys.Mark
 	Seen  uint64
-	// ErrLine is the first error line met.
+	// ErrLine is the first line met that said that a request Failed.
 	ErrLine string
 
 	carry []byte // a line cut off by the end of a read
@@ -62,7 +66,7 @@ type Scanner struct {
 	out   Reply
 	// refused counts the error lines in the answer to a meta Get of several keys.
 	refused int
-	// digits is the length of the number that the next line must be; 0: no number.
+	// digits is the length of the number that the next line must be; 0: it need not.
 	digits int
 	// A value under way: left counts its bytes still to come, line end included;
 	// slot is the place of its key in the request, -1 when it is known to be wrong.
@@ -77,7 +81,8 @@ type Scanner struct {
 //	n, _, false, nil      n is len(b): more bytes are needed
 //	_, _, _, err          the stream is out of step and cannot be followed
 //
-// It keeps no reference to b.
+// It keeps no reference to b, and allocates only for a line cut in two, once, and for
+// ErrLine.
 func (s *Scanner) Next(b []byte, r *Request) (n int, out Reply, done bool, err error) {
 	if s.fresh {
 		s.Seen, s.fresh = 0, false
@@ -85,7 +90,7 @@ func (s *Scanner) Next(b []byte, r *Request) (n int, out Reply, done bool, err e
 	for n < len(b) && !done {
 		if s.left > 0 {
 			var m int
-			if m, err = s.value(b[n:]); err != nil {
+			if m, err = s.value(b[n:], r); err != nil {
 				return n, Reply{}, false, err
 			}
 			n += m
@@ -126,16 +131,18 @@ func (s *Scanner) line(line []byte, r *Request) (done bool, err error) {
 	}
 	text := line[:len(line)-len(crlf)]
 	var ok bool
-	switch {
-	case s.digits > 0:
+	if s.digits > 0 {
 		done, ok = true, len(text) == s.digits && s.counted(text)
 		s.digits = 0
-	case isError(text):
-		done, ok = s.refuse(text, r)
-	case s.Dialect == Meta:
-		done, ok = s.metaLine(text, r)
-	default:
-		done, ok = s.textLine(text, r)
+	} else {
+		if s.Dialect == Meta {
+			done, ok = s.metaLine(text, r)
+		} else {
+			done, ok = s.textLine(text, r)
+		}
+		if !ok {
+			done, ok = s.refuse(text, r)
+		}
 	}
 	if !ok {
 		return false, outOfStep(line, r)
@@ -143,33 +150,19 @@ func (s *Scanner) line(line []byte, r *Request) (done bool, err error) {
 	return done, nil
 }
 
-func isError(text []byte) bool {
-	word, _, _ := bytes.Cut(text, []byte(" "))
-	return string(word) == "ERROR" || string(word) == "CLIENT_ERROR" || string(word) == "SERVER_ERROR"
+func outOfStep(line []byte, r *Request) error {
+	return fmt.Errorf("wire: stream out of step: a %s was answered %.80q", r.Op, line)
 }
 
-// refuse books an error line. It ends the reply, but for a meta Get of several
-// keys: each is a command of its own, and mn has yet to be answered.
-func (s *Scanner) refuse(text []byte, r *Request) (done, ok bool) {
-	s.out.Status = Failed
-	if s.ErrLine == "" {
-		s.ErrLine = string(text)
-	}
-	if s.Dialect == Text || r.Keys == 1 {
-		return true, true
-	}
-	s.refused++
-	return false, s.refused <= int(r.Keys)
-}
-
-// ends is what the reply to each operation may end with besides an error, a value or
-// a number, and what that means.
+// ending is a line that ends a reply, and what it means.
 type ending struct {
 	text string
 	is   Status
 }
 
-var ends = [2][Ops][]ending{
+// endings are what each operation may be answered with besides an error, a value and
+// a number.
+var endings = [2][Ops][]ending{
 	Text: {
 		Get:        {{"END", OK}},
 		Gets:       {{"END", OK}},
@@ -185,95 +178,109 @@ var ends = [2][Ops][]ending{
 		Gets:       {{"EN", OK}},
 		Set:        {{"HD", OK}, {"NS", Failed}},
 		CAS:        {{"HD", OK}, {"EX", Exists}, {"NF", NotFound}, {"NS", Failed}},
-		Incr:       {{"NF", NotFound}},
+		Incr:       {{"NF", NotFound}, {"NS", Failed}},
 		Delete:     {{"HD", OK}, {"NF", NotFound}},
 		Touch:      {{"HD", OK}, {"EN", NotFound}},
 		SetCounter: {{"HD", OK}, {"NS", Failed}},
 	},
 }
 
-// closing is what ends a meta Get of several keys.
+// closing ends a meta Get of several keys.
 var closing = []ending{{"MN", OK}}
 
-// end takes text as one of them.
-func (s *Scanner) end(text []byte, r *Request, of []ending) (done, ok bool) {
-	for i := range of {
-		if string(text) != of[i].text {
+// end takes text if it is one of the endings of r.
+func (s *Scanner) end(text []byte, of []ending, r *Request) bool {
+	for _, e := range of {
+		if string(text) != e.text {
 			continue
 		}
-		if of[i].is != OK {
-			s.out.Status = of[i].is
+		if e.is != OK {
+			s.out.Status = e.is
 		}
-		if of[i].is == Failed && s.ErrLine == "" {
-			s.ErrLine = string(text)
+		if e.is == Failed {
+			s.keep(text)
 		}
 		if r.Op == Get || r.Op == Gets {
 			s.out.Misses = max(0, int(r.Keys)-s.out.Hits-s.out.Wrong-s.refused)
 		}
-		return true, true
+		return true
 	}
-	return false, false
+	return false
 }
 
+func (s *Scanner) keep(text []byte) {
+	if s.ErrLine == "" {
+		s.ErrLine = string(text)
+	}
+}
+
+// refuse takes text if it is an error. It ends the reply, but for a meta Get of
+// several keys: each is a command of its own, and mn has yet to be answered.
+func (s *Scanner) refuse(text []byte, r *Request) (done, ok bool) {
+	word, _, _ := bytes.Cut(text, blank)
+	switch string(word) {
+	case "ERROR", "CLIENT_ERROR", "SERVER_ERROR":
+	default:
+		return false, false
+	}
+	s.out.Status = Failed
+	s.keep(text)
+	if s.Dialect == Text || r.Keys == 1 {
+		return true, true
+	}
+	s.refused++
+	return false, s.refused <= int(r.Keys)
+}
+
+// textLine takes a line of the text protocol that is no error.
 func (s *Scanner) textLine(text []byte, r *Request) (done, ok bool) {
-	if done, ok = s.end(text, r, ends[Text][r.Op]); ok {
-		return done, ok
+	if s.end(text, endings[Text][r.Op], r) {
+		return true, true
 	}
 	switch r.Op {
 	case Get, Gets:
-		rest, found := bytes.CutPrefix(text, []byte("VALUE "))
-		return false, found && s.header(rest, r)
+		rest, ok := bytes.CutPrefix(text, []byte("VALUE "))
+		return false, ok && s.textHeader(rest, r)
 	case Incr:
 		return true, s.counted(text)
 	}
 	return false, false
 }
 
-// counted takes all of text as the number that an Incr made.
-func (s *Scanner) counted(text []byte) bool {
-	n, rest, ok := number(text)
-	s.out.Number = n
-	return ok && len(rest) == 0
-}
+var blank = []byte(" ")
 
-// header takes what follows "VALUE ": key, flags, length, and the version if it
-// was asked for. It returns false if the line is of another form; any other
-// fault makes the value wrong, and the value is skipped.
-func (s *Scanner) header(text []byte, r *Request) bool {
-	name, text, ok1 := bytes.Cut(text, []byte(" "))
-	flags, text, ok2 := number(text)
-	size, text, ok3 := blankNumber(text)
-	version, ok4 := uint64(0), true
-	if r.Op == Gets {
-		version, text, ok4 = blankNumber(text)
-	}
-	if !ok1 || !ok2 || !ok3 || !ok4 || len(text) > 0 || size > keys.MaxValue {
-		return false
-	}
-	s.begin(name, flags, size, version, r)
-	return true
+// textHeader takes what follows "VALUE ": key, flags, length, and the version if it
+// was asked for.
+func (s *Scanner) textHeader(text []byte, r *Request) bool {
+	name, text, ok1 := bytes.Cut(text, blank)
+	flags, text, ok2 := bytes.Cut(text, blank)
+	size, version, versioned := bytes.Cut(text, blank)
+	return ok1 && ok2 && versioned == (r.Op == Gets) && s.begin(name, flags, size, version, r)
 }
 
 // metaLine takes a line of the meta protocol that is no error.
 func (s *Scanner) metaLine(text []byte, r *Request) (done, ok bool) {
-	of := ends[Meta][r.Op]
+	of := endings[Meta][r.Op]
 	if r.Keys > 1 {
 		of = closing
 	}
-	if done, ok = s.end(text, r, of); ok {
-		return done, ok
+	if s.end(text, of, r) {
+		return true, true
 	}
-	rest, found := bytes.CutPrefix(text, []byte("VA "))
-	if !found {
+	rest, ok := bytes.CutPrefix(text, []byte("VA "))
+	if !ok {
 		return false, false
 	}
 	switch r.Op {
 	case Get, Gets:
 		return false, s.metaHeader(rest, r)
 	case Incr:
-		size, rest, ok := number(rest)
-		s.digits = int(min(size, maxDigits+1))
-		return false, ok && len(rest) == 0 && size > 0 && size <= maxDigits
+		size, ok := number(rest)
+		if !ok || size == 0 || size > maxDigits {
+			return false, false
+		}
+		s.digits = int(size)
+		return false, true
 	}
 	return false, false
 }
@@ -282,72 +289,57 @@ func (s *Scanner) metaLine(text []byte, r *Request) (done, ok bool) {
 const maxDigits = 20
 
 // metaHeader takes what follows "VA ": length, and the flags that were asked for: k,
-// f, and c of a Gets, each once, in any order.
+// f, and of a Gets c, each once, in any order.
 func (s *Scanner) metaHeader(text []byte, r *Request) bool {
-	size, text, ok := number(text)
-	if !ok || size > keys.MaxValue {
-		return false
-	}
-	var name []byte
-	var flags, version uint64
-	var seen, want uint8 = 0, 1 | 2
-	if r.Op == Gets {
-		want |= 4
-	}
-	for len(text) > 1 && text[0] == ' ' {
+	var name, flags, version []byte // nil until it comes
+	size, text, more := bytes.Cut(text, blank)
+	for more {
 		var field []byte
-		if field, text = text[1:], nil; bytes.IndexByte(field, ' ') >= 0 {
-			at := bytes.IndexByte(field, ' ')
-			field, text = field[:at], field[at:]
-		}
-		if len(field) == 0 {
+		if field, text, more = bytes.Cut(text, blank); len(field) == 0 {
 			return false
 		}
-		var bit uint8
-		rest := []byte(nil)
+		var to *[]byte
 		switch field[0] {
 		case 'k':
-			bit, name = 1, field[1:]
+			to = &name
 		case 'f':
-			bit = 2
-			flags, rest, ok = number(field[1:])
+			to = &flags
 		case 'c':
-			bit = 4
-			version, rest, ok = number(field[1:])
+			to = &version
 		}
-		if !ok || len(rest) > 0 || want&bit == 0 || seen&bit != 0 {
+		if to == nil || *to != nil {
 			return false
 		}
-		seen |= bit
+		*to = field[1:]
 	}
-	if len(text) > 0 || seen != want {
+	return name != nil && flags != nil && (version != nil) == (r.Op == Gets) && s.begin(name, flags, size, version, r)
+}
+
+// begin starts on the value that a header announced. It returns false if the header is
+// of another form; any other fault makes the value wrong, and the value is skipped.
+func (s *Scanner) begin(name, flags, size, version []byte, r *Request) bool {
+	f, ok1 := number(flags)
+	n, ok2 := number(size)
+	v, ok3 := number(version)
+	if !ok1 || !ok2 || n > keys.MaxValue || r.Op == Gets && !ok3 {
 		return false
 	}
-	s.begin(name, flags, size, version, r)
+	s.size, s.left, s.slot = int(n), int(n)+len(crlf), -1
+	k, ok := s.Space.Index(name)
+	if !ok {
+		return true
+	}
+	i, ok := r.asked(k, s.Space.Len())
+	if ok && s.Seen&(1<<i) == 0 && f == uint64(s.Space.Flags(k)) {
+		s.Seen |= 1 << i
+		s.slot, s.version = i, v
+		s.check.Begin(s.Space, k, s.size)
+	}
 	return true
 }
 
-// begin starts on a value.
-func (s *Scanner) begin(name []byte, flags, size, version uint64, r *Request) {
-	s.size, s.left, s.slot = int(size), int(size)+len(crlf), -1
-	k, ok := s.Space.Index(name)
-	if !ok {
-		return
-	}
-	i, ok := r.asked(k, s.Space.Len())
-	if ok && s.Seen&(1<<i) == 0 && flags == uint64(s.Space.Flags(k)) {
-		s.Seen |= 1 << i
-		s.slot = i
-		s.version = 0
-		if r.Keys == 1 {
-			s.version = version
-		}
-		s.check.Begin(s.Space, k, int(size))
-	}
-}
-
 // value takes the next bytes of the value under way and returns how many.
-func (s *Scanner) value(b []byte) (int, error) {
+func (s *Scanner) value(b []byte, r *Request) (int, error) {
 	n := min(len(b), s.left)
 	off := s.size + len(crlf) - s.left // of b[0] in the value and its line end
 	cut := max(0, min(n, s.size-off))  // b[:cut] is value, b[cut:n] line end
@@ -361,18 +353,20 @@ func (s *Scanner) value(b []byte) (int, error) {
 		}
 	}
 	if s.left -= n; s.left == 0 {
-		s.account()
+		s.account(r)
 	}
 	return n, nil
 }
 
 // account books the value that just ended.
-func (s *Scanner) account() {
+func (s *Scanner) account(r *Request) {
 	if s.slot >= 0 {
 		if m, ok := s.check.End(); ok {
 			s.Marks[s.slot] = m
 			s.out.Hits++
-			s.out.Version = s.version
+			if r.Keys == 1 {
+				s.out.Version = s.version
+			}
 			return
 		}
 		s.Seen &^= 1 << s.slot
@@ -380,27 +374,20 @@ func (s *Scanner) account() {
 	s.out.Wrong++
 }
 
-// number reads a decimal of 64 bits from the front of b.
-func number(b []byte) (v uint64, rest []byte, ok bool) {
-	i := 0
-	for ; i < len(b) && b[i]-'0' <= 9; i++ {
-		d := uint64(b[i] - '0')
-		if v > (math.MaxUint64-d)/10 {
-			return 0, nil, false
+// counted takes text as the number that an Incr made.
+func (s *Scanner) counted(text []byte) (ok bool) {
+	s.out.Number, ok = number(text)
+	return ok
+}
+
+// number reads all of b as a decimal of 64 bits. It is 0 if it cannot.
+func number(b []byte) (v uint64, ok bool) {
+	for _, c := range b {
+		d := uint64(c - '0')
+		if d > 9 || v > (math.MaxUint64-d)/10 {
+			return 0, false
 		}
 		v = v*10 + d
 	}
-	return v, b[i:], i > 0
-}
-
-// blankNumber reads a blank and a number.
-func blankNumber(b []byte) (v uint64, rest []byte, ok bool) {
-	if len(b) == 0 || b[0] != ' ' {
-		return 0, nil, false
-	}
-	return number(b[1:])
-}
-
-func outOfStep(line []byte, r *Request) error {
-	return fmt.Errorf("wire: stream out of step: a %s was answered %.80q", r.Op, line)
+	return v, len(b) > 0
 }
