@@ -78,20 +78,28 @@ func appendHex(dst []byte, v uint32) []byte {
 	return dst
 }
 
+// hexValues is what each byte is as a hexadecimal digit, and 0xff for one that is none.
+// The digits of checksums come in no order that a processor could learn, so branches
+// would cost more than the table.
+var hexValues = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 0xff
+	}
+	for v, c := range []byte(hexDigits) {
+		t[c] = byte(v)
+	}
+	return t
+}()
+
 // hex reads eight lower-case hexadecimal digits.
 func hex(b []byte) (v uint32, ok bool) {
+	var all byte
 	for _, c := range b[:8] {
-		switch {
-		case c >= '0' && c <= '9':
-			c -= '0'
-		case c >= 'a' && c <= 'f':
-			c -= 'a' - 10
-		default:
-			return 0, false
-		}
-		v = v<<4 | uint32(c)
+		d := hexValues[c]
+		all |= d
+		v = v<<4 | uint32(d&15)
 	}
-	return v, true
+	return v, all < 16
 }
 
 // Check checks one value while it streams past, in whatever pieces it comes. Begin
