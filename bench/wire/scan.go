@@ -264,7 +264,7 @@ func (s *Scanner) metaLine(text []byte, r *Request) (done, ok bool) {
 	if r.Keys > 1 {
 		of = closing
 	}
-	if s.end(text, of, r) {
+	if s.end(s.unnamed(text, r), of, r) {
 		return true, true
 	}
 	rest, ok := bytes.CutPrefix(text, []byte("VA "))
@@ -283,6 +283,19 @@ func (s *Scanner) metaLine(text []byte, r *Request) (done, ok bool) {
 		return false, true
 	}
 	return false, false
+}
+
+// unnamed is text without the key, if it names the one that was asked for and is not
+// there. memcached does that where k is asked for; its doc/protocol.txt has EN alone.
+func (s *Scanner) unnamed(text []byte, r *Request) []byte {
+	name, ok := bytes.CutPrefix(text, []byte("EN k"))
+	if !ok || r.Op != Get && r.Op != Gets {
+		return text
+	}
+	if k, ok := s.Space.Index(name); ok && k == int(r.Key) {
+		return text[:len("EN")]
+	}
+	return text
 }
 
 // maxDigits is how long a number of 64 bits is.

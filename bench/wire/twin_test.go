@@ -109,6 +109,9 @@ func (w *twin) reply(r *Request) string {
 	isGet := r.Op == Get || r.Op == Gets
 	for refused := 0; ; {
 		line := w.line()
+		if name := fmt.Sprintf("EN k%s", w.space.AppendKey(nil, int(r.Key))); w.meta && isGet && line == name {
+			line = "EN"
+		}
 		status, known := meanings[r.Op.String()+" "+line]
 		if known && metaWords.MatchString(line) != w.meta || w.meta && many {
 			known = false
@@ -302,8 +305,10 @@ func anyReply(r *rand.Rand, s *keys.Space, d Dialect, q *Request) string {
 				b.WriteString(stored(s, d, q.Op, r.IntN(s.Len()), r.IntN(twinValue+1)))
 			case r.IntN(3) > 0:
 				b.WriteString(stored(s, d, q.Op, k, r.IntN(twinValue+1)))
-			case d == Meta && q.Keys == 1:
+			case d == Meta && q.Keys == 1 && r.IntN(2) == 0:
 				b.WriteString("EN\r\n")
+			case d == Meta && q.Keys == 1:
+				fmt.Fprintf(&b, "EN k%s\r\n", s.AppendKey(nil, k))
 			case d == Meta && r.IntN(3) == 0:
 				b.WriteString("SERVER_ERROR gone\r\n")
 			}
