@@ -36,9 +36,9 @@ type Pattern struct {
 	Share, Weight float64
 }
 
-// WithDefaults is p with those zero fields filled in that do not depend on how many
+// withDefaults is p with those zero fields filled in that do not depend on how many
 // keys there are.
-func (p Pattern) WithDefaults() Pattern {
+func (p Pattern) withDefaults() Pattern {
 	if p.Kind == 0 {
 		p.Kind = Uniform
 	}
@@ -61,7 +61,7 @@ func (p Pattern) Validate() error {
 			errs = append(errs, fmt.Errorf("keys: "+format, args...))
 		}
 	}
-	p = p.WithDefaults()
+	p = p.withDefaults()
 	switch p.Kind {
 	case Uniform, Sequential, Parallel, Zipf, Gaussian, Hot:
 	default:
@@ -91,7 +91,7 @@ type Draw struct {
 // Draw begins p, which must be valid, over n keys (at least 1), for connection part of
 // parts (from 0).
 func (p Pattern) Draw(n, part, parts int) Draw {
-	p = p.WithDefaults()
+	p = p.withDefaults()
 	d := Draw{kind: p.Kind, n: uint64(n), last: n}
 	switch p.Kind {
 	case Parallel:

@@ -24,7 +24,7 @@ func stored(s *keys.Space, d Dialect, op Op, k, size int) string {
 		line = fmt.Sprintf("VA %d k%s f%d", size, name, s.Flags(k))
 	}
 	if op == Gets {
-		line += map[Dialect]string{Text: " 18446744073709551615", Meta: " c18446744073709551615"}[d]
+		line += map[Dialect]string{Text: " ", Meta: " c"}[d] + maxText
 	}
 	return fmt.Sprintf("%s\r\n%s\r\n", line, value)
 }
@@ -118,17 +118,48 @@ func (a answer) check(t *testing.T, s *keys.Space, d Dialect, errLine string) {
 	}
 }
 
-const maxVersion = 1<<64 - 1
+const (
+	maxVersion = 1<<64 - 1
+	maxText    = "18446744073709551615"
+)
+
+// hits is what one who holds ks answers: their values, and in text an END.
+func hits(s *keys.Space, d Dialect, op Op, ks ...int) string {
+	var b strings.Builder
+	for _, k := range ks {
+		b.WriteString(stored(s, d, op, k, testSize))
+	}
+	if d == Text {
+		b.WriteString("END\r\n")
+	}
+	return b.String()
+}
+
+// with is text with its first was, which it must have, replaced.
+func with(t *testing.T, text, was, is string) string {
+	t.Helper()
+	if !strings.Contains(text, was) {
+		t.Fatalf("%q is not in %q", was, text)
+	}
+	return strings.Replace(text, was, is, 1)
+}
+
+// broken are replies, by what is wrong with them, after which a stream is out of step.
+type broken map[string]struct {
+	reply string
+	req   Request
+}
+
+func (b broken) check(t *testing.T, s *keys.Space, d Dialect) {
+	t.Helper()
+	for name, c := range b {
+		answer{name: name, reply: c.reply, req: c.req, lost: true}.check(t, s, d, "")
+	}
+}
 
 func TestTextReplies(t *testing.T) {
 	s := testSpace()
-	hit := func(op Op, ks ...int) string {
-		var b strings.Builder
-		for _, k := range ks {
-			b.WriteString(stored(s, Text, op, k, testSize))
-		}
-		return b.String() + "END\r\n"
-	}
+	hit := func(op Op, ks ...int) string { return hits(s, Text, op, ks...) }
 	plain := hit(Get, 7)
 	versioned := hit(Gets, 7)
 	head := len("VALUE key:0007 7 64\r\n")
@@ -137,12 +168,7 @@ func TestTextReplies(t *testing.T) {
 		b[at] ^= 1
 		return string(b)
 	}
-	other := func(was, is string) string {
-		if !strings.Contains(plain, was) {
-			t.Fatalf("%q is not in %q", was, plain)
-		}
-		return strings.Replace(plain, was, is, 1)
-	}
+	other := func(was, is string) string { return with(t, plain, was, is) }
 	for _, c := range []answer{
 		{"hit", plain, get(7), Reply{Hits: 1}, []int{0}, false},
 		{"miss", "END\r\n", get(7), Reply{Misses: 1}, nil, false},
@@ -166,14 +192,19 @@ func TestTextReplies(t *testing.T) {
 		{"a version", versioned, gets(7), Reply{Hits: 1, Version: maxVersion}, []int{0}, false},
 		{"versions", hit(Gets, 3, 5), gets(3, 5), Reply{Hits: 2}, []int{0, 1}, false},
 		{"the version of a wrong value", strings.Replace(versioned, "0007 7 ", "0007 8 ", 1), gets(7), Reply{Wrong: 1}, nil, false},
-		{"a number", "18446744073709551615\r\n", one(Incr), Reply{Number: maxVersion}, nil, false},
+		{"a number", maxText + "\r\n", one(Incr), Reply{Number: maxVersion}, nil, false},
 	} {
 		c.check(t, s, Text, "")
 	}
-	for name, c := range map[string]struct {
-		reply string
-		req   Request
-	}{
+	answer{"an error amid values", stored(s, Text, Get, 3, testSize) + "SERVER_ERROR gone\r\n", get(3, 5),
+		Reply{Hits: 1, Status: Failed}, []int{0}, false}.check(t, s, Text, "SERVER_ERROR gone")
+}
+
+func TestTextOutOfStep(t *testing.T) {
+	s := testSpace()
+	plain, versioned := hits(s, Text, Get, 7), hits(s, Text, Gets, 7)
+	other := func(was, is string) string { return with(t, plain, was, is) }
+	broken{
 		"a version to a get":                      {versioned, get(7)},
 		"no version to a gets":                    {plain, gets(7)},
 		"a version past 64 bits":                  {strings.Replace(versioned, "615\r\n", "616\r\n", 1), gets(7)},
@@ -200,28 +231,14 @@ func TestTextReplies(t *testing.T) {
 		"incr answered with a value":              {"VALUE key:0007 7 0\r\n\r\nEND\r\n", one(Incr)},
 		"delete answered with a number":           {"1\r\n", one(Delete)},
 		"delete answered as if nothing was there": {"END\r\n", one(Delete)},
-	} {
-		answer{name: name, reply: c.reply, req: c.req, lost: true}.check(t, s, Text, "")
-	}
+	}.check(t, s, Text)
 }
 
 func TestMetaReplies(t *testing.T) {
 	s := testSpace()
-	hit := func(op Op, ks ...int) string {
-		var b strings.Builder
-		for _, k := range ks {
-			b.WriteString(stored(s, Meta, op, k, testSize))
-		}
-		return b.String()
-	}
+	hit := func(op Op, ks ...int) string { return hits(s, Meta, op, ks...) }
 	plain, versioned := hit(Get, 7), hit(Gets, 7)
-	other := func(was, is string) string {
-		if !strings.Contains(plain, was) {
-			t.Fatalf("%q is not in %q", was, plain)
-		}
-		return strings.Replace(plain, was, is, 1)
-	}
-	const max = "18446744073709551615"
+	other := func(was, is string) string { return with(t, plain, was, is) }
 	for _, c := range []answer{
 		{"hit", plain, get(7), Reply{Hits: 1}, []int{0}, false},
 		{"hit, flags in another order", other("kkey:0007 f7", "f7 kkey:0007"), get(7), Reply{Hits: 1}, []int{0}, false},
@@ -240,7 +257,7 @@ func TestMetaReplies(t *testing.T) {
 		{"a version", versioned, gets(7), Reply{Hits: 1, Version: maxVersion}, []int{0}, false},
 		{"versions", hit(Gets, 3, 5) + "MN\r\n", gets(3, 5), Reply{Hits: 2}, []int{0, 1}, false},
 		{"the version of a wrong value", strings.Replace(versioned, "f7", "f8", 1), gets(7), Reply{Wrong: 1}, nil, false},
-		{"a number", "VA 20\r\n" + max + "\r\n", one(Incr), Reply{Number: maxVersion}, nil, false},
+		{"a number", "VA 20\r\n" + maxText + "\r\n", one(Incr), Reply{Number: maxVersion}, nil, false},
 	} {
 		c.check(t, s, Meta, "")
 	}
@@ -252,14 +269,17 @@ func TestMetaReplies(t *testing.T) {
 	} {
 		c.check(t, s, Meta, "SERVER_ERROR gone")
 	}
-	for name, c := range map[string]struct {
-		reply string
-		req   Request
-	}{
+}
+
+func TestMetaOutOfStep(t *testing.T) {
+	s := testSpace()
+	plain, versioned := hits(s, Meta, Get, 7), hits(s, Meta, Gets, 7)
+	other := func(was, is string) string { return with(t, plain, was, is) }
+	broken{
 		"a version to a get":                 {versioned, get(7)},
 		"no version to a gets":               {plain, gets(7)},
 		"a version past 64 bits":             {strings.Replace(versioned, "615\r\n", "616\r\n", 1), gets(7)},
-		"a version of no digits":             {strings.Replace(versioned, max, "", 1), gets(7)},
+		"a version of no digits":             {strings.Replace(versioned, maxText, "", 1), gets(7)},
 		"no key flag":                        {other(" kkey:0007", ""), get(7)},
 		"no flags":                           {other(" f7", ""), get(7)},
 		"a flag twice":                       {other(" f7", " f7 f7"), get(7)},
@@ -291,9 +311,7 @@ func TestMetaReplies(t *testing.T) {
 		"a number of 21 digits":              {"VA 21\r\n000000000000000000001\r\n", one(Incr)},
 		"a number past 64 bits":              {"VA 20\r\n18446744073709551616\r\n", one(Incr)},
 		"an incr without its number":         {"HD\r\n", one(Incr)},
-	} {
-		answer{name: name, reply: c.reply, req: c.req, lost: true}.check(t, s, Meta, "")
-	}
+	}.check(t, s, Meta)
 }
 
 // A value too short to name its write is good, and of no write.
