@@ -9,6 +9,7 @@ import (
 
 	"magent/bench/keys"
 	"magent/bench/process"
+	"magent/bench/process/proctest"
 )
 
 // talk is a conversation with a real memcached.
@@ -19,20 +20,6 @@ type talk struct {
 	scan Scanner
 	read []byte // what one read may take
 	rest []byte // read, and not yet scanned
-}
-
-func startMemcached(t *testing.T) string {
-	t.Helper()
-	p, err := process.Memcached(t.Context(), "memcached", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return p.Addr
 }
 
 func dial(t *testing.T, addr string, s *keys.Space, d Dialect, read int) *talk {
@@ -152,7 +139,7 @@ func script(m1, m2 keys.Mark) (before []step, after func(version uint64) []step)
 // A real memcached means by its replies what the Scanner takes them for, one at a time
 // and all in one write, read in whatever pieces.
 func TestMemcached(t *testing.T) {
-	addr := startMemcached(t)
+	addr := proctest.Memcached(t, process.MemcachedConfig{}).Addr
 	m1, m2 := keys.Mark{Run: 3, Seq: 1}, keys.Mark{Run: 3, Seq: 2}
 	for _, d := range []Dialect{Text, Meta} {
 		for _, read := range []int{1, 7, 64 << 10} {
@@ -190,7 +177,7 @@ func TestMemcached(t *testing.T) {
 
 // What is sent as TTL arrives as TTL, and what another stores is wrong.
 func TestMemcachedHolds(t *testing.T) {
-	addr := startMemcached(t)
+	addr := proctest.Memcached(t, process.MemcachedConfig{}).Addr
 	for _, d := range []Dialect{Text, Meta} {
 		s := keys.NewSpace(keys.Config{Prefix: d.String() + ":", Max: 99})
 		k := dial(t, addr, s, d, 4096)
