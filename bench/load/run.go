@@ -20,49 +20,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
 
 	"magent/bench/keys"
 	"magent/bench/meter"
 )
-
-// Latency is a summary of a run's latencies, in µs.
-type Latency struct {
-	Mean float64 `json:"mean_us"`
-	P50  float64 `json:"p50_us"`
-	P90  float64 `json:"p90_us"`
-	P99  float64 `json:"p99_us"`
-	P999 float64 `json:"p999_us"`
-	Max  float64 `json:"max_us"`
-}
-
-// Report is what one run measured.
-type Report struct {
-	// Requests were answered while measuring, in Seconds, at Rate per second.
-	Requests int64   `json:"requests"`
-	Seconds  float64 `json:"seconds"`
-	Rate     float64 `json:"rate"`
-	// Hits and Misses count keys, not requests.
-	Hits   int64 `json:"hits"`
-	Misses int64 `json:"misses"`
-	// Errors are error lines, sets not stored, and requests in flight on a
-	// connection that was lost. Wrong are values that were not what their key
-	// must hold, or that nobody asked for. Lost are connections. All three
-	// count over the whole run, its warm-up included.
-	Errors int64 `json:"errors"`
-	Wrong  int64 `json:"wrong"`
-	Lost   int   `json:"lost"`
-	// FirstError is the first error line, or the cause of the first loss.
-	FirstError string  `json:"first_error,omitempty"`
-	Latency    Latency `json:"latency"`
-	// Self is this process, all of it; Procs are those named in the Config.
-	Self  meter.Usage            `json:"self"`
-	Procs map[string]meter.Usage `json:"procs"`
-	Host  meter.Host             `json:"host"`
-	// Hist holds every measured latency, in ns.
-	Hist *hdrhistogram.Histogram `json:"-"`
-}
 
 // Run drives cfg's load and reports on it. A cancelled ctx ends it early. With
 // an error the report covers what was measured until then; it is nil if
@@ -80,7 +42,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	return drive(ctx, cfg, sources)
 }
 
-// Preload writes every key of cfg's space once through cfg.Addr, so that the
+// Preload writes every key of cfg's space once through cfg.Targets[0], so that the
 // gets of a following Run hit.
 func Preload(ctx context.Context, cfg Config) error {
 	cfg.Threads, cfg.Conns, cfg.Pipeline, cfg.Procs = 1, 1, 16, nil
@@ -93,7 +55,7 @@ func Preload(ctx context.Context, cfg Config) error {
 	src.inOrder = true
 	rep, err := drive(ctx, cfg, []*source{src})
 	if err == nil && rep.Errors > 0 {
-		err = fmt.Errorf("load: preload of %s: %d errors, first %q", cfg.Addr, rep.Errors, rep.FirstError)
+		err = fmt.Errorf("load: preload of %s: %d errors, first %q", cfg.Targets[0], rep.Errors, rep.FirstError)
 	}
 	return err
 }
@@ -187,7 +149,7 @@ func newWorkers(ctx context.Context, cfg Config, sources []*source, phases *atom
 			quota = int64(part(int(cfg.Requests)))
 		}
 		for range cap(fds) {
-			fd, err := dial(ctx, cfg.Addr, cfg.Timeout)
+			fd, err := dial(ctx, cfg.Targets[0], cfg.Timeout)
 			if err != nil {
 				closeAll(append(workers, newWorker(cfg, src, phases, fds, 0)))
 				return nil, err
@@ -246,11 +208,7 @@ func collect(workers []*worker) *Report {
 		}
 		rep.Hist.Merge(w.hist)
 	}
-	us := func(q float64) float64 { return float64(rep.Hist.ValueAtPercentile(q)) / 1000 }
-	rep.Latency = Latency{
-		Mean: rep.Hist.Mean() / 1000, P50: us(50), P90: us(90), P99: us(99), P999: us(99.9),
-		Max: float64(rep.Hist.Max()) / 1000,
-	}
+	rep.Latency = summary(rep.Hist)
 	return rep
 }
 

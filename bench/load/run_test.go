@@ -125,12 +125,12 @@ func TestRunCountsEveryRequest(t *testing.T) {
 	for _, c := range []Config{
 		{Conns: 1, Requests: 1},
 		{Conns: 5, Requests: 1003, Pipeline: 7},
-		{Conns: 7, Requests: 2000, Pipeline: 3, Threads: 3, Sets: 1, Gets: 3},
+		{Conns: 7, Requests: 2000, Pipeline: 3, Threads: 3, Mix: Mix{wire.Set: 1, wire.Get: 3}},
 		{Conns: 4, Requests: 300, MultiGet: 20},
-		{Conns: 3, Requests: 60, Pipeline: 4, Sets: 1, Gets: 1, ValueSize: 300 << 10, Keys: keys.Config{Max: 49}},
+		{Conns: 3, Requests: 60, Pipeline: 4, Mix: Mix{wire.Set: 1, wire.Get: 1}, Values: keys.Fixed(300 << 10), Keys: keys.Config{Max: 49}},
 	} {
 		tg := startTarget(t, nil)
-		c.Addr = tg.addr
+		c.Targets = []string{tg.addr}
 		if c.Keys.Max == 0 {
 			c.Keys.Max = 499
 		}
@@ -159,7 +159,7 @@ func TestRunCountsEveryRequest(t *testing.T) {
 }
 
 func TestRunCountsMisses(t *testing.T) {
-	rep := mustRun(t, Config{Addr: startTarget(t, nil).addr, Conns: 2, Requests: 50, MultiGet: 3})
+	rep := mustRun(t, Config{Targets: []string{startTarget(t, nil).addr}, Conns: 2, Requests: 50, MultiGet: 3})
 	if rep.Misses != 150 || rep.Hits != 0 {
 		t.Errorf("%d misses, %d hits, want 150 and 0", rep.Misses, rep.Hits)
 	}
@@ -185,7 +185,7 @@ func TestRunFindsWrongValuesAndErrors(t *testing.T) {
 		}
 		return reply, nil
 	})
-	cfg := Config{Addr: tg.addr, Conns: 1, Keys: keys.Config{Max: 9}, Requests: 1000, Pipeline: 4}
+	cfg := Config{Targets: []string{tg.addr}, Conns: 1, Keys: keys.Config{Max: 9}, Requests: 1000, Pipeline: 4}
 	if err := Preload(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestRunKeepsThePipelineFull(t *testing.T) {
 			return nil
 		}()
 	}()
-	rep := mustRun(t, Config{Addr: l.Addr().String(), Conns: 1, Pipeline: depth, Requests: depth * batches})
+	rep := mustRun(t, Config{Targets: []string{l.Addr().String()}, Conns: 1, Pipeline: depth, Requests: depth * batches})
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
@@ -250,7 +250,7 @@ func TestRunSurvivesOneLostConnection(t *testing.T) {
 		}
 		return reply, err
 	})
-	rep := mustRun(t, Config{Addr: tg.addr, Conns: 4, Requests: 1000})
+	rep := mustRun(t, Config{Targets: []string{tg.addr}, Conns: 4, Requests: 1000})
 	if rep.Lost != 1 || rep.Errors != 1 || rep.Requests != 999 {
 		t.Errorf("lost %d, errors %d, requests %d; want 1, 1, 999", rep.Lost, rep.Errors, rep.Requests)
 	}
@@ -266,22 +266,22 @@ func TestRunFailsInsteadOfHanging(t *testing.T) {
 		}
 		return reply, nil
 	})
-	rep, err := Run(t.Context(), Config{Addr: hangUp.addr, Conns: 2, Requests: 1000, Pipeline: 2})
+	rep, err := Run(t.Context(), Config{Targets: []string{hangUp.addr}, Conns: 2, Requests: 1000, Pipeline: 2})
 	if err == nil || !strings.Contains(err.Error(), "every connection") {
 		t.Errorf("connections closed: %v", err)
 	} else if rep.Lost != 2 || rep.Requests != 4 || rep.Errors == 0 {
 		t.Errorf("connections closed: lost %d, requests %d, errors %d", rep.Lost, rep.Requests, rep.Errors)
 	}
 	babble := startTarget(t, func(int, string) (string, error) { return "HELLO\r\n", nil })
-	if _, err := Run(t.Context(), Config{Addr: babble.addr, Conns: 1, Requests: 10}); err == nil || !strings.Contains(err.Error(), "out of step") {
+	if _, err := Run(t.Context(), Config{Targets: []string{babble.addr}, Conns: 1, Requests: 10}); err == nil || !strings.Contains(err.Error(), "out of step") {
 		t.Errorf("babble: %v", err)
 	}
 	surplus := startTarget(t, func(_ int, reply string) (string, error) { return reply + reply, nil })
-	if _, err := Run(t.Context(), Config{Addr: surplus.addr, Conns: 1, Requests: 1}); err == nil || !strings.Contains(err.Error(), "answer to nothing") {
+	if _, err := Run(t.Context(), Config{Targets: []string{surplus.addr}, Conns: 1, Requests: 1}); err == nil || !strings.Contains(err.Error(), "answer to nothing") {
 		t.Errorf("two replies to one request: %v", err)
 	}
 	silent := startTarget(t, func(int, string) (string, error) { return "", nil })
-	if _, err := Run(t.Context(), Config{Addr: silent.addr, Conns: 1, Requests: 10, Timeout: 50 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "no answer") {
+	if _, err := Run(t.Context(), Config{Targets: []string{silent.addr}, Conns: 1, Requests: 10, Timeout: 50 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "no answer") {
 		t.Errorf("silence: %v", err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -289,7 +289,7 @@ func TestRunFailsInsteadOfHanging(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	if _, err := Run(t.Context(), Config{Addr: l.Addr().String(), Requests: 1}); err == nil {
+	if _, err := Run(t.Context(), Config{Targets: []string{l.Addr().String()}, Requests: 1}); err == nil {
 		t.Error("nobody listens, and no error")
 	}
 }
@@ -302,7 +302,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		}
 		return reply, nil
 	})
-	rep, err := Run(ctx, Config{Addr: tg.addr, Conns: 1, Duration: time.Hour})
+	rep, err := Run(ctx, Config{Targets: []string{tg.addr}, Conns: 1, Duration: time.Hour})
 	if !errors.Is(err, context.Canceled) || rep == nil || rep.Requests < 99 {
 		t.Errorf("cancelled run: %v, report %+v", err, rep)
 	}
@@ -312,7 +312,7 @@ func TestRunMeasuresAfterTheWarmup(t *testing.T) {
 	tg := startTarget(t, nil)
 	const warmup, duration = 100 * time.Millisecond, 50 * time.Millisecond
 	rep := mustRun(t, Config{
-		Addr: tg.addr, Conns: 3, Warmup: warmup, Duration: duration,
+		Targets: []string{tg.addr}, Conns: 3, Warmup: warmup, Duration: duration,
 		Procs: map[string]int{"target": os.Getpid()},
 	})
 	if rep.Seconds < duration.Seconds() {
@@ -327,7 +327,7 @@ func TestRunMeasuresAfterTheWarmup(t *testing.T) {
 	if u := rep.Procs["target"]; u.CPU <= 0 || u.PID != os.Getpid() {
 		t.Errorf("target's usage %+v", u)
 	}
-	exact := mustRun(t, Config{Addr: tg.addr, Conns: 3, Pipeline: 5, Warmup: warmup, Requests: 500})
+	exact := mustRun(t, Config{Targets: []string{tg.addr}, Conns: 3, Pipeline: 5, Warmup: warmup, Requests: 500})
 	if exact.Requests != 500 {
 		t.Errorf("%d requests after a warm-up, want 500", exact.Requests)
 	}
@@ -358,14 +358,14 @@ func TestLatencies(t *testing.T) {
 }
 
 func TestValidateNamesEveryFault(t *testing.T) {
-	bad := Config{Protocol: "meta", Threads: 2, Conns: 1, Pipeline: -1, Keys: keys.Config{Max: 9, Prefix: "k", Size: 1}, MultiGet: 11}
+	bad := Config{Threads: 2, Conns: 1, Pipeline: -1, Keys: keys.Config{Max: 9, Prefix: "k", Size: 1}, MultiGet: 11}
 	err := bad.Validate()
-	for _, fault := range []string{"address", "protocol", "conns", "pipeline", "ratio", "multi-get", "key size", "requests"} {
+	for _, fault := range []string{"address", "conns", "pipeline", "mix", "multi-get", "key size", "requests"} {
 		if err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("no word of the %s in: %v", fault, err)
 		}
 	}
-	if err := (Config{Addr: "x:1", Requests: 1}).withDefaults().Validate(); err != nil {
+	if err := (Config{Targets: []string{"x:1"}, Requests: 1}).withDefaults().Validate(); err != nil {
 		t.Errorf("the defaults: %v", err)
 	}
 }

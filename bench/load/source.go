@@ -24,9 +24,9 @@ type source struct {
 func newSource(s *keys.Space, c Config, worker int) *source {
 	src := &source{
 		enc: wire.Encoder{Space: s}, rng: *rand.NewPCG(c.Seed, uint64(worker)),
-		sets: uint64(c.Sets), both: uint64(c.Sets + c.Gets), multi: c.MultiGet, size: uint32(c.ValueSize),
+		sets: uint64(c.Mix[wire.Set]), both: uint64(c.Mix[wire.Set] + c.Mix[wire.Get] + c.Mix[wire.Gets]), multi: c.MultiGet, size: uint32(c.Values.Max()),
 	}
-	if c.CAS {
+	if c.Mix[wire.Gets] > 0 {
 		src.get = wire.Gets
 	}
 	return src

@@ -122,11 +122,11 @@ func (w *worker) run() error {
 			w.ready(&w.conns[ev.Fd], ev.Events)
 		}
 		if n <= 0 && w.flying > 0 && time.Duration(w.now()-w.heard) > w.cfg.Timeout {
-			return fmt.Errorf("load: no answer from %s in %v to %d requests", w.cfg.Addr, w.cfg.Timeout, w.flying)
+			return fmt.Errorf("load: no answer from %s in %v to %d requests", w.cfg.Targets[0], w.cfg.Timeout, w.flying)
 		}
 	}
 	if w.live == 0 {
-		return fmt.Errorf("load: every connection to %s was lost; first: %w", w.cfg.Addr, w.first)
+		return fmt.Errorf("load: every connection to %s was lost; first: %w", w.cfg.Targets[0], w.first)
 	}
 	return nil
 }

@@ -1,0 +1,143 @@
+package load
+
+import (
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"magent/bench/meter"
+	"magent/bench/wire"
+)
+
+// Verdict is what became of a request: of one for several keys, the worst.
+type Verdict uint8
+
+// The verdicts, from good to bad.
+const (
+	Good   Verdict = iota // EXISTS in answer to a CAS is good
+	Miss                  // a key asked for, changed, deleted or touched was not there
+	Stale                 // the value was older than one acknowledged before the request
+	Wrong                 // the value or number is not what it must be
+	Failed                // an error line, or NOT_STORED
+	Lost                  // the connection died before the answer, or could not be opened
+)
+
+func (v Verdict) String() string {
+	return [...]string{"good", "miss", "stale", "wrong", "failed", "lost"}[v]
+}
+
+// Sample is one measured request.
+type Sample struct {
+	// Due is when it was due, or sent in a closed loop, since measuring began;
+	// Took is from then to the answer.
+	Due, Took time.Duration
+	Op        wire.Op
+	Verdict   Verdict
+}
+
+// Stall is a time, since measuring began, in which something was due and the generator
+// itself did not run: what was measured then says little of the target.
+type Stall struct{ From, To time.Duration }
+
+// Progress is how a run goes.
+type Progress struct {
+	// Phase is "preload", "warm-up", "measure" or "drain".
+	Phase string
+	// Elapsed is since the phase began; Left is until it ends, 0 if unknown.
+	Elapsed, Left time.Duration
+	// Requests were answered in the phase so far.
+	Requests int64
+	// Rate, P50 and P99 are those of about the last second.
+	Rate     float64
+	P50, P99 time.Duration
+	// Errors, Wrong, Stale and Misses are counted as in the Report.
+	Errors, Wrong, Stale, Misses int64
+}
+
+// Latency is a summary of latencies, in µs.
+type Latency struct {
+	Mean  float64 `json:"mean_us"`
+	P50   float64 `json:"p50_us"`
+	P90   float64 `json:"p90_us"`
+	P95   float64 `json:"p95_us"`
+	P99   float64 `json:"p99_us"`
+	P999  float64 `json:"p999_us"`
+	P9999 float64 `json:"p9999_us"`
+	Max   float64 `json:"max_us"`
+}
+
+// OpReport is what one operation's share of a run was. Hits and Misses count keys; the
+// miss of an operation other than Get and Gets is a NOT_FOUND.
+type OpReport struct {
+	Requests int64   `json:"requests"`
+	Hits     int64   `json:"hits"`
+	Misses   int64   `json:"misses"`
+	Latency  Latency `json:"latency"`
+	// Hist holds the latencies, in ns.
+	Hist *hdrhistogram.Histogram `json:"-"`
+}
+
+// Report is what one run measured. In a closed loop that is what was answered while
+// measuring; in an open loop, what was due while measuring.
+type Report struct {
+	// Requests were answered. Seconds is how long was measured, and Rate how many
+	// were answered a second in that time; those answered after its end count among
+	// the Requests of an open loop, and not here. Target is the rate asked for, 0
+	// in a closed loop.
+	Requests int64   `json:"requests"`
+	Seconds  float64 `json:"seconds"`
+	Rate     float64 `json:"rate"`
+	Target   float64 `json:"target,omitempty"`
+	// Unsent were due in an open loop and never sent: the connection had its
+	// Pipeline in flight until the end, or was lost for good.
+	Unsent int64 `json:"unsent,omitempty"`
+	// Hits and Misses count the keys of Gets and Getses, not requests.
+	Hits   int64 `json:"hits"`
+	Misses int64 `json:"misses"`
+	// Conflicts are CASes answered EXISTS.
+	Conflicts int64 `json:"conflicts,omitempty"`
+	// Errors are error lines, values not stored, and requests whose connection was
+	// lost or could not be opened. Wrong are values that were not what their key
+	// must hold, or that nobody asked for, and numbers that do not follow the last
+	// of their counter. Stale are values older than one acknowledged before they
+	// were asked for. Lost are connections, Reopened those opened again. All count
+	// over the whole run, its warm-up included.
+	Errors   int64 `json:"errors"`
+	Wrong    int64 `json:"wrong"`
+	Stale    int64 `json:"stale"`
+	Lost     int   `json:"lost"`
+	Reopened int   `json:"reopened,omitempty"`
+	// FirstError is the first wrong value, or else the first stale one, or else the
+	// first error line or the cause of the first loss.
+	FirstError string  `json:"first_error,omitempty"`
+	Latency    Latency `json:"latency"`
+	// Ops are the operations by name.
+	Ops map[string]OpReport `json:"ops"`
+	// BytesIn and BytesOut went over the connections while measuring.
+	BytesIn  int64 `json:"bytes_in"`
+	BytesOut int64 `json:"bytes_out"`
+	// Stalls are those of an open loop that took a millisecond or more;
+	// WorstStall is the longest, in µs.
+	Stalls     []Stall `json:"-"`
+	WorstStall float64 `json:"worst_stall_us,omitempty"`
+	// Interrupted says that the run was ended before its time.
+	Interrupted bool `json:"interrupted,omitempty"`
+	// Self is this process, all of it; Procs are those named in the Config.
+	Self  meter.Usage            `json:"self"`
+	Procs map[string]meter.Usage `json:"procs"`
+	Host  meter.Host             `json:"host"`
+	// Hist holds every measured latency, in ns.
+	Hist *hdrhistogram.Histogram `json:"-"`
+	// Samples are the measured requests in the order they were due, if the Config
+	// asks for them.
+	Samples []Sample `json:"-"`
+}
+
+// summary is what h, in ns, comes to.
+func summary(h *hdrhistogram.Histogram) Latency {
+	us := func(q float64) float64 { return float64(h.ValueAtPercentile(q)) / 1000 }
+	return Latency{
+		Mean: h.Mean() / 1000, P50: us(50), P90: us(90), P95: us(95), P99: us(99), P999: us(99.9), P9999: us(99.99),
+		Max: float64(h.Max()) / 1000,
+	}
+}
