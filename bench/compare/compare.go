@@ -241,7 +241,7 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 		}
 		running = append(running, procs[i])
 		cfg := w.Load
-		cfg.Addr = procs[i].Addr
+		cfg.Targets = []string{procs[i].Addr}
 		if err := load.Preload(ctx, cfg); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -265,7 +265,7 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 // oneRun measures one proxy in front of nodes.
 func oneRun(ctx context.Context, cfg Config, w Workload, nodes []*process.Process, proxy *process.Process, round int) (*load.Report, error) {
 	l := w.Load
-	l.Addr, l.Duration, l.Warmup = proxy.Addr, cfg.Duration, cfg.Warmup
+	l.Targets, l.Duration, l.Warmup = []string{proxy.Addr}, cfg.Duration, cfg.Warmup
 	if cfg.Requests > 0 {
 		l.Requests, l.Duration = cfg.Requests, 0
 	}

@@ -15,6 +15,7 @@ import (
 	"magent/bench/load"
 	"magent/bench/meter"
 	"magent/bench/process"
+	"magent/bench/wire"
 )
 
 func report(cpu, rate, p50, p99 float64) *load.Report {
@@ -198,7 +199,7 @@ func TestCompareSettings(t *testing.T) {
 		Ours: ours, Others: []Rival{broken}, Memcached: "memcached", Rounds: 2, Requests: 200,
 		Workloads: []Workload{
 			{Name: "one", Load: load.Config{Conns: 1}},
-			{Name: "two", Load: load.Config{Conns: 1, Sets: 1}, Ours: Setting{Copies: 2},
+			{Name: "two", Load: load.Config{Conns: 1, Mix: load.Mix{wire.Set: 1}}, Ours: Setting{Copies: 2},
 				Against: []Setting{{}, {Copies: 2, Flags: []string{"--flag", "x"}}}, Must: 99, Aim: 99},
 		},
 	})

@@ -7,6 +7,7 @@ import (
 
 	"magent/bench/keys"
 	"magent/bench/load"
+	"magent/bench/wire"
 )
 
 // Workload is one row of the comparison: a load, what the proxies stand in
@@ -57,24 +58,27 @@ func Workloads() []Workload {
 	// --writes and --ack give those who choose otherwise.
 	sets := []Setting{{}, twoCopies(parallel...), twoCopies(ackLead...), twoCopies(slices.Concat(parallel, ackLead)...)}
 	return []Workload{
-		{Name: "get-c50", Load: load.Config{Conns: 50, Gets: 1}, Must: 1.00, Aim: 0.90},
-		{Name: "get-c50-p16", Load: load.Config{Conns: 50, Pipeline: 16, Gets: 1}, Must: 0.30, Aim: 0.22},
-		{Name: "mixed-c1000", Load: load.Config{Conns: 1000, Sets: 1, Gets: 9}, Must: 0.85, Aim: 0.68},
+		{Name: "get-c50", Load: load.Config{Conns: 50}, Must: 1.00, Aim: 0.90},
+		{Name: "get-c50-p16", Load: load.Config{Conns: 50, Pipeline: 16}, Must: 0.30, Aim: 0.22},
+		{Name: "mixed-c1000", Load: load.Config{Conns: 1000, Mix: oneInTen}, Must: 0.85, Aim: 0.68},
 		// 1000 keys of 32 KiB: more would measure the preload and the cache.
-		{Name: "mixed-32k", Load: load.Config{Conns: 50, Sets: 1, Gets: 9, ValueSize: 32 << 10, Keys: keys.Config{Max: 999}}, Must: 1.00, Aim: 0.85},
-		{Name: "set-1copy", Load: load.Config{Conns: 50, Sets: 1}},
-		{Name: "multiget20", Load: load.Config{Conns: 50, Gets: 1, MultiGet: 20}, Nodes: 3},
+		{Name: "mixed-32k", Load: load.Config{Conns: 50, Mix: oneInTen, Values: keys.Fixed(32 << 10), Keys: keys.Config{Max: 999}}, Must: 1.00, Aim: 0.85},
+		{Name: "set-1copy", Load: load.Config{Conns: 50, Mix: load.Mix{wire.Set: 1}}},
+		{Name: "multiget20", Load: load.Config{Conns: 50, MultiGet: 20}, Nodes: 3},
 		// What a second copy costs. Fifty connections keep two CPUs busy, and
 		// their latency is little but the rate turned over; one leaves both
 		// some rest, and its latency is the round trips.
-		{Name: "set-2copies", Load: load.Config{Conns: 50, Sets: 1}, Ours: twoCopies(), Against: sets, Must: 1.6},
-		{Name: "set-2copies-c1", Load: load.Config{Conns: 1, Sets: 1}, Ours: twoCopies(), Against: sets, MustP50: 2},
-		{Name: "mixed-2copies", Load: load.Config{Conns: 1000, Sets: 1, Gets: 9}, Ours: twoCopies(), Against: []Setting{twoCopies(parallel...)}, Must: 1.1},
+		{Name: "set-2copies", Load: load.Config{Conns: 50, Mix: load.Mix{wire.Set: 1}}, Ours: twoCopies(), Against: sets, Must: 1.6},
+		{Name: "set-2copies-c1", Load: load.Config{Conns: 1, Mix: load.Mix{wire.Set: 1}}, Ours: twoCopies(), Against: sets, MustP50: 2},
+		{Name: "mixed-2copies", Load: load.Config{Conns: 1000, Mix: oneInTen}, Ours: twoCopies(), Against: []Setting{twoCopies(parallel...)}, Must: 1.1},
 		// A read goes to one node however many copies there are.
-		{Name: "get-2copies", Load: load.Config{Conns: 50, Gets: 1}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
-		{Name: "gets-2copies", Load: load.Config{Conns: 50, Gets: 1, CAS: true}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
+		{Name: "get-2copies", Load: load.Config{Conns: 50}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
+		{Name: "gets-2copies", Load: load.Config{Conns: 50, Mix: load.Mix{wire.Gets: 1}}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
 	}
 }
+
+// oneInTen is a set among ten requests.
+var oneInTen = load.Mix{wire.Set: 1, wire.Get: 9}
 
 func twoCopies(flags ...string) Setting { return Setting{Copies: 2, Flags: flags} }
 
