@@ -165,9 +165,5 @@ func (c Config) Validate() error {
 	check(c.Requests >= 0 && c.Duration >= 0 && (c.Requests > 0 || c.Duration > 0), "neither requests nor duration given")
 	check(c.Warmup >= 0 && c.Timeout > 0, "warm-up (%v) and timeout (%v) must not be negative", c.Warmup, c.Timeout)
 	check(c.ReopenEvery >= 0, "reopen-every (%d) must not be negative", c.ReopenEvery)
-	for _, op := range []wire.Op{wire.CAS, wire.Incr, wire.Delete, wire.Touch} {
-		check(c.Mix[op] == 0, "%v is not served yet", op)
-	}
-	check(c.Rate == 0 && c.Dialect == wire.Text && !c.Reopen && c.ReopenEvery == 0 && !c.Samples, "not served yet")
 	return errors.Join(append(errs, c.Keys.Validate(), c.ReadKeys.Validate(), c.WriteKeys.Validate())...)
 }

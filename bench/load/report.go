@@ -1,6 +1,8 @@
 package load
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -131,6 +133,85 @@ type Report struct {
 	// Samples are the measured requests in the order they were due, if the Config
 	// asks for them.
 	Samples []Sample `json:"-"`
+
+	inTime int64 // the requests that Rate counts
+}
+
+// collect adds the workers up.
+func collect(s *shared, workers []*worker) *Report {
+	rep := &Report{Target: s.cfg.Rate, Hist: newHistogram(), Ops: make(map[string]OpReport)}
+	var first fault
+	for _, w := range workers {
+		rep.add(&w.tally)
+		for i := range w.conns {
+			for c := &w.conns[i]; c.late.len() > 0; {
+				if w.measured(c.late.pop()) {
+					rep.Unsent++
+				}
+			}
+		}
+		if w.fault.before(first) {
+			first = w.fault
+		}
+	}
+	rep.FirstError = first.text
+	for name, op := range rep.Ops {
+		op.Latency = summary(op.Hist)
+		rep.Ops[name] = op
+		rep.Hist.Merge(op.Hist)
+	}
+	rep.Latency = summary(rep.Hist)
+	for _, s := range rep.Stalls {
+		rep.WorstStall = max(rep.WorstStall, float64(s.To-s.From)/1000)
+	}
+	slices.SortFunc(rep.Stalls, func(a, b Stall) int { return cmp.Compare(a.From, b.From) })
+	slices.SortFunc(rep.Samples, func(a, b Sample) int { return cmp.Compare(a.Due, b.Due) })
+	return rep
+}
+
+// add adds what one worker saw.
+func (r *Report) add(t *tally) {
+	r.Requests += t.requests
+	r.inTime += t.inTime
+	r.Unsent += t.unsent
+	r.Conflicts += t.conflicts
+	r.Errors += t.errors
+	r.Wrong += t.wrong
+	r.Stale += t.stale
+	r.Lost += int(t.lost)
+	r.Reopened += int(t.reopened)
+	r.BytesIn += t.in
+	r.BytesOut += t.out
+	r.Stalls = append(r.Stalls, t.stalls...)
+	for _, piece := range t.samples {
+		r.Samples = append(r.Samples, piece...)
+	}
+	for i := range t.ops {
+		o := &t.ops[i]
+		if o.hist == nil {
+			continue
+		}
+		op := r.Ops[wire.Op(i).String()]
+		if op.Hist == nil {
+			op.Hist = newHistogram()
+		}
+		op.Requests += o.requests
+		op.Hits += o.hits
+		op.Misses += o.misses
+		op.Hist.Merge(o.hist)
+		r.Ops[wire.Op(i).String()] = op
+		if i == int(wire.Get) || i == int(wire.Gets) {
+			r.Hits += o.hits
+			r.Misses += o.misses
+		}
+	}
+}
+
+// charge fills in what was spent.
+func (r *Report) charge(a meter.Account) {
+	r.Seconds = a.Wall.Seconds()
+	r.Rate = float64(r.inTime) / r.Seconds
+	r.Self, r.Procs, r.Host = a.Self, a.Procs, a.Host
 }
 
 // summary is what h, in ns, comes to.

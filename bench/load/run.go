@@ -1,77 +1,136 @@
 // Package load makes load, checks every answer, and says what it cost.
 //
 //	Run → worker (epoll) → source (what to ask) → wire (how, and what came back)
-//	          ↘ meter (/proc, CPU clocks)
+//	          ↘ arrivals (when, in an open loop)     ↘ judge → ledger, tally
 //
 // Each worker is one goroutine locked to its thread; it owns its connections, its
-// histograms and its counters, and shares only the phase word. Everything else runs on
-// the caller's goroutine. The package imports x/sys, hdrhistogram-go, and of bench
-// keys, wire and meter.
+// histograms and its counts. Workers share the phase word, and the ledger, which is
+// atomics. Everything else runs on the caller's goroutine but for Config.Progress, which
+// has one of its own. The package imports x/sys, hdrhistogram-go, and of bench keys,
+// wire and meter.
 package load
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strings"
+	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"magent/bench/keys"
 	"magent/bench/meter"
+	"magent/bench/wire"
 )
 
-// Run drives cfg's load and reports on it. A cancelled ctx ends it early. With
-// an error the report covers what was measured until then; it is nil if
-// measuring had not begun.
+// phase is what the workers are to do. It only grows.
+type phase int32
+
+const (
+	warming   phase = iota // load runs, nothing counts
+	measuring              // everything counts
+	draining               // no new requests
+	stopped                // leave at once
+)
+
+// shared is what the workers of a run have in common. All but the phase and what is in
+// the ledger stays as it is while they run.
+type shared struct {
+	cfg    Config
+	space  *keys.Space
+	epoch  time.Time // the zero of all clocks
+	mark   uint32    // names the run in the marks of values
+	ledger *ledger   // nil if nothing can be found stale
+	// fill has every key written once, in order, and then counters set to 0: a
+	// preload.
+	fill bool
+	// What is due in [begin, end) is measured by an open loop. In a closed loop begin
+	// is set with the phase measuring, and end is never.
+	begin, end int64
+	// start is when its schedule begins.
+	start   int64
+	word    atomic.Int32 // the phase
+	phaseAt atomic.Int64 // when it began
+}
+
+func (s *shared) now() int64 { return int64(time.Since(s.epoch)) }
+
+func (s *shared) open() bool { return s.cfg.Rate > 0 }
+
+func (s *shared) turnTo(p phase) {
+	s.phaseAt.Store(s.now())
+	s.word.Store(int32(p))
+}
+
+func newShared(cfg Config) *shared {
+	s := &shared{cfg: cfg, space: keys.NewSpace(cfg.Keys), epoch: time.Now(), mark: rand.Uint32() | 1, end: math.MaxInt64}
+	if n := s.space.Len(); cfg.Mix.writes() && n >= cfg.Conns {
+		s.ledger = newLedger(n)
+	}
+	return s
+}
+
+// Run drives cfg's load and reports on it. A cancelled ctx ends it early. With an error
+// the report covers what was measured until then; it is nil if measuring had not begun.
+// Errors that the target answers with, wrong values and stale ones are no error of Run.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	space := keys.NewSpace(cfg.Keys)
-	sources := make([]*source, cfg.Threads)
-	for i := range sources {
-		sources[i] = newSource(space, cfg, i)
-	}
-	return drive(ctx, cfg, sources)
+	return drive(ctx, newShared(cfg))
 }
 
-// Preload writes every key of cfg's space once through cfg.Targets[0], so that the
-// gets of a following Run hit.
+// Preload writes every key of cfg's space once, through the first of its Targets, so
+// that the gets of a following Run hit, and sets the counters of its connections to 0 if
+// its Mix has an Incr.
 func Preload(ctx context.Context, cfg Config) error {
-	cfg.Threads, cfg.Conns, cfg.Pipeline, cfg.Procs = 1, 1, 16, nil
 	cfg = cfg.withDefaults()
-	cfg.Requests, cfg.Duration, cfg.Warmup = int64(cfg.Keys.Max-cfg.Keys.Min+1), 0, 0
-	if err := cfg.Validate(); err != nil {
+	counters := 0
+	if cfg.Mix[wire.Incr] > 0 {
+		counters = cfg.Conns
+	}
+	fill := Config{
+		Targets: cfg.Targets, Dialect: cfg.Dialect, Conns: 1, Pipeline: 16, Mix: Mix{wire.Set: 1}, Keys: cfg.Keys, Values: cfg.Values,
+		TTLs: cfg.TTLs, Timeout: cfg.Timeout, Seed: cfg.Seed, Progress: cfg.Progress,
+		Requests: int64(cfg.Keys.Max - cfg.Keys.Min + 1 + counters),
+	}.withDefaults()
+	if err := fill.Validate(); err != nil {
 		return err
 	}
-	src := newSource(keys.NewSpace(cfg.Keys), cfg, 0)
-	src.inOrder = true
-	rep, err := drive(ctx, cfg, []*source{src})
+	s := newShared(fill)
+	s.fill, s.ledger = true, nil
+	rep, err := drive(ctx, s)
 	if err == nil && rep.Errors > 0 {
 		err = fmt.Errorf("load: preload of %s: %d errors, first %q", cfg.Targets[0], rep.Errors, rep.FirstError)
 	}
 	return err
 }
 
-// drive runs one worker per source through the phases.
-func drive(ctx context.Context, cfg Config, sources []*source) (*Report, error) {
-	var phases atomic.Int32
-	workers, err := newWorkers(ctx, cfg, sources, &phases)
+// drive runs the workers through the phases.
+func drive(ctx context.Context, s *shared) (*Report, error) {
+	workers, err := newWorkers(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	var begin meter.Sample
+	cfg := &s.cfg
+	if s.open() {
+		s.start = s.now()
+		s.begin = s.start + int64(cfg.Warmup)
+		if cfg.Duration > 0 {
+			s.end = s.begin + int64(cfg.Duration)
+		}
+	}
+	var before meter.Sample
 	measure := func() error {
 		var err error
-		if begin, err = meter.Take(cfg.Procs); err == nil {
-			phases.Store(int32(measuring))
+		if before, err = meter.Take(cfg.Procs); err == nil {
+			if !s.open() {
+				s.begin = s.now()
+			}
+			s.turnTo(measuring)
 		}
 		return err
 	}
@@ -81,42 +140,59 @@ func drive(ctx context.Context, cfg Config, sources []*source) (*Report, error) 
 			return nil, err
 		}
 	}
-	done, failed := start(workers)
+	done, failed := start(s, workers)
 	if cfg.Warmup > 0 {
 		err = await(ctx, done, cfg.Warmup)
 		if err == nil {
 			err = measure()
 		}
 		if err != nil {
-			phases.Store(int32(stopped))
+			s.turnTo(stopped)
 			<-done
 			return nil, errors.Join(err, failed())
 		}
 	}
 	ctxErr := await(ctx, done, cfg.Duration)
-	end, sampleErr := meter.Take(cfg.Procs)
-	phases.Store(int32(draining))
-	if ctxErr != nil {
-		phases.Store(int32(stopped))
+	after, sampleErr := meter.Take(cfg.Procs)
+	if ctxErr == nil {
+		s.turnTo(draining)
+		select {
+		case <-done:
+		case <-ctx.Done():
+			ctxErr = ctx.Err()
+		}
 	}
-	<-done
-	rep := collect(workers)
+	if ctxErr != nil {
+		s.turnTo(stopped)
+		<-done
+	}
+	rep := collect(s, workers)
+	rep.Interrupted = ctxErr != nil
 	if sampleErr == nil {
-		rep.charge(end.Since(begin, rep.Requests))
+		rep.charge(after.Since(before, rep.inTime))
 	}
 	return rep, errors.Join(ctxErr, failed(), sampleErr)
 }
 
-// start sets the workers going. done is closed when all have ended; then
-// failed returns their errors.
-func start(workers []*worker) (done chan struct{}, failed func() error) {
+// start sets the workers going. done is closed when all have ended, and Progress will
+// not be called again; then failed returns their errors.
+func start(s *shared, workers []*worker) (done chan struct{}, failed func() error) {
 	done = make(chan struct{})
+	ended := make(chan struct{})
 	errs := make([]error, len(workers))
-	var wg sync.WaitGroup
+	var wg, watch sync.WaitGroup
 	for i, w := range workers {
 		wg.Go(func() { errs[i] = w.run() })
 	}
-	go func() { wg.Wait(); close(done) }()
+	if s.cfg.Progress != nil {
+		watch.Go(func() { newReporter(s, workers).run(ended) })
+	}
+	go func() {
+		wg.Wait()
+		close(ended)
+		watch.Wait()
+		close(done)
+	}()
 	return done, func() error { return errors.Join(errs...) }
 }
 
@@ -139,24 +215,28 @@ func await(ctx context.Context, done <-chan struct{}, d time.Duration) error {
 }
 
 // newWorkers dials all connections and deals them, and the requests, out.
-func newWorkers(ctx context.Context, cfg Config, sources []*source, phases *atomic.Int32) ([]*worker, error) {
-	workers := make([]*worker, 0, len(sources))
-	for i, src := range sources {
-		part := func(n int) int { return n*(i+1)/len(sources) - n*i/len(sources) }
-		fds := make([]int, 0, part(cfg.Conns))
+func newWorkers(ctx context.Context, s *shared) ([]*worker, error) {
+	cfg := &s.cfg
+	workers := make([]*worker, 0, cfg.Threads)
+	for i := range cfg.Threads {
+		upTo := func(n, i int) int { return n * i / cfg.Threads }
 		quota := int64(-1)
 		if cfg.Requests > 0 {
-			quota = int64(part(int(cfg.Requests)))
+			quota = int64(upTo(int(cfg.Requests), i+1) - upTo(int(cfg.Requests), i))
 		}
-		for range cap(fds) {
-			fd, err := dial(ctx, cfg.Targets[0], cfg.Timeout)
+		w := newWorker(s, i, quota)
+		workers = append(workers, w)
+		for no := upTo(cfg.Conns, i); no < upTo(cfg.Conns, i+1); no++ {
+			fd, door, err := dial(ctx, cfg.Targets[no%len(cfg.Targets)], cfg.Timeout)
 			if err != nil {
-				closeAll(append(workers, newWorker(cfg, src, phases, fds, 0)))
+				closeAll(workers)
 				return nil, err
 			}
-			fds = append(fds, fd)
+			w.add(no, fd, door)
 		}
-		workers = append(workers, newWorker(cfg, src, phases, fds, quota))
+		if s.open() {
+			w.arrivals = newArrivals(cfg, i, len(w.conns))
+		}
 	}
 	return workers, nil
 }
@@ -165,56 +245,4 @@ func closeAll(workers []*worker) {
 	for _, w := range workers {
 		w.close()
 	}
-}
-
-// dial connects and returns a non-blocking socket of our own: the runtime's
-// poller must not see it.
-func dial(ctx context.Context, addr string, timeout time.Duration) (int, error) {
-	network := "tcp"
-	if strings.HasPrefix(addr, "/") {
-		network = "unix"
-	}
-	d := net.Dialer{Timeout: timeout}
-	c, err := d.DialContext(ctx, network, addr)
-	if err != nil {
-		return -1, fmt.Errorf("load: %w", err)
-	}
-	defer c.Close()
-	raw, err := c.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return -1, fmt.Errorf("load: %w", err)
-	}
-	fd := -1
-	var dupErr error
-	err = raw.Control(func(s uintptr) { fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) })
-	if err = errors.Join(err, dupErr); err != nil {
-		return -1, fmt.Errorf("load: dup: %w", err)
-	}
-	return fd, nil
-}
-
-// collect adds the workers up.
-func collect(workers []*worker) *Report {
-	rep := &Report{Hist: newHistogram()}
-	for _, w := range workers {
-		rep.Requests += w.counts.requests
-		rep.Hits += w.counts.hits
-		rep.Misses += w.counts.misses
-		rep.Errors += w.counts.errors
-		rep.Wrong += w.counts.wrong
-		rep.Lost += w.counts.lost
-		if rep.FirstError == "" && w.first != nil {
-			rep.FirstError = w.first.Error()
-		}
-		rep.Hist.Merge(w.hist)
-	}
-	rep.Latency = summary(rep.Hist)
-	return rep
-}
-
-// charge fills in what was spent.
-func (r *Report) charge(a meter.Account) {
-	r.Seconds = a.Wall.Seconds()
-	r.Rate = float64(r.Requests) / r.Seconds
-	r.Self, r.Procs, r.Host = a.Self, a.Procs, a.Host
 }

@@ -1,56 +1,126 @@
 package load
 
 import (
+	"math/bits"
 	"math/rand/v2"
 
 	"magent/bench/keys"
 	"magent/bench/wire"
 )
 
-// source chooses the requests of one worker.
+// source chooses the requests of one connection.
 type source struct {
-	enc        wire.Encoder
-	rng        rand.PCG
-	get        wire.Op
-	sets, both uint64 // weights: sets of sets+gets
-	multi      int
-	size, run  uint32
-	writes     uint32
-	// inOrder makes it write every key once, in order, from next: a preload.
-	inOrder bool
-	next    uint32
+	*shared
+	no          uint32 // the connection's number over all workers
+	rng         rand.PCG
+	read, write keys.Draw
+	total       uint64 // of the weights
+	wrote       uint32 // writes, where there is no ledger to number them; keys of a preload
+	// follow are the cases to come: each key has a version that a gets told.
+	follow []wire.Request
 }
 
-func newSource(s *keys.Space, c Config, worker int) *source {
-	src := &source{
-		enc: wire.Encoder{Space: s}, rng: *rand.NewPCG(c.Seed, uint64(worker)),
-		sets: uint64(c.Mix[wire.Set]), both: uint64(c.Mix[wire.Set] + c.Mix[wire.Get] + c.Mix[wire.Gets]), multi: c.MultiGet, size: uint32(c.Values.Max()),
+func newSource(s *shared, no int) source {
+	src := source{shared: s, no: uint32(no), rng: *rand.NewPCG(s.cfg.Seed, uint64(no))}
+	for _, weight := range s.cfg.Mix {
+		src.total += uint64(weight)
 	}
-	if c.Mix[wire.Gets] > 0 {
-		src.get = wire.Gets
-	}
+	n := s.space.Len()
+	src.read, src.write = s.cfg.ReadKeys.Draw(n, no, s.cfg.Conns), s.cfg.WriteKeys.Draw(n, no, s.cfg.Conns)
 	return src
 }
 
-func (s *source) request() wire.Request {
-	if s.inOrder {
-		s.next++
-		return s.set(s.next - 1)
+// next makes f the next request.
+func (s *source) next(f *flight) {
+	f.forCAS = false
+	if n := len(s.follow); n > 0 {
+		f.Request = s.follow[n-1]
+		s.follow = s.follow[:n-1]
+		s.sign(&f.Request)
+		return
 	}
-	r := s.rng.Uint64()
-	n := s.enc.Space.Len()
-	key := uint32(uint64(uint32(r)) * uint64(n) >> 32)
-	if (r>>32)*s.both>>32 < s.sets {
-		return s.set(key)
+	if s.fill {
+		s.preload(&f.Request)
+		return
 	}
-	if s.multi == 1 {
-		return wire.Request{Op: s.get, Keys: 1, Key: key}
+	switch op := s.pick(); op {
+	case wire.Get, wire.Gets:
+		f.Request = wire.Request{Op: op, Keys: uint8(s.cfg.MultiGet), Key: uint32(s.read.Next(&s.rng))}
+		if f.Keys > 1 {
+			steps := uint64(s.space.Len() / int(f.Keys))
+			f.Step = 1 + uint32(s.below(steps))
+		}
+	case wire.CAS:
+		f.Request = wire.Request{Op: wire.Gets, Keys: 1, Key: s.own()}
+		f.forCAS = true
+	case wire.Incr:
+		f.Request = wire.Request{Op: op, Keys: 1, Key: s.no}
+	case wire.Touch:
+		f.Request = wire.Request{Op: op, Keys: 1, Key: s.own(), TTL: s.cfg.TTLs.Next(&s.rng)}
+	default:
+		f.Request = wire.Request{Op: op, Keys: 1, Key: s.own()}
+		s.sign(&f.Request)
 	}
-	steps := uint64(n / s.multi)
-	return wire.Request{Op: s.get, Keys: uint8(s.multi), Key: key, Step: 1 + uint32(s.rng.Uint64()>>32*steps>>32)}
 }
 
-func (s *source) set(key uint32) wire.Request {
-	s.writes++
-	return wire.Request{Op: wire.Set, Keys: 1, Key: key, Size: s.size, Mark: keys.Mark{Run: s.run, Seq: s.writes}}
+// pick draws an operation.
+func (s *source) pick() wire.Op {
+	at := s.below(s.total)
+	for op, weight := range s.cfg.Mix {
+		if at < uint64(weight) {
+			return wire.Op(op)
+		}
+		at -= uint64(weight)
+	}
+	return wire.Get
+}
+
+// below draws from 0 to n-1; it needs no draw for one of one.
+func (s *source) below(n uint64) uint64 {
+	if n == 1 {
+		return 0
+	}
+	hi, _ := bits.Mul64(s.rng.Uint64(), n)
+	return hi
+}
+
+// own draws a key that this connection may write.
+func (s *source) own() uint32 {
+	k := uint32(s.write.Next(&s.rng))
+	if s.ledger == nil || s.cfg.WriteKeys.Kind == keys.Parallel {
+		return k
+	}
+	conns := uint32(s.cfg.Conns)
+	k += (s.no + conns - k%conns) % conns
+	if k >= uint32(s.space.Len()) {
+		return s.no
+	}
+	return k
+}
+
+// sign numbers a write, and says what it writes.
+func (s *source) sign(r *wire.Request) {
+	r.Mark.Run = s.mark
+	if s.ledger != nil {
+		r.Mark.Seq = s.ledger.issue(r.Key)
+	} else {
+		s.wrote++
+		r.Mark.Seq = s.wrote
+	}
+	if r.Op != wire.Delete {
+		r.Size, r.TTL = uint32(s.cfg.Values.Next(&s.rng)), s.cfg.TTLs.Next(&s.rng)
+	}
+}
+
+// preload makes r the next of all keys and counters.
+func (s *source) preload(r *wire.Request) {
+	n := uint32(s.space.Len())
+	if s.wrote >= n {
+		*r = wire.Request{Op: wire.SetCounter, Keys: 1, Key: s.wrote - n}
+		s.wrote++
+		return
+	}
+	*r = wire.Request{Op: wire.Set, Keys: 1, Key: s.wrote}
+	s.sign(r)
+	r.Mark.Seq = 1
 }

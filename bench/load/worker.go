@@ -3,103 +3,69 @@ package load
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
 
 	"magent/bench/wire"
 )
 
-// The closed loop, one worker, functions in the order of the flow:
+// One worker, functions in the order of the flow:
 //
-//	run → phase → epoll_wait → ready → read → replies → refill → flush
+//	run → enter (phase) → turn (arrive, reopen) → epoll_wait → ready → read → replies → refill → flush
 //
-// The clock is read once per readable event, just after read(2): that stamp
-// ends the replies just read and begins the requests they make room for. So a
-// latency includes the time a reply waited in the socket for its turn.
-
-// phase is what the workers are to do. It only grows.
-type phase int32
-
-const (
-	warming   phase = iota // load runs, nothing counts
-	measuring              // everything counts
-	draining               // no new requests, nothing counts any more
-	stopped                // leave at once
-)
+// In a closed loop the clock is read once per readable event, just after read(2): that
+// stamp ends the replies just read and begins the requests they make room for. So a
+// latency includes the time a reply waited in the socket for its turn. In an open loop a
+// latency begins when the request was due; a timer that is good to a few µs, where
+// epoll_wait(2) counts ms, wakes the worker for the next.
 
 const (
 	readSize = 256 << 10
-	// pollMillis is how soon a worker with a silent target sees a new phase.
+	// pollMillis is how soon a worker with a silent target sees a new phase, and
+	// looks for connections that are silent for too long.
 	pollMillis = 20
-	// histMax is the longest latency told apart from longer ones.
-	histMax = int64(time.Minute)
+	never      = math.MaxInt64
+	// timerID is the timer's in an event, where connections have theirs.
+	timerID = -1
 )
 
-// newHistogram holds latencies in ns, to three digits.
-func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, histMax, 3) }
-
-// counts is what a worker saw. Errors, Wrong and Lost count from the first
-// request on, warm-up and drain included; the others while measuring.
-type counts struct {
-	requests, hits, misses int64
-	errors, wrong          int64
-	lost                   int
-}
-
-// flight is a request in flight, sent at a time of the worker's clock, in ns.
-type flight struct {
-	wire.Request
-	sent int64
-}
-
-// conn is one connection; it belongs to one worker.
-type conn struct {
-	id   int32 // its place in worker.conns
-	fd   int   // -1 once lost
-	scan wire.Scanner
-	// The requests in flight: ring[head], and so on round, n of them.
-	ring    []flight
-	head, n int
-	// out[sent:] is rendered and not yet taken by the kernel; while there is
-	// such a rest, EPOLLOUT is armed.
-	out   []byte
-	sent  int
-	armed bool
-}
-
 type worker struct {
-	cfg    Config
-	src    *source
-	phases *atomic.Int32
+	*shared
+	arrivals *arrivals // nil in a closed loop
 
-	ep     int
-	conns  []conn
-	live   int // connections not lost
-	flying int // requests in flight on them
-	quota  int64
-	phase  phase
-	start  time.Time // the zero of the worker's clock
-	heard  int64     // when the last bytes came
-	buf    []byte
-	hist   *hdrhistogram.Histogram
-	counts counts
-	first  error // the first lost connection's cause, or error line
+	ep, timer int
+	armed     int64 // when the timer will fire; 0: it is idle
+	conns     []conn
+	live      int // connections not gone
+	flying    int // requests in flight on them
+	waiting   int // requests due that wait for their connection
+	dirty     []int32
+	down      []int32 // connections to be opened
+	quota     int64   // requests still to be sent and measured; -1: no end
+	phase     phase   // as last seen
+	heard     int64   // when the last bytes came, or were first waited for
+	looked    int64   // for silent connections
+	buf       []byte
+
+	tally
+	fresh atomic.Pointer[lap] // to put into the place of the lap at hand
+	laps  chan *lap           // what was at hand then
 }
 
-// newWorker takes over the sockets fds. quota is how many requests it may have
-// answered while measuring, or -1.
-func newWorker(cfg Config, src *source, phases *atomic.Int32, fds []int, quota int64) *worker {
-	w := &worker{cfg: cfg, src: src, phases: phases, quota: quota, ep: -1, live: len(fds), start: time.Now()}
+// newWorker is worker i. quota is how many requests it may send and measure, or -1.
+func newWorker(s *shared, i int, quota int64) *worker {
+	w := &worker{shared: s, quota: quota, ep: -1, timer: -1, laps: make(chan *lap, 1)}
 	w.buf = make([]byte, readSize)
-	w.hist = newHistogram()
-	w.conns = make([]conn, len(fds))
-	for i, fd := range fds {
-		w.conns[i] = conn{id: int32(i), fd: fd, scan: wire.Scanner{Space: src.enc.Space}, ring: make([]flight, cfg.Pipeline)}
+	if s.cfg.Progress != nil {
+		w.lap = newLap()
 	}
+	part := s.cfg.Conns*(i+1)/s.cfg.Threads - s.cfg.Conns*i/s.cfg.Threads
+	w.conns = make([]conn, 0, part)
 	return w
 }
 
@@ -109,76 +75,113 @@ func (w *worker) run() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer w.close()
-	if err := w.open(); err != nil {
+	if err := w.enrol(); err != nil {
 		return err
 	}
-	events := make([]unix.EpollEvent, min(len(w.conns), 512))
+	w.heard = w.now()
+	if w.arrivals == nil {
+		for i := range w.conns {
+			w.refill(&w.conns[i], w.now())
+		}
+	}
+	events := make([]unix.EpollEvent, min(len(w.conns)+1, 512))
 	for w.enter(); !w.finished(); w.enter() {
-		n, err := unix.EpollWait(w.ep, events, pollMillis)
+		wait, err := w.turn()
+		if err != nil {
+			return err
+		}
+		n, err := unix.EpollWait(w.ep, events, wait)
 		if err != nil && err != unix.EINTR {
 			return fmt.Errorf("load: epoll_wait: %w", err)
 		}
 		for _, ev := range events[:max(n, 0)] {
+			if ev.Fd == timerID {
+				w.armed = 0
+				continue
+			}
 			w.ready(&w.conns[ev.Fd], ev.Events)
 		}
-		if n <= 0 && w.flying > 0 && time.Duration(w.now()-w.heard) > w.cfg.Timeout {
-			return fmt.Errorf("load: no answer from %s in %v to %d requests", w.cfg.Targets[0], w.cfg.Timeout, w.flying)
+		if n <= 0 && w.deaf() {
+			return fmt.Errorf("load: no answer from %s in %v to %d requests", w.doors(), w.cfg.Timeout, w.flying)
 		}
 	}
 	if w.live == 0 {
-		return fmt.Errorf("load: every connection to %s was lost; first: %w", w.cfg.Targets[0], w.first)
+		return fmt.Errorf("load: every connection to %s was lost; first: %s", w.doors(), w.fault.text)
 	}
 	return nil
 }
 
-func (w *worker) now() int64 { return int64(time.Since(w.start)) }
+func (w *worker) doors() string { return strings.Join(w.cfg.Targets, ", ") }
 
-// open enrols the sockets. The event carries the connection's number where
-// epoll would expect its descriptor: the kernel does not look at it.
-func (w *worker) open() (err error) {
+// deaf says whether the run waits in vain. Where connections are opened again and the
+// end is known, it does not.
+func (w *worker) deaf() bool {
+	if w.cfg.Reopen && w.cfg.Duration > 0 || w.flying == 0 && len(w.down) == 0 {
+		return false
+	}
+	return w.now()-w.heard > int64(w.cfg.Timeout)
+}
+
+// enrol makes the epoll set. An event carries the connection's number where epoll would
+// expect its descriptor: the kernel does not look at it.
+func (w *worker) enrol() (err error) {
 	if w.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("load: epoll_create: %w", err)
 	}
+	if w.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		return fmt.Errorf("load: timerfd_create: %w", err)
+	}
+	// Edge-triggered, it says once that it fired, and need not be read.
+	if err := w.watch(unix.EPOLL_CTL_ADD, w.timer, unix.EPOLLIN|unix.EPOLLET, timerID); err != nil {
+		return err
+	}
 	for i := range w.conns {
-		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: w.conns[i].id}
-		if err = unix.EpollCtl(w.ep, unix.EPOLL_CTL_ADD, w.conns[i].fd, &ev); err != nil {
-			return fmt.Errorf("load: epoll_ctl: %w", err)
+		if err := w.watch(unix.EPOLL_CTL_ADD, w.conns[i].fd, unix.EPOLLIN, w.conns[i].id); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (w *worker) watch(op, fd int, events uint32, id int32) error {
+	if err := unix.EpollCtl(w.ep, op, fd, &unix.EpollEvent{Events: events, Fd: id}); err != nil {
+		return fmt.Errorf("load: epoll_ctl: %w", err)
 	}
 	return nil
 }
 
 func (w *worker) close() {
 	for i := range w.conns {
-		if w.conns[i].fd >= 0 {
-			unix.Close(w.conns[i].fd)
-		}
+		w.conns[i].shut()
 	}
-	if w.ep >= 0 {
-		unix.Close(w.ep)
+	for _, fd := range []int{w.timer, w.ep} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 }
 
-// enter follows the phase word, and sends the first requests.
+// enter follows the phase word, and hands over the lap if it is asked to.
 func (w *worker) enter() {
-	began := w.heard == 0
-	if began {
-		w.heard = max(1, w.now())
-	}
-	if p := phase(w.phases.Load()); p != w.phase {
-		w.phase = p
-		if p == measuring {
-			w.hist.Reset()
-			w.counts.requests, w.counts.hits, w.counts.misses = 0, 0, 0
-			if w.quota >= 0 { // what the warm-up left in flight will count
+	if p := phase(w.word.Load()); p != w.phase {
+		switch p {
+		case measuring:
+			w.in, w.out = 0, 0
+			if w.arrivals == nil && w.quota >= 0 { // what the warm-up left in flight will count
 				w.quota = max(0, w.quota-int64(w.flying))
 			}
+		case draining:
+			if w.arrivals != nil { // the last of what was due
+				w.arrive(w.now())
+			}
 		}
+		w.phase = p
 	}
-	if began {
-		for i := range w.conns {
-			w.refill(&w.conns[i], w.now())
-		}
+	if next := w.fresh.Load(); next != nil {
+		w.fresh.Store(nil)
+		w.lap.counts = w.counts
+		w.laps <- w.lap
+		w.lap = next
 	}
 }
 
@@ -189,17 +192,54 @@ func (w *worker) finished() bool {
 	case draining:
 		return w.flying == 0
 	case measuring:
-		return w.live == 0 || (w.quota == 0 && w.flying == 0)
+		return w.live == 0 || w.quota == 0 && w.flying == 0 && w.waiting == 0
 	}
 	return w.live == 0
 }
 
+// turn does what is due, and says how long epoll_wait may wait, in ms. It sets the timer
+// to wake it earlier.
+func (w *worker) turn() (wait int, err error) {
+	if w.arrivals == nil && !w.cfg.Reopen && len(w.down) == 0 {
+		return pollMillis, nil
+	}
+	now := w.now()
+	next := int64(never)
+	if w.arrivals != nil && w.phase < draining {
+		w.arrive(now)
+		next = w.due()
+	}
+	if w.cfg.Reopen && now-w.looked > pollMillis*int64(time.Millisecond) {
+		w.looked = now
+		w.expire(now)
+	}
+	if len(w.down) > 0 {
+		next = min(next, w.reopen(now))
+	}
+	if next == never || next == w.armed {
+		return pollMillis, nil
+	}
+	left := next - w.now() // sending took a while
+	if left <= 0 {
+		return 0, nil
+	}
+	w.armed = next
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(left)}
+	if err := unix.TimerfdSettime(w.timer, 0, &spec, nil); err != nil {
+		return 0, fmt.Errorf("load: timerfd_settime: %w", err)
+	}
+	return pollMillis, nil
+}
+
 // ready serves one connection that epoll named.
 func (w *worker) ready(c *conn, events uint32) {
-	if c.fd < 0 {
+	switch {
+	case c.state == opening:
+		w.opened(c)
 		return
-	}
-	if events&unix.EPOLLOUT != 0 && !w.flush(c) {
+	case c.state != up:
+		return
+	case events&unix.EPOLLOUT != 0 && !w.flush(c):
 		return
 	}
 	if events&^unix.EPOLLOUT != 0 && w.read(c) {
@@ -222,6 +262,8 @@ func (w *worker) read(c *conn) bool {
 			return w.lose(c, errors.New("load: connection closed by the target"))
 		}
 		w.heard = w.now()
+		c.heard = w.heard
+		w.in += int64(n)
 		if err := w.replies(c, w.buf[:n], w.heard); err != nil {
 			return w.lose(c, err)
 		}
@@ -234,70 +276,81 @@ func (w *worker) read(c *conn) bool {
 // replies settles the requests that b answers.
 func (w *worker) replies(c *conn, b []byte, now int64) error {
 	for len(b) > 0 {
-		if c.n == 0 {
+		if c.flights.n == 0 {
 			return fmt.Errorf("load: an answer to nothing: %.80q", b)
 		}
-		r := &c.ring[c.head]
-		n, out, done, err := c.scan.Next(b, &r.Request)
+		f, acked := c.flights.front()
+		n, out, done, err := c.scan.Next(b, &f.Request)
 		if err != nil {
 			return err
 		}
 		if b = b[n:]; !done {
 			continue
 		}
-		w.settle(out, now-r.sent)
-		if out.Status == wire.Failed && w.first == nil {
-			w.first = errors.New(c.scan.ErrLine)
-		}
-		if c.head++; c.head == len(c.ring) {
-			c.head = 0
-		}
-		c.n--
+		w.settle(c, f, acked, &out, now)
+		c.flights.pop()
 		w.flying--
 	}
 	return nil
 }
 
-// settle books one reply that took ns.
-func (w *worker) settle(out wire.Reply, ns int64) {
-	w.counts.wrong += int64(out.Wrong)
-	if out.Status == wire.Failed {
-		w.counts.errors++
-	}
-	if w.phase >= draining {
-		return
-	}
-	w.counts.requests++
-	w.counts.hits += int64(out.Hits)
-	w.counts.misses += int64(out.Misses)
-	// The value is in range by construction, so this cannot fail.
-	_ = w.hist.RecordValue(min(ns, histMax))
-}
-
-// refill tops c up to its depth and sends.
+// refill sends what c has room for: in a closed loop as much as that, in an open loop
+// what is due.
 func (w *worker) refill(c *conn, now int64) {
-	if w.phase >= draining {
+	if w.phase >= draining || c.state != up {
 		return
 	}
 	if c.sent > len(c.out)/2 { // a target that lags must not make out grow
 		c.out, c.sent = append(c.out[:0], c.out[c.sent:]...), 0
 	}
-	for c.n < len(c.ring) && (w.phase != measuring || w.quota != 0) {
-		if w.phase == measuring && w.quota > 0 {
-			w.quota--
+	for c.flights.n < w.cfg.Pipeline && !c.spent(w.cfg.ReopenEvery) {
+		due := now
+		if w.arrivals != nil {
+			if c.late.len() == 0 {
+				break
+			}
+			due = c.late.pop()
+			w.waiting--
+		} else if w.phase == measuring {
+			if w.quota == 0 {
+				break
+			}
+			w.quota = max(w.quota-1, -1)
 		}
-		at := c.head + c.n
-		if at >= len(c.ring) {
-			at -= len(c.ring)
+		w.ask(c, due, now)
+	}
+	if !c.armed && w.flush(c) && c.flights.n == 0 && c.spent(w.cfg.ReopenEvery) {
+		w.recycle(c, now)
+	}
+}
+
+// ask renders c's next request.
+func (w *worker) ask(c *conn, due, now int64) {
+	if w.flying == 0 {
+		w.heard = now
+	}
+	if c.flights.n == 0 {
+		c.heard = now
+	}
+	f, acked := c.flights.push()
+	c.source.next(f)
+	f.due = due
+	if w.ledger != nil && (f.Op == wire.Get || f.Op == wire.Gets) {
+		for i := range int(f.Keys) {
+			acked[i] = w.ledger.acked(w.key(f, i))
 		}
-		c.ring[at] = flight{Request: w.src.request(), sent: now}
-		c.out = w.src.enc.Append(c.out, &c.ring[at].Request)
-		c.n++
-		w.flying++
 	}
-	if !c.armed {
-		w.flush(c)
+	c.out = wire.Encoder{Space: w.space, Dialect: w.cfg.Dialect}.Append(c.out, &f.Request)
+	c.used++
+	w.flying++
+}
+
+// key is the i-th that f asks for.
+func (w *worker) key(f *flight, i int) uint32 {
+	if i == 0 {
+		return f.Key
 	}
+	return uint32((int(f.Key) + i*int(f.Step)) % w.space.Len())
 }
 
 // flush writes what it can, asks for EPOLLOUT while something is left, and
@@ -315,35 +368,20 @@ func (w *worker) flush(c *conn) bool {
 			return w.lose(c, fmt.Errorf("load: write: %w", err))
 		}
 		c.sent += n
+		w.out += int64(n)
 	}
 	if c.sent == len(c.out) {
 		c.out, c.sent = c.out[:0], 0
 	}
 	if left := c.sent < len(c.out); left != c.armed {
 		c.armed = left
-		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: c.id}
+		events := uint32(unix.EPOLLIN)
 		if left {
-			ev.Events |= unix.EPOLLOUT
+			events |= unix.EPOLLOUT
 		}
-		if err := unix.EpollCtl(w.ep, unix.EPOLL_CTL_MOD, c.fd, &ev); err != nil {
-			return w.lose(c, fmt.Errorf("load: epoll_ctl: %w", err))
+		if err := w.watch(unix.EPOLL_CTL_MOD, c.fd, events, c.id); err != nil {
+			return w.lose(c, err)
 		}
 	}
 	return true
-}
-
-// lose gives c up: its requests in flight are errors, and it is not opened
-// again. It returns false, the answer to "does c live".
-func (w *worker) lose(c *conn, cause error) bool {
-	if w.first == nil {
-		w.first = cause
-	}
-	w.counts.lost++
-	w.counts.errors += int64(c.n)
-	w.live--
-	w.flying -= c.n
-	c.n = 0
-	unix.Close(c.fd)
-	c.fd = -1
-	return false
 }
