@@ -24,7 +24,7 @@ LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.c
 TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tools \
          ip:iproute2 keepalived:keepalived monit:monit strace:strace git:git
 
-.PHONY: help run build test check lint fuzz bench benchstat e2e soak faults install deps clean
+.PHONY: help run build test check lint fuzz bench report perf benchstat e2e soak faults install deps clean
 
 help: ## this list
 	@echo "magent: a memcached proxy. 'make run' shows it at work, README.md says the rest."
@@ -57,8 +57,14 @@ fuzz: ## every fuzz target for 30s each (FUZZTIME=10m for a night)
 		go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$package"; \
 	done
 
-bench: deps build ## CPU per request beside Debian's nutcracker (BENCH='--rounds 3', magent bench -h)
-	bin/magent bench $(BENCH)
+bench: deps build ## CPU per request beside nutcracker and memcached itself (BENCH='--rounds 3', magent help bench)
+	bin/magent bench compare $(BENCH)
+
+report: build ## tables and plots of BENCHMARKS.md from the results it names (RESULTS=dir: from those)
+	bin/magent bench report $(if $(RESULTS),--results $(RESULTS))
+
+perf: deps build ## fail if a ratio that was promised is missed by more than 15 %: three minutes
+	bin/magent bench compare --gate 0.15 --rounds 5 --out bench/results/tmp
 
 benchstat: ## Go benchmarks beside the last release's (BASE=commit BENCHES='./server Request' COUNT=6 BENCHTIME=100ms)
 	@BASE='$(BASE)' BENCHES='$(value BENCHES)' COUNT='$(COUNT)' BENCHTIME='$(BENCHTIME)' tools/benchstat/benchstat.sh

@@ -1,11 +1,13 @@
 // Package compare measures our proxy beside its rivals, or several settings and builds
-// of our own beside each other, in interleaved rounds, and judges the ratios.
+// of our own beside each other, in interleaved rounds, judges the ratios, and writes what
+// BENCHMARKS.md says of them.
 //
-//	Main → Run → oneRound → load.Run
-//	         ↘ rivals (what to start, and how) → process
+//	Options → Run → oneRound → load.Run
+//	     ↓       ↘ rivals (what to start, and how) → process
+//	   Result → tables, plots → Report
 //
 // Everything runs on the caller's goroutine. Of bench it imports load, process and
-// meter.
+// meter, and gonum/plot for the plots.
 package compare
 
 import (
@@ -51,57 +53,6 @@ type Config struct {
 	// Progress, if not nil, gets a line per run.
 	Progress io.Writer
 }
-
-// Spread is a median with the smallest and largest of its sample.
-type Spread struct {
-	Median float64 `json:"median"`
-	Min    float64 `json:"min"`
-	Max    float64 `json:"max"`
-}
-
-// Pair is one round's two runs, one after the other.
-type Pair struct {
-	Ours   *load.Report `json:"ours"`
-	Theirs *load.Report `json:"theirs"`
-}
-
-// Row compares ours to one other side on one workload. Ratios are ours over theirs,
-// taken in each round for itself, so that a change of the machine's pace
-// between rounds does not count.
-type Row struct {
-	Workload string `json:"workload"`
-	Ours     string `json:"ours"`
-	Theirs   string `json:"theirs"`
-	// OurCPU and TheirCPU are the proxies' µs per request, OurNodes and
-	// TheirNodes those of all memcacheds together.
-	OurCPU     Spread `json:"our_cpu_us"`
-	TheirCPU   Spread `json:"their_cpu_us"`
-	OurNodes   Spread `json:"our_nodes_us"`
-	TheirNodes Spread `json:"their_nodes_us"`
-	CPURatio   Spread `json:"cpu_ratio"`
-	RateRatio  Spread `json:"rate_ratio"`
-	P50Ratio   Spread `json:"p50_ratio"`
-	P99Ratio   Spread `json:"p99_ratio"`
-	// Noise is the Host's, of the noisier run of each pair. Where it is not
-	// small, only the medians mean something, or nothing does.
-	Noise Spread `json:"noise"`
-	// Discarded is how many rounds were noisier than allowed and run again.
-	Discarded int `json:"discarded"`
-	// Must and Aim bound the median CPURatio, MustP50 the median P50Ratio; 0
-	// promises nothing.
-	Must    float64 `json:"must,omitempty"`
-	Aim     float64 `json:"aim,omitempty"`
-	MustP50 float64 `json:"must_p50,omitempty"`
-	// Faults are errors and wrong values in any run. A row with faults holds
-	// nothing.
-	Faults int64 `json:"faults"`
-	// FirstFault is whose the first of them was, and what it said.
-	FirstFault string `json:"first_fault,omitempty"`
-	Pairs      []Pair `json:"pairs"`
-}
-
-// proxyProc is the name of the proxy in the Reports' Procs.
-const proxyProc = "proxy"
 
 // Run runs the comparison and returns its rows, workload by workload. A
 // workload that fails does not keep the later ones from running; the error
@@ -154,11 +105,21 @@ func compareOne(ctx context.Context, cfg Config, w Workload) (_ []Row, err error
 		nodes = append(nodes, p)
 	}
 	sides := contestants(cfg, w, nodes[:perCopy], nodes[perCopy:])
+	if len(sides) < 2 {
+		cfg.say("%-15s left out: %s\n", w.Name, "without a proxy there is but one node to talk to")
+		return nil, nil
+	}
+	if cfg.betweenBuilds() {
+		w.Must, w.Aim, w.MustP50 = 0, 0, 0
+	}
 	discarded := 0
 	for done := 0; done < cfg.Rounds; {
 		reports, err := oneRound(ctx, cfg, w, nodes, sides, done)
-		if err != nil {
+		if err != nil && done == 0 {
 			return nil, err
+		}
+		if err != nil { // what was measured so far still counts
+			return makeRows(w, sides, discarded), err
 		}
 		if discarded < cfg.Rounds && tooNoisy(reports, cfg.MaxNoise) {
 			discarded++
@@ -168,9 +129,6 @@ func compareOne(ctx context.Context, cfg Config, w Workload) (_ []Row, err error
 			sides[i].reports = append(sides[i].reports, r)
 		}
 		done++
-	}
-	if cfg.betweenBuilds() {
-		w.Must, w.Aim, w.MustP50 = 0, 0, 0
 	}
 	return makeRows(w, sides, discarded), nil
 }
@@ -187,6 +145,9 @@ func contestants(cfg Config, w Workload, nodes, backups []*process.Process) (sid
 	if len(w.Against) == 0 || cfg.betweenBuilds() {
 		add(cfg.Ours.Name, cfg.Ours, w.Ours)
 		for _, r := range cfg.Others {
+			if r.Direct && len(nodes) > 1 {
+				continue // it has not what the proxies have behind them
+			}
 			s := Setting{}
 			if r.Own {
 				s = w.Ours
@@ -248,129 +209,38 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 	}
 	reports := make([]*load.Report, len(sides))
 	for _, i := range order {
-		rep, err := oneRun(ctx, cfg, w, nodes, procs[i], round)
+		rep, err := oneRun(ctx, cfg, w, sides[i].rival.charge(procs[i], nodes), procs[i].Addr, round)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", sides[i].name, err)
 		}
 		reports[i] = rep
-		if cfg.Progress != nil {
-			fmt.Fprintf(cfg.Progress, "%-15s round %d  %-44s %8.0f/s  %6.2f µs/req  p50 %5.0f µs  p99 %5.0f µs  noise %2.0f%%  %d errors  %d wrong\n",
-				w.Name, round+1, sides[i].name, rep.Rate, rep.Procs[proxyProc].CPU, rep.Latency.P50, rep.Latency.P99,
-				100*rep.Host.Noise, rep.Errors, rep.Wrong)
-		}
+		cfg.say("%-15s round %d  %-44s %8.0f/s  %6.2f µs/req  p50 %5.0f µs  p99 %5.0f µs  noise %2.0f%%  %d errors  %d wrong\n",
+			w.Name, round+1, sides[i].name, rep.Rate, rep.Procs[proxyProc].CPU, rep.Latency.P50, rep.Latency.P99,
+			100*rep.Host.Noise, rep.Errors, rep.Wrong)
 	}
 	return reports, nil
 }
 
-// oneRun measures one proxy in front of nodes.
-func oneRun(ctx context.Context, cfg Config, w Workload, nodes []*process.Process, proxy *process.Process, round int) (*load.Report, error) {
+// oneRun measures what listens on addr. procs are charged: name → pid.
+func oneRun(ctx context.Context, cfg Config, w Workload, procs map[string]int, addr string, round int) (*load.Report, error) {
 	l := w.Load
-	l.Targets, l.Duration, l.Warmup = []string{proxy.Addr}, cfg.Duration, cfg.Warmup
+	l.Targets, l.Duration, l.Warmup = []string{addr}, cfg.Duration, cfg.Warmup
 	if cfg.Requests > 0 {
 		l.Requests, l.Duration = cfg.Requests, 0
 	}
-	l.Seed = uint64(round)
-	l.Procs = map[string]int{proxyProc: proxy.PID}
-	for i, n := range nodes {
-		l.Procs[fmt.Sprintf("node%d", i)] = n.PID
-	}
+	l.Seed, l.Procs = uint64(round), procs
 	rep, err := load.Run(ctx, l)
+	if err == nil {
+		err = ctx.Err() // a run cut short is no run
+	}
 	if err == nil && rep.Requests == 0 {
 		err = errors.New("compare: not one answer in the time given")
 	}
 	return rep, err
 }
 
-// makeRows pairs the first side with each other, round by round. Bounds are
-// stated against the first of the others.
-func makeRows(w Workload, sides []contestant, discarded int) []Row {
-	var rows []Row
-	for i, other := range sides[1:] {
-		row := Row{Workload: w.Name, Ours: sides[0].name, Theirs: other.name, Discarded: discarded}
-		if i == 0 {
-			row.Must, row.Aim, row.MustP50 = w.Must, w.Aim, w.MustP50
-		}
-		for round, theirs := range other.reports {
-			row.Pairs = append(row.Pairs, Pair{Ours: sides[0].reports[round], Theirs: theirs})
-		}
-		row.sum()
-		rows = append(rows, row)
+func (cfg Config) say(format string, args ...any) {
+	if cfg.Progress != nil {
+		fmt.Fprintf(cfg.Progress, format, args...)
 	}
-	return rows
-}
-
-// sum computes the row's spreads and faults from its pairs.
-func (r *Row) sum() {
-	over := func(f func(Pair) float64) Spread {
-		v := make([]float64, len(r.Pairs))
-		for i, p := range r.Pairs {
-			v[i] = f(p)
-		}
-		return spread(v)
-	}
-	ratio := func(f func(*load.Report) float64) Spread {
-		return over(func(p Pair) float64 { return f(p.Ours) / f(p.Theirs) })
-	}
-	cpu := func(r *load.Report) float64 { return r.Procs[proxyProc].CPU }
-	nodes := func(r *load.Report) (us float64) {
-		for name, u := range r.Procs {
-			if name != proxyProc {
-				us += u.CPU
-			}
-		}
-		return us
-	}
-	r.OurNodes = over(func(p Pair) float64 { return nodes(p.Ours) })
-	r.TheirNodes = over(func(p Pair) float64 { return nodes(p.Theirs) })
-	r.OurCPU = over(func(p Pair) float64 { return cpu(p.Ours) })
-	r.TheirCPU = over(func(p Pair) float64 { return cpu(p.Theirs) })
-	r.CPURatio = ratio(cpu)
-	r.RateRatio = ratio(func(r *load.Report) float64 { return r.Rate })
-	r.P50Ratio = ratio(func(r *load.Report) float64 { return r.Latency.P50 })
-	r.P99Ratio = ratio(func(r *load.Report) float64 { return r.Latency.P99 })
-	r.Noise = over(func(p Pair) float64 { return max(p.Ours.Host.Noise, p.Theirs.Host.Noise) })
-	for _, p := range r.Pairs {
-		r.blame(r.Ours, p.Ours)
-		r.blame(r.Theirs, p.Theirs)
-	}
-}
-
-// blame adds rep's faults, if any, to the row's.
-func (r *Row) blame(side string, rep *load.Report) {
-	if r.Faults += faults(rep); r.FirstFault != "" || faults(rep) == 0 {
-		return
-	}
-	r.FirstFault = fmt.Sprintf("%s: %s", side, rep.FirstError)
-	if rep.Wrong > 0 {
-		r.FirstFault = fmt.Sprintf("%s: %d wrong values", side, rep.Wrong)
-	}
-}
-
-func faults(r *load.Report) int64 { return r.Errors + r.Wrong }
-
-// spread is the median of v, which must not be empty, and its ends. Of an even
-// number the median is the mean of the two in the middle.
-func spread(v []float64) Spread {
-	v = slices.Sorted(slices.Values(v))
-	mid := len(v) / 2
-	m := v[mid]
-	if len(v)%2 == 0 {
-		m = (v[mid-1] + v[mid]) / 2
-	}
-	return Spread{Median: m, Min: v[0], Max: v[len(v)-1]}
-}
-
-// Verdict says whether the row's bounds hold.
-func (r *Row) Verdict() string {
-	switch {
-	case r.Faults > 0:
-		return fmt.Sprintf("%d FAULTS", r.Faults)
-	case r.Must == 0 && r.MustP50 == 0:
-		return "no bound"
-	case r.Must > 0 && r.CPURatio.Median > r.Must, r.MustP50 > 0 && r.P50Ratio.Median > r.MustP50:
-		return "MISSED"
-	case r.CPURatio.Median > r.Aim:
-		return "must holds"
-	}
-	return "aim holds"
 }

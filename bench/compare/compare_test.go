@@ -1,16 +1,22 @@
 package compare
 
 import (
+	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/spf13/pflag"
 
 	"magent/bench/load"
 	"magent/bench/meter"
@@ -62,7 +68,7 @@ func TestRowRatios(t *testing.T) {
 	sides[1].reports[2].Errors, sides[1].reports[2].FirstError = 2, "SERVER_ERROR busy"
 	sides[0].reports[2].Wrong = 1
 	rows = makeRows(Workload{}, sides, 0)
-	if rows[0].Faults != 3 || rows[0].FirstFault != "ours: 1 wrong values" || rows[1].Faults != 1 {
+	if rows[0].Faults != 3 || rows[0].FirstFault != "ours: 1 wrong values, 0 stale" || rows[1].Faults != 1 {
 		t.Errorf("faults %d (%s) and %d", rows[0].Faults, rows[0].FirstFault, rows[1].Faults)
 	}
 	sides[0].reports[2].Wrong = 0
@@ -126,6 +132,18 @@ func TestParseCPUs(t *testing.T) {
 	}
 }
 
+// compareWith makes a comparison as the command line asks for it.
+func compareWith(t *testing.T, out io.Writer, args ...string) error {
+	t.Helper()
+	var o Options
+	fs := pflag.NewFlagSet("compare", pflag.ContinueOnError)
+	o.Bind(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return o.Run(t.Context(), out)
+}
+
 func TestFlagsAreChecked(t *testing.T) {
 	for bad, word := range map[string]string{
 		"":                                 "--magent",
@@ -133,9 +151,9 @@ func TestFlagsAreChecked(t *testing.T) {
 		"--ours direct --theirs before":    "--before",
 		"--ours direct --workloads get-c5": "mixed-c1000",
 		"--ours direct --cpus-load x":      "CPU list",
-		"--ours direct more":               "unexpected",
+		"--ours direct --rival x=1":        "NAME=PORT:PID",
 	} {
-		if err := Main(strings.Fields(bad), new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), word) {
+		if err := compareWith(t, new(bytes.Buffer), strings.Fields(bad)...); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("flags %q: %v, want a word of %q", bad, err, word)
 		}
 	}
@@ -223,36 +241,44 @@ func TestCompareSettings(t *testing.T) {
 	}
 }
 
-// The real programs, for a blink: two rounds of three sides, files and all.
-func TestMainComparesRealPrograms(t *testing.T) {
+// The real programs, for a blink: two rounds of four sides, files and all. The rival is
+// a memcached that the test started itself.
+func TestOptionsCompareRealPrograms(t *testing.T) {
 	dir := t.TempDir()
+	node, err := process.Memcached(t.Context(), process.MemcachedConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := node.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	_, port, _ := strings.Cut(node.Addr, ":")
 	var out bytes.Buffer
-	err := Main([]string{
-		"--ours", "nutcracker", "--theirs", "nutcracker,direct", "--workloads", "get-c50-p16,multiget20",
-		"--rounds", "2", "--requests", "2000", "--warmup", "10ms", "--cpus-proxy", "", "--cpus-load", "", "--out", dir,
-	}, &out)
-	// Three nodes behind one address: straight to the first, keys are found too,
-	// since its preload put them there.
+	err = compareWith(t, &out,
+		"--ours", "nutcracker", "--theirs", "nutcracker,direct", "--rival", fmt.Sprintf("mine=%s:%d", port, node.PID),
+		"--workloads", "get-c50-p16,multiget20",
+		"--rounds", "2", "--requests", "2000", "--warmup", "10ms", "--cpus-proxy", "", "--cpus-load", "", "--out", dir)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*", "compare.json"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("raw files %v, %v", files, err)
+	dirs, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(dirs) != 1 {
+		t.Fatalf("results %v, %v", dirs, err)
 	}
-	raw, err := os.ReadFile(files[0])
+	res, err := Load(dirs[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	var res Result
-	if err := json.Unmarshal(raw, &res); err != nil {
-		t.Fatal(err)
+	if res.Commit == "" || res.Kernel == "" || res.CPU == "" || !strings.Contains(res.Versions["memcached"], "memcached") ||
+		!strings.HasPrefix(res.commandLine(), "magent bench compare --ours nutcracker --theirs nutcracker,direct --rival mine=") {
+		t.Errorf("commit %q, kernel %q, CPU %q, versions %v, command %q", res.Commit, res.Kernel, res.CPU, res.Versions, res.commandLine())
 	}
-	if len(res.Rows) != 4 || res.Commit == "" || res.Kernel == "" || !strings.Contains(res.Versions["memcached"], "memcached") {
-		t.Errorf("%d rows, commit %q, kernel %q, versions %v", len(res.Rows), res.Commit, res.Kernel, res.Versions)
-	}
+	var got []string
 	for _, row := range res.Rows {
-		if len(row.Pairs) != 2 || row.Faults != 0 || row.CPURatio.Median <= 0 || row.P99Ratio.Median <= 0 {
+		got = append(got, row.Workload+" against "+row.Theirs)
+		if len(row.Pairs) != 2 || row.Faults != 0 || row.P99Ratio.Median <= 0 || (row.CPURatio.Median > 0) == (row.Theirs == "direct") {
 			t.Errorf("%s against %s: %d pairs, %d faults, CPU ratio %v", row.Workload, row.Theirs, len(row.Pairs), row.Faults, row.CPURatio)
 		}
 		for _, p := range row.Pairs {
@@ -261,7 +287,218 @@ func TestMainComparesRealPrograms(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(out.String(), "no bound") || !strings.Contains(out.String(), "CPU ratio") {
-		t.Errorf("no table in:\n%s", &out)
+	// One node has not what three have: there is no direct over three.
+	want := []string{"get-c50-p16 against nutcracker", "get-c50-p16 against direct", "get-c50-p16 against mine",
+		"multiget20 against nutcracker", "multiget20 against mine"}
+	if !slices.Equal(got, want) {
+		t.Errorf("rows %q, want %q", got, want)
+	}
+	text, err := os.ReadFile(filepath.Join(dirs[0], textFile))
+	if err != nil || !strings.Contains(out.String(), string(text)) || !strings.Contains(string(text), "CPU 0.30") || !strings.Contains(string(text), "host busy") {
+		t.Errorf("tables, %v:\n%s\nsaid:\n%s", err, text, &out)
+	}
+}
+
+// What an early end of ctx leaves are the rounds that were whole.
+func TestWhatWasMeasuredSoFarIsReported(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	starts := 0
+	node := func(stop bool) Rival {
+		return Rival{Name: fmt.Sprint(stop), Start: func(_ context.Context, top Topology) (*process.Process, error) {
+			if starts++; stop && starts > 2 {
+				cancel()
+			}
+			return top.Nodes[0], nil
+		}}
+	}
+	rows, err := Run(ctx, Config{
+		Ours: node(false), Others: []Rival{node(true)}, Memcached: "memcached", Rounds: 3, Requests: 200,
+		Workloads: []Workload{{Name: "w", Load: load.Config{Conns: 1}}, {Name: "never"}},
+	})
+	if !errors.Is(err, context.Canceled) || len(rows) != 1 || len(rows[0].Pairs) != 1 {
+		t.Errorf("%d rows, %v; want one of one round, and that it was cancelled", len(rows), err)
+	}
+}
+
+func TestDirectHoldsNoBound(t *testing.T) {
+	r := report(1, 1, 1, 1)
+	direct := report(1, 1, 1, 1)
+	delete(direct.Procs, proxyProc)
+	sides := []contestant{
+		{name: "ours", reports: []*load.Report{r}},
+		{name: "direct", rival: Direct(), reports: []*load.Report{direct}},
+		{name: "nutcracker", reports: []*load.Report{r}},
+	}
+	rows := makeRows(Workload{Must: 1}, sides, 0)
+	if rows[0].Must != 0 || rows[1].Must != 1 || rows[0].CPURatio != (Spread{}) {
+		t.Errorf("bounds %v and %v, CPU ratio %v", rows[0].Must, rows[1].Must, rows[0].CPURatio)
+	}
+	if got := strings.Join(ratioTable(rows, strings.Clone).rows[0][:4], " "); got != " ours direct –" {
+		t.Errorf("row %q", got)
+	}
+}
+
+func TestRivalFlag(t *testing.T) {
+	taken := []string{"magent", "nutcracker"}
+	a, err := parseAttached("mc-router=5000:17:18:19", taken)
+	if err != nil || a.name != "mc-router" || a.addr != "127.0.0.1:5000" || a.pid != 17 || !slices.Equal(a.nodes, []int{18, 19}) {
+		t.Errorf("%+v, %v", a, err)
+	}
+	for bad, word := range map[string]string{
+		"x": "form", "=1:2": "form", "x=1": "form", "x=1:2:": "form", "x=:2": "form", "a|b=1:2": "form", "x=-1:2": "form",
+		"magent=1:2": "taken", "x=70000:2": "no port",
+	} {
+		if _, err := parseAttached(bad, taken); err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("--rival %s: %v, want a word of %q", bad, err, word)
+		}
+	}
+	closed, err := process.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, word := range map[string]string{
+		fmt.Sprintf("x=%d:%d", closed, os.Getpid()):           "does not answer",
+		fmt.Sprintf("x=%d:%d", mute(t), os.Getpid()):          `it says "ERROR`,
+		fmt.Sprintf("x=%d:%d", closed, 1<<29):                 "no process",
+		fmt.Sprintf("x=%d:%d:%d", closed, os.Getpid(), 1<<29): "no process",
+	} {
+		a, err := parseAttached(text, nil)
+		if err == nil {
+			err = a.attach()
+		}
+		if err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("--rival %s: %v, want a word of %q", text, err, word)
+		}
+	}
+	self := attached{name: "x", pid: os.Getpid()}
+	if got := self.pinnedElsewhere([]int{1023}); !strings.Contains(got, "x is not pinned") {
+		t.Errorf("pinned elsewhere: %q", got)
+	}
+	if got := self.pinnedElsewhere(nil); got != "" {
+		t.Errorf("pinned to no CPUs: %q", got)
+	}
+}
+
+// mute is a port whose server knows no command.
+func mute(t *testing.T) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Write([]byte("ERROR\r\n"))
+			bufio.NewReader(c).ReadString('\n')
+			c.Close()
+		}
+	})
+	t.Cleanup(func() { l.Close(); served.Wait() })
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func TestChargedProcesses(t *testing.T) {
+	proxy, nodes := &process.Process{PID: 1}, []*process.Process{{PID: 2}, {PID: 3}}
+	for _, c := range []struct {
+		rival Rival
+		want  map[string]int
+	}{
+		{Rival{}, map[string]int{"proxy": 1, "node0": 2, "node1": 3}},
+		{Direct(), map[string]int{"node0": 2, "node1": 3}},
+		{Rival{Attached: true}, map[string]int{"proxy": 1}},
+		{Rival{Attached: true, NodePIDs: []int{9}}, map[string]int{"proxy": 1, "node0": 9}},
+	} {
+		if got := c.rival.charge(proxy, nodes); !maps.Equal(got, c.want) {
+			t.Errorf("%+v: %v, want %v", c.rival, got, c.want)
+		}
+	}
+}
+
+func TestGate(t *testing.T) {
+	ok := Row{Workload: "ok", Theirs: "them", Must: 1, CPURatio: Spread{Median: 1.15}}
+	slow := Row{Workload: "slow", Theirs: "them", Must: 1, CPURatio: Spread{1.16, 1, 2}}
+	late := Row{Workload: "late", Theirs: "them", MustP50: 2, CPURatio: Spread{Median: 9}, P50Ratio: Spread{Median: 2.4}}
+	faulty := Row{Workload: "faulty", Theirs: "them", Must: 1, Faults: 1, FirstFault: "them: gone"}
+	free := Row{Workload: "free", CPURatio: Spread{Median: 9}}
+	for _, c := range []struct {
+		rows []Row
+		want []string // nil: it passes
+	}{
+		{[]Row{ok, free}, nil},
+		{[]Row{ok, slow}, []string{"slow: ", "against them: CPU ratio 1.16 [1.00–2.00], at most 1.00 and 15 %"}},
+		{[]Row{late, slow}, []string{"late: ", "p50 ratio 2.40", "slow: "}},
+		{[]Row{ok, faulty}, []string{"faulty against them: 1 errors, wrong or stale values; first them: gone"}},
+		{[]Row{free}, []string{"nothing to judge"}},
+		{nil, []string{"nothing to judge"}},
+	} {
+		err := Gate(c.rows, 0.15)
+		if (err == nil) != (c.want == nil) {
+			t.Errorf("%v: %v, want words %q", c.rows, err, c.want)
+			continue
+		}
+		for _, word := range c.want {
+			if !strings.Contains(err.Error(), word) {
+				t.Errorf("%v, want a word of %q", err, word)
+			}
+		}
+		if err != nil && strings.Contains(err.Error(), "ok") {
+			t.Errorf("%v names a row that holds", err)
+		}
+	}
+}
+
+// The gate alone narrows a comparison to what it judges.
+func TestGateFlag(t *testing.T) {
+	for args, want := range map[string]string{
+		"--gate 0.15": "nutcracker: get-c50 0 get-c50-p16 0 mixed-c1000 0 mixed-32k 0 set-2copies 1 set-2copies-c1 1 mixed-2copies 1 get-2copies 1 gets-2copies 1",
+		"--gate 0.15 --workloads set-1copy,set-2copies --theirs direct": "direct: set-1copy 0 set-2copies 1",
+		"--workloads multiget20,set-2copies":                            "nutcracker direct: multiget20 0 set-2copies 4",
+	} {
+		o := Options{Self: "magent"}
+		fs := pflag.NewFlagSet("compare", pflag.ContinueOnError)
+		o.Bind(fs)
+		if err := errors.Join(fs.Parse(strings.Fields(args)), o.resolve(io.Discard)); err != nil {
+			t.Fatal(err)
+		}
+		var names, works []string
+		for _, r := range o.cfg.Others {
+			names = append(names, r.Name)
+		}
+		for _, w := range o.cfg.Workloads {
+			works = append(works, fmt.Sprint(w.Name, " ", len(w.Against)))
+		}
+		if got := strings.Join(names, " ") + ": " + strings.Join(works, " "); got != want {
+			t.Errorf("%s: %s, want %s", args, got, want)
+		}
+	}
+}
+
+// The workloads that are standard, and the ratios that were promised.
+func TestStandardWorkloads(t *testing.T) {
+	promised := map[string]float64{"get-c50": 1, "get-c50-p16": 0.30, "mixed-c1000": 0.85, "mixed-32k": 1, "set-2copies": 1.6, "multiget20": 0}
+	for _, w := range Workloads() {
+		if must, ok := promised[w.Name]; ok && must != w.Must {
+			t.Errorf("%s must hold %v, promised is %v", w.Name, w.Must, must)
+		}
+		delete(promised, w.Name)
+		if w.Title == "" || strings.ContainsAny(w.Title, "|`\n") {
+			t.Errorf("%q is entitled %q", w.Name, w.Title)
+		}
+	}
+	if len(promised) > 0 {
+		t.Errorf("missing are %v", promised)
+	}
+}
+
+func TestCPUModel(t *testing.T) {
+	const virtual = "processor\t: 0\nmodel name\t: Some CPU @ 2.50GHz\nflags\t\t: fpu sse hypervisor lahf_lm\n"
+	for info, want := range map[string]bool{virtual: true, strings.Replace(virtual, " hypervisor", " hypervisor2", 1): false} {
+		if model, got := cpuModel([]byte(info)); model != "Some CPU @ 2.50GHz" || got != want {
+			t.Errorf("%q: %q, virtual %v", info, model, got)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"magent/bench/process"
 )
@@ -26,6 +27,15 @@ type Rival struct {
 	Name string
 	// Own says that it takes Settings, as our proxy does: it is another build of it.
 	Own bool
+	// Direct says that it is a node and no proxy: it has no CPU of its own, holds no
+	// bound, and is left out where the proxies have several nodes behind them.
+	Direct bool
+	// Attached says that somebody else started it, over nodes of its own. NodePIDs
+	// are those that are known.
+	Attached bool
+	NodePIDs []int
+	// Version, if not nil, names what is being measured.
+	Version func() string
 	// Start runs one over t. The caller stops it.
 	Start func(ctx context.Context, t Topology) (*process.Process, error)
 }
@@ -34,7 +44,8 @@ type Rival struct {
 // connection per node, opened ahead. mbuf is its buffer size in bytes (-m;
 // 16384 is its default).
 func Nutcracker(path string, mbuf int) Rival {
-	return Rival{Name: "nutcracker", Start: func(ctx context.Context, t Topology) (*process.Process, error) {
+	version := func() string { return strings.TrimPrefix(process.Version(path, "-V"), "This is ") }
+	return Rival{Name: "nutcracker", Version: version, Start: func(ctx context.Context, t Topology) (*process.Process, error) {
 		if len(t.Backups) > 0 || len(t.Flags) > 0 {
 			return nil, errors.New("compare: nutcracker keeps no second copy and knows no flags of magent")
 		}
@@ -78,7 +89,8 @@ func nutcrackerConf(port int, nodes []*process.Process) []byte {
 // Magent is ours: the binary at path, with the flags of magent 0.6 and those of
 // the topology.
 func Magent(name, path string) Rival {
-	return Rival{Name: name, Own: true, Start: func(ctx context.Context, t Topology) (*process.Process, error) {
+	version := func() string { return process.Version(path, "version") }
+	return Rival{Name: name, Own: true, Version: version, Start: func(ctx context.Context, t Topology) (*process.Process, error) {
 		return process.Start(ctx, process.Recipe{Name: name, Path: path, CPUs: t.CPUs,
 			Args: func(port int, _ string) ([]string, error) { return magentArgs(port, t), nil }})
 	}}
@@ -95,10 +107,28 @@ func magentArgs(port int, t Topology) []string {
 	return append(args, t.Flags...)
 }
 
-// Direct is no proxy: the first node itself, whatever else the topology has.
-// Its CPU is memcached's, and runs where the nodes run.
+// Direct is no proxy: the first node itself.
 func Direct() Rival {
-	return Rival{Name: "direct", Start: func(_ context.Context, t Topology) (*process.Process, error) {
+	return Rival{Name: "direct", Direct: true, Start: func(_ context.Context, t Topology) (*process.Process, error) {
 		return &process.Process{Name: "direct", Addr: t.Nodes[0].Addr, PID: t.Nodes[0].PID}, nil
 	}}
+}
+
+// charge names the processes to charge a run of r to, name → pid: p, as r started it,
+// and the nodes behind it.
+func (r Rival) charge(p *process.Process, nodes []*process.Process) map[string]int {
+	procs := make(map[string]int)
+	if !r.Direct {
+		procs[proxyProc] = p.PID
+	}
+	pids := r.NodePIDs
+	if !r.Attached {
+		for _, n := range nodes {
+			pids = append(pids, n.PID)
+		}
+	}
+	for i, pid := range pids {
+		procs[fmt.Sprintf("node%d", i)] = pid
+	}
+	return procs
 }

@@ -14,6 +14,8 @@ import (
 // front of, and what is promised for it.
 type Workload struct {
 	Name string
+	// Title says in words what the load is.
+	Title string
 	// Load is what to send; address, duration and processes come from Compare.
 	Load load.Config
 	// Nodes is the length of every copy. Default 1.
@@ -58,22 +60,33 @@ func Workloads() []Workload {
 	// --writes and --ack give those who choose otherwise.
 	sets := []Setting{{}, twoCopies(parallel...), twoCopies(ackLead...), twoCopies(slices.Concat(parallel, ackLead)...)}
 	return []Workload{
-		{Name: "get-c50", Load: load.Config{Conns: 50}, Must: 1.00, Aim: 0.90},
-		{Name: "get-c50-p16", Load: load.Config{Conns: 50, Pipeline: 16}, Must: 0.30, Aim: 0.22},
-		{Name: "mixed-c1000", Load: load.Config{Conns: 1000, Mix: oneInTen}, Must: 0.85, Aim: 0.68},
+		{Name: "get-c50", Title: "get, 50 connections",
+			Load: load.Config{Conns: 50}, Must: 1.00, Aim: 0.90},
+		{Name: "get-c50-p16", Title: "get, 50 connections × 16 pipelined",
+			Load: load.Config{Conns: 50, Pipeline: 16}, Must: 0.30, Aim: 0.22},
+		{Name: "mixed-c1000", Title: "1:9 set:get, 1000 connections",
+			Load: load.Config{Conns: 1000, Mix: oneInTen}, Must: 0.85, Aim: 0.68},
 		// 1000 keys of 32 KiB: more would measure the preload and the cache.
-		{Name: "mixed-32k", Load: load.Config{Conns: 50, Mix: oneInTen, Values: keys.Fixed(32 << 10), Keys: keys.Config{Max: 999}}, Must: 1.00, Aim: 0.85},
-		{Name: "set-1copy", Load: load.Config{Conns: 50, Mix: load.Mix{wire.Set: 1}}},
-		{Name: "multiget20", Load: load.Config{Conns: 50, MultiGet: 20}, Nodes: 3},
+		{Name: "mixed-32k", Title: "1:9 set:get of 32 KiB, 50 connections",
+			Load: load.Config{Conns: 50, Mix: oneInTen, Values: keys.Fixed(32 << 10), Keys: keys.Config{Max: 999}}, Must: 1.00, Aim: 0.85},
+		{Name: "set-1copy", Title: "set, 50 connections",
+			Load: load.Config{Conns: 50, Mix: load.Mix{wire.Set: 1}}},
+		{Name: "multiget20", Title: "get of 20 keys over three nodes, 50 connections",
+			Load: load.Config{Conns: 50, MultiGet: 20}, Nodes: 3},
 		// What a second copy costs. Fifty connections keep two CPUs busy, and
 		// their latency is little but the rate turned over; one leaves both
 		// some rest, and its latency is the round trips.
-		{Name: "set-2copies", Load: load.Config{Conns: 50, Mix: load.Mix{wire.Set: 1}}, Ours: twoCopies(), Against: sets, Must: 1.6},
-		{Name: "set-2copies-c1", Load: load.Config{Conns: 1, Mix: load.Mix{wire.Set: 1}}, Ours: twoCopies(), Against: sets, MustP50: 2},
-		{Name: "mixed-2copies", Load: load.Config{Conns: 1000, Mix: oneInTen}, Ours: twoCopies(), Against: []Setting{twoCopies(parallel...)}, Must: 1.1},
+		{Name: "set-2copies", Title: "set, 50 connections",
+			Load: load.Config{Conns: 50, Mix: load.Mix{wire.Set: 1}}, Ours: twoCopies(), Against: sets, Must: 1.6},
+		{Name: "set-2copies-c1", Title: "set, 1 connection",
+			Load: load.Config{Conns: 1, Mix: load.Mix{wire.Set: 1}}, Ours: twoCopies(), Against: sets, MustP50: 2},
+		{Name: "mixed-2copies", Title: "1:9 set:get, 1000 connections",
+			Load: load.Config{Conns: 1000, Mix: oneInTen}, Ours: twoCopies(), Against: []Setting{twoCopies(parallel...)}, Must: 1.1},
 		// A read goes to one node however many copies there are.
-		{Name: "get-2copies", Load: load.Config{Conns: 50}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
-		{Name: "gets-2copies", Load: load.Config{Conns: 50, Mix: load.Mix{wire.Gets: 1}}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
+		{Name: "get-2copies", Title: "get, 50 connections",
+			Load: load.Config{Conns: 50}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
+		{Name: "gets-2copies", Title: "gets, 50 connections",
+			Load: load.Config{Conns: 50, Mix: load.Mix{wire.Gets: 1}}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
 	}
 }
 
@@ -81,6 +94,11 @@ func Workloads() []Workload {
 var oneInTen = load.Mix{wire.Set: 1, wire.Get: 9}
 
 func twoCopies(flags ...string) Setting { return Setting{Copies: 2, Flags: flags} }
+
+// bounded are those of ws that promise something.
+func bounded(ws []Workload) []Workload {
+	return slices.DeleteFunc(slices.Clone(ws), func(w Workload) bool { return w.Must == 0 && w.MustP50 == 0 })
+}
 
 // pick returns the standard workloads named; no names, all of them.
 func pick(names []string) ([]Workload, error) {

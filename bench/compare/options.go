@@ -1,0 +1,212 @@
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// Options are a comparison as a user asks for it: Bind names the flags, and Run makes
+// it of them.
+type Options struct {
+	// Self is the magent to judge where --magent names none.
+	Self string
+
+	flags                     *pflag.FlagSet
+	cfg                       Config
+	workloads, theirs, rivals []string
+	magent, before, ours      string
+	nutcracker, memcached     string
+	mbuf                      int
+	proxyCPUs, loadCPUs, out  string
+	gate                      float64
+}
+
+// Bind adds the flags of a comparison to fs, and has fs keep their order: here and on
+// the command line.
+func (o *Options) Bind(fs *pflag.FlagSet) {
+	o.flags = fs
+	fs.SortFlags = false
+	fs.StringVar(&o.magent, "magent", "", "`path` of the magent binary to judge (default: this one)")
+	fs.StringVar(&o.before, "before", "", "`path` of another build of magent, the rival named before: what a change costs")
+	fs.StringVar(&o.ours, "ours", "magent", "what to judge: magent, nutcracker or direct (nutcracker against itself shows the noise)")
+	fs.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker", "direct"}, "what to judge it against: magent, before, nutcracker, direct, which is the node without a proxy; bounds hold against the first that is a proxy (workloads named 2copies judge settings of --ours instead, unless that is before)")
+	fs.StringArrayVar(&o.rivals, "rival", nil, "another proxy, `NAME=PORT:PID[:NODEPID...]`, that listens on 127.0.0.1 already: started, pinned as --cpus-proxy says and set up over as many nodes as the workload has by whoever started it (a NODEPID's CPU is charged as a node's; unnamed nodes count as noise)")
+	fs.StringSliceVar(&o.workloads, "workloads", nil, "which workloads (default all)")
+	fs.IntVar(&o.cfg.Rounds, "rounds", 9, "how often to measure each pair")
+	fs.DurationVar(&o.cfg.Duration, "duration", time.Second, "how long to measure each run")
+	fs.Int64Var(&o.cfg.Requests, "requests", 0, "measure so many requests in each run, however long they take")
+	fs.DurationVar(&o.cfg.Warmup, "warmup", 300*time.Millisecond, "load before each measurement")
+	fs.Float64Var(&o.cfg.MaxNoise, "max-noise", 0.15, "run a round again if other programs took more of the CPUs, --rounds times at most; 0: never")
+	fs.StringVar(&o.proxyCPUs, "cpus-proxy", "0", "CPUs of the proxy, such as 0 or 0,2-3; empty: all")
+	fs.StringVar(&o.loadCPUs, "cpus-load", "1", "CPUs of the load and the nodes; empty: all")
+	fs.StringVar(&o.nutcracker, "nutcracker", "nutcracker", "`path` of nutcracker")
+	fs.IntVar(&o.mbuf, "mbuf", 16384, "nutcracker's buffer size in bytes")
+	fs.StringVar(&o.memcached, "memcached", "memcached", "`path` of memcached")
+	fs.StringVar(&o.out, "out", "bench/results", "directory to make <date>-<commit>/ in; empty: write no files")
+	fs.Float64Var(&o.gate, "gate", 0, "fail if a bound is missed by more than this share of it, and measure only what has a bound, against nutcracker, unless other flags say otherwise; 0.15 allows 15 %")
+}
+
+// Run makes the comparison: text to out, files under --out. An end of ctx stops it, and
+// what was measured until then is reported. It fails if a run had errors or wrong
+// values, and with --gate if a bound was missed; without, that is in the table and no
+// failure.
+func (o *Options) Run(ctx context.Context, out io.Writer) error {
+	if err := o.resolve(out); err != nil {
+		return err
+	}
+	o.cfg.Progress = out
+	res := o.describe()
+	rows, err := Run(ctx, o.cfg)
+	if res.Rows = rows; err != nil {
+		res.Error = err.Error()
+	}
+	fmt.Fprintln(out)
+	WriteTables(out, rows)
+	if o.out != "" && len(rows) > 0 {
+		dir, saveErr := res.save(o.out)
+		err = errors.Join(err, saveErr)
+		fmt.Fprintf(out, "\nraw results in %s; to put them into BENCHMARKS.md: make report RESULTS=%s\n", dir, dir)
+	}
+	if o.gate > 0 {
+		return errors.Join(err, Gate(rows, o.gate))
+	}
+	return errors.Join(err, faultsOf(rows))
+}
+
+// resolve turns names into workloads, rivals and CPUs.
+func (o *Options) resolve(out io.Writer) (err error) {
+	if o.cfg.Workloads, err = pick(o.workloads); err != nil {
+		return err
+	}
+	if o.gate > 0 {
+		o.narrow()
+	}
+	if o.cfg.Ours, err = o.rival(o.ours); err != nil {
+		return err
+	}
+	for _, name := range o.theirs {
+		r, err := o.rival(name)
+		if err != nil {
+			return err
+		}
+		o.cfg.Others = append(o.cfg.Others, r)
+	}
+	if o.cfg.ProxyCPUs, err = parseCPUs(o.proxyCPUs); err != nil {
+		return err
+	}
+	if o.cfg.LoadCPUs, err = parseCPUs(o.loadCPUs); err != nil {
+		return err
+	}
+	o.cfg.Memcached = o.memcached
+	return o.attach(out)
+}
+
+// narrow leaves only what the gate judges, where the flags do not ask for more: the
+// workloads with a bound, and of their sides those that the bound compares.
+func (o *Options) narrow() {
+	if !o.flags.Changed("theirs") {
+		o.theirs = []string{"nutcracker"}
+	}
+	if !o.flags.Changed("workloads") {
+		o.cfg.Workloads = bounded(o.cfg.Workloads)
+	}
+	for i, w := range o.cfg.Workloads {
+		o.cfg.Workloads[i].Against = w.Against[:min(len(w.Against), 1)]
+	}
+}
+
+func (o *Options) rival(name string) (Rival, error) {
+	switch name {
+	case "magent":
+		if o.magent == "" {
+			o.magent = o.Self
+		}
+		if o.magent == "" {
+			return Rival{}, errors.New("compare: --magent says where the magent binary is; it is missing")
+		}
+		return Magent(name, o.magent), nil
+	case "before":
+		if o.before == "" {
+			return Rival{}, errors.New("compare: --before says where the other build of magent is; it is missing")
+		}
+		return Magent(name, o.before), nil
+	case "nutcracker":
+		return Nutcracker(o.nutcracker, o.mbuf), nil
+	case "direct":
+		return Direct(), nil
+	}
+	return Rival{}, fmt.Errorf("compare: no rival %q; there are magent, before, nutcracker, direct, and --rival NAME=PORT:PID", name)
+}
+
+// attach adds the rivals that others started. What keeps one from being a fair
+// comparison, but not from being one, is said on out.
+func (o *Options) attach(out io.Writer) error {
+	taken := []string{"magent", "before", "nutcracker", "direct"}
+	for _, text := range o.rivals {
+		a, err := parseAttached(text, taken)
+		if err != nil {
+			return err
+		}
+		taken = append(taken, a.name)
+		if err := a.attach(); err != nil {
+			return err
+		}
+		if odd := a.pinnedElsewhere(o.cfg.ProxyCPUs); odd != "" {
+			fmt.Fprintln(out, odd)
+		}
+		o.cfg.Others = append(o.cfg.Others, a.rival())
+	}
+	return nil
+}
+
+// parseCPUs reads a list such as 0,2-3.
+func parseCPUs(list string) (cpus []int, err error) {
+	if list == "" {
+		return nil, nil
+	}
+	for part := range strings.SplitSeq(list, ",") {
+		low, high, isRange := strings.Cut(part, "-")
+		if !isRange {
+			high = low
+		}
+		a, errA := strconv.Atoi(low)
+		b, errB := strconv.Atoi(high)
+		if errA != nil || errB != nil || a > b || a < 0 || b >= 1024 {
+			return nil, fmt.Errorf("compare: bad CPU list %q", list)
+		}
+		for c := a; c <= b; c++ {
+			cpus = append(cpus, c)
+		}
+	}
+	return cpus, nil
+}
+
+// command is the command line that asks for the same. Paths are cut to their last part:
+// where a program lay on this machine says nothing to others.
+func (o *Options) command() []string {
+	words := []string{"magent", "bench", "compare"}
+	o.flags.Visit(func(f *pflag.Flag) {
+		values := []string{f.Value.String()}
+		if s, ok := f.Value.(pflag.SliceValue); ok {
+			values = s.GetSlice()
+			if f.Value.Type() == "stringSlice" {
+				values = []string{strings.Join(values, ",")}
+			}
+		}
+		for _, v := range values {
+			if filepath.IsAbs(v) {
+				v = filepath.Base(v)
+			}
+			words = append(words, "--"+f.Name, v)
+		}
+	})
+	return words
+}
