@@ -318,6 +318,9 @@ func TestWhatWasMeasuredSoFarIsReported(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || len(rows) != 1 || len(rows[0].Pairs) != 1 {
 		t.Errorf("%d rows, %v; want one of one round, and that it was cancelled", len(rows), err)
 	}
+	if rows := makeRows(Workload{}, make([]contestant, 2), 0); rows != nil {
+		t.Errorf("rows of no rounds: %v", rows)
+	}
 }
 
 func TestDirectHoldsNoBound(t *testing.T) {
@@ -420,7 +423,7 @@ func TestChargedProcesses(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	ok := Row{Workload: "ok", Theirs: "them", Must: 1, CPURatio: Spread{Median: 1.15}}
-	slow := Row{Workload: "slow", Theirs: "them", Must: 1, CPURatio: Spread{1.16, 1, 2}}
+	slow := Row{Workload: "slow", Theirs: "them", Must: 1, CPURatio: Spread{1.16, 1, 2}, Noise: Spread{Median: 0.5}}
 	late := Row{Workload: "late", Theirs: "them", MustP50: 2, CPURatio: Spread{Median: 9}, P50Ratio: Spread{Median: 2.4}}
 	faulty := Row{Workload: "faulty", Theirs: "them", Must: 1, Faults: 1, FirstFault: "them: gone"}
 	free := Row{Workload: "free", CPURatio: Spread{Median: 9}}
@@ -429,7 +432,7 @@ func TestGate(t *testing.T) {
 		want []string // nil: it passes
 	}{
 		{[]Row{ok, free}, nil},
-		{[]Row{ok, slow}, []string{"slow: ", "against them: CPU ratio 1.16 [1.00–2.00], at most 1.00 and 15 %"}},
+		{[]Row{ok, slow}, []string{"slow: ", "against them: CPU ratio 1.16 [1.00–2.00], at most 1.00 and 15 %; noise 50 %"}},
 		{[]Row{late, slow}, []string{"late: ", "p50 ratio 2.40", "slow: "}},
 		{[]Row{ok, faulty}, []string{"faulty against them: 1 errors, wrong or stale values; first them: gone"}},
 		{[]Row{free}, []string{"nothing to judge"}},

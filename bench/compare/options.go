@@ -68,8 +68,10 @@ func (o *Options) Run(ctx context.Context, out io.Writer) error {
 	if res.Rows = rows; err != nil {
 		res.Error = err.Error()
 	}
-	fmt.Fprintln(out)
-	WriteTables(out, rows)
+	if len(rows) > 0 {
+		fmt.Fprintln(out)
+		WriteTables(out, rows)
+	}
 	if o.out != "" && len(rows) > 0 {
 		dir, saveErr := res.save(o.out)
 		err = errors.Join(err, saveErr)

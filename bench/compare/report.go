@@ -50,8 +50,8 @@ func amongRivals(r *Row) bool { return !amongSettings(r) }
 
 // Report writes the blocks of the document at path, and their plots into the directories
 // of their results. Where results is not empty, blocks of other results are of those from
-// now on, if they have all the rows that the block shows; moved names these. What is as it
-// should be is not written.
+// now on, if they have all the rows that the block shows; moved names these, and it is an
+// error if there is none. What is as it should be is not written.
 func Report(path, results string) (moved []string, err error) {
 	doc, err := os.ReadFile(path)
 	if err != nil {
@@ -66,6 +66,9 @@ func Report(path, results string) (moved []string, err error) {
 	text, err := f.fill(string(doc))
 	if err != nil {
 		return nil, fmt.Errorf("%w (%s)", err, path)
+	}
+	if f.newest != "" && !strings.Contains(text, " "+f.newest+" -->") {
+		return nil, fmt.Errorf("compare: no block of %s shows only what %s has", path, results)
 	}
 	f.files[filepath.Base(path)] = []byte(text)
 	for _, name := range slices.Sorted(maps.Keys(f.files)) {

@@ -101,6 +101,10 @@ func TestReport(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, moved)
 		}
 	}
+	other := results(t, dir, "other", row("get-c50-p16", "magent", "nutcracker", 1))
+	if _, err := Report(doc, filepath.Join(dir, other)); err == nil || !strings.Contains(err.Error(), "no block") {
+		t.Errorf("results that no block can be of: %v", err)
+	}
 	svg, err := os.ReadFile(filepath.Join(dir, full, "rivals-latency.svg"))
 	if err != nil || !strings.Contains(string(svg), ">direct</text>") || !strings.Contains(string(svg), ">get-c50</text>") {
 		t.Errorf("plot, %v:\n%s", err, svg)

@@ -61,8 +61,12 @@ type Row struct {
 const proxyProc = "proxy"
 
 // makeRows pairs the first side with each other, round by round. Bounds are
-// stated against the first of the others that is a proxy.
+// stated against the first of the others that is a proxy. Without a round there is no
+// row.
 func makeRows(w Workload, sides []contestant, discarded int) []Row {
+	if len(sides[0].reports) == 0 {
+		return nil
+	}
 	var rows []Row
 	bounded := false
 	for _, other := range sides[1:] {
@@ -254,7 +258,7 @@ func Gate(rows []Row, slack float64) error {
 		r := &rows[i]
 		judged = judged || r.bounded()
 		if what := r.missed(slack); what != "" && r.Faults == 0 {
-			err = errors.Join(err, fmt.Errorf("compare: %s: %s against %s: %s", r.Workload, r.Ours, r.Theirs, what))
+			err = errors.Join(err, fmt.Errorf("compare: %s: %s against %s: %s; noise %.0f %%", r.Workload, r.Ours, r.Theirs, what, 100*r.Noise.Median))
 		}
 	}
 	if !judged {
