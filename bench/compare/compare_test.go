@@ -336,6 +336,10 @@ func TestDirectHoldsNoBound(t *testing.T) {
 	if rows[0].Must != 0 || rows[1].Must != 1 || rows[0].CPURatio != (Spread{}) {
 		t.Errorf("bounds %v and %v, CPU ratio %v", rows[0].Must, rows[1].Must, rows[0].CPURatio)
 	}
+	sides[0].rival = Direct()
+	if rows := makeRows(Workload{Must: 1}, sides, 0); rows[1].Must != 0 {
+		t.Errorf("direct is bounded by %v", rows[1].Must)
+	}
 	if got := strings.Join(ratioTable(rows, strings.Clone).rows[0][:4], " "); got != " ours direct –" {
 		t.Errorf("row %q", got)
 	}

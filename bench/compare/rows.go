@@ -68,7 +68,7 @@ func makeRows(w Workload, sides []contestant, discarded int) []Row {
 		return nil
 	}
 	var rows []Row
-	bounded := false
+	bounded := sides[0].rival.Direct // it has no CPU to bound
 	for _, other := range sides[1:] {
 		row := Row{Workload: w.Name, Ours: sides[0].name, Theirs: other.name, Discarded: discarded}
 		if !bounded && !other.rival.Direct {
