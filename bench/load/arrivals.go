@@ -61,8 +61,8 @@ const stallLeast = time.Millisecond
 // full or not there.
 func (w *worker) arrive(now int64) {
 	a := w.arrivals
-	if late := now - w.due(); late >= int64(stallLeast) && w.due() >= w.begin {
-		w.stalled(w.due(), now)
+	if from := w.due(); now-from >= int64(stallLeast) && from >= w.begin {
+		w.stalls = append(w.stalls, Stall{From: time.Duration(from - w.begin), To: time.Duration(now - w.begin)})
 	}
 	for due := w.due(); due <= now; due = w.due() {
 		c := &w.conns[a.conn]
@@ -103,14 +103,4 @@ func (w *worker) skip(due int64) {
 	if w.measured(due) {
 		w.unsent++
 	}
-}
-
-// stalled notes a stall, or that the one at hand is longer.
-func (w *worker) stalled(from, to int64) {
-	s := Stall{From: time.Duration(from - w.begin), To: time.Duration(to - w.begin)}
-	if n := len(w.stalls); n > 0 && w.stalls[n-1].To >= s.From {
-		w.stalls[n-1].To = s.To
-		return
-	}
-	w.stalls = append(w.stalls, s)
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
@@ -18,100 +17,6 @@ import (
 	"magent/bench/wire"
 )
 
-// target is a memcached in a few lines: bufio, a map, and a hook that may
-// change or withhold the reply to the n-th command (from 1) of a connection.
-type target struct {
-	addr string
-
-	mu     sync.Mutex
-	values map[string]string // key → flags and value, as stored
-	gets   int
-	sets   int
-}
-
-// errHangUp makes the target close the connection instead of answering.
-var errHangUp = errors.New("hang up")
-
-type hook func(n int, reply string) (string, error)
-
-func startTarget(t *testing.T, h hook) *target {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tg := &target{addr: l.Addr().String(), values: map[string]string{}}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer c.Close()
-				tg.serve(c, h)
-			})
-		}
-	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
-	return tg
-}
-
-// serve answers until the client goes. It flushes when it would block.
-func (tg *target) serve(c net.Conn, h hook) {
-	r, w := bufio.NewReader(c), bufio.NewWriter(c)
-	for n := 1; ; n++ {
-		if r.Buffered() == 0 && w.Flush() != nil {
-			return
-		}
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return
-		}
-		reply, err := tg.reply(strings.Fields(line), r)
-		if err == nil && h != nil {
-			reply, err = h(n, reply)
-		}
-		if err != nil {
-			w.Flush()
-			return
-		}
-		w.WriteString(reply)
-	}
-}
-
-// served returns how many commands were answered, and how many keys are held.
-func (tg *target) served() (gets, sets, keys int) {
-	tg.mu.Lock()
-	defer tg.mu.Unlock()
-	return tg.gets, tg.sets, len(tg.values)
-}
-
-func (tg *target) reply(words []string, r io.Reader) (string, error) {
-	tg.mu.Lock()
-	defer tg.mu.Unlock()
-	if words[0] == "set" {
-		var size int
-		fmt.Sscan(words[4], &size)
-		data := make([]byte, size+2)
-		if _, err := io.ReadFull(r, data); err != nil {
-			return "", err
-		}
-		tg.sets++
-		tg.values[words[1]] = fmt.Sprintf("%s %d\r\n%s", words[2], size, data)
-		return "STORED\r\n", nil
-	}
-	tg.gets++
-	var b strings.Builder
-	for _, key := range words[1:] {
-		if v, ok := tg.values[key]; ok {
-			fmt.Fprintf(&b, "VALUE %s %s", key, v)
-		}
-	}
-	return b.String() + "END\r\n", nil
-}
-
 func mustRun(t *testing.T, cfg Config) *Report {
 	t.Helper()
 	rep, err := Run(t.Context(), cfg)
@@ -122,39 +27,71 @@ func mustRun(t *testing.T, cfg Config) *Report {
 }
 
 func TestRunCountsEveryRequest(t *testing.T) {
+	everything := Mix{wire.Get: 5, wire.Gets: 2, wire.Set: 3, wire.CAS: 2, wire.Incr: 2, wire.Delete: 1, wire.Touch: 1}
 	for _, c := range []Config{
 		{Conns: 1, Requests: 1},
 		{Conns: 5, Requests: 1003, Pipeline: 7},
 		{Conns: 7, Requests: 2000, Pipeline: 3, Threads: 3, Mix: Mix{wire.Set: 1, wire.Get: 3}},
 		{Conns: 4, Requests: 300, MultiGet: 20},
 		{Conns: 3, Requests: 60, Pipeline: 4, Mix: Mix{wire.Set: 1, wire.Get: 1}, Values: keys.Fixed(300 << 10), Keys: keys.Config{Max: 49}},
+		{Conns: 8, Requests: 4000, Threads: 2, Pipeline: 2, Mix: everything, TTLs: keys.TTLs{Min: 100, Max: 200}},
+		{Conns: 5, Requests: 1000, Rate: 20e3, Threads: 2, Mix: everything, MultiGet: 3, Keys: keys.Config{Max: 20}},
+		{Conns: 5, Requests: 1000, Mix: everything, Keys: keys.Config{Max: 2}, WriteKeys: keys.Pattern{Kind: keys.Parallel}},
 	} {
 		tg := startTarget(t, nil)
 		c.Targets = []string{tg.addr}
 		if c.Keys.Max == 0 {
 			c.Keys.Max = 499
 		}
-		n := c.Keys.Max + 1
+		if c.Mix[wire.Incr] > 0 && c.Keys.Max < c.Conns {
+			c.Mix[wire.Incr] = 0 // there are not enough counters
+		}
+		n := int64(c.Keys.Max + 1)
 		if err := Preload(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		if _, sets, held := tg.served(); sets != n || held != n {
-			t.Errorf("preload stored %d keys in %d sets, want %d", held, sets, n)
+		counters := int64(0)
+		if c.Mix[wire.Incr] > 0 {
+			counters = int64(c.Conns)
 		}
+		if sets, held := tg.count("set"), int64(len(tg.items)); sets != n+counters || held != n+counters {
+			t.Errorf("preload stored %d keys in %d sets, want %d and %d counters", held, sets, n, counters)
+		}
+		tg.forget()
 		rep := mustRun(t, c)
-		gets, sets, _ := tg.served()
-		if sets -= n; rep.Requests != c.Requests || int64(gets+sets) != c.Requests {
-			t.Errorf("%+v: reported %d, served %d", c, rep.Requests, gets+sets)
+		agree(t, tg, c, rep)
+	}
+}
+
+// agree holds rep against the target's own account of all it was asked.
+func agree(t *testing.T, tg *target, c Config, rep *Report) {
+	t.Helper()
+	sum := int64(0)
+	for op := range wire.Op(wire.Ops) {
+		served, got := tg.count(op.String()), rep.Ops[op.String()]
+		sum += served
+		if got.Requests != served || served > 0 && got.Hist.TotalCount() != served {
+			t.Errorf("%+v: %d %vs reported, %d served", c, got.Requests, op, served)
 		}
-		if want := int64(gets * max(1, c.MultiGet)); rep.Hits != want || rep.Misses != 0 {
-			t.Errorf("%+v: %d hits, %d misses, want %d and 0", c, rep.Hits, rep.Misses, want)
-		}
-		if rep.Errors != 0 || rep.Wrong != 0 || rep.Lost != 0 || rep.FirstError != "" {
-			t.Errorf("%+v: faults in %+v", c, rep)
-		}
-		if rep.Hist.TotalCount() != c.Requests || rep.Rate <= 0 || rep.Self.CPU <= 0 {
-			t.Errorf("%+v: %d latencies, rate %v, own CPU %v", c, rep.Hist.TotalCount(), rep.Rate, rep.Self.CPU)
-		}
+	}
+	if sum != c.Requests || rep.Requests != sum || rep.Hist.TotalCount() != sum {
+		t.Errorf("%+v: %d requests reported, %d served", c, rep.Requests, sum)
+	}
+	want := rep.Ops["get"].Requests*int64(max(1, c.MultiGet)) + rep.Ops["gets"].Requests
+	if got := rep.Hits + rep.Misses; c.Mix[wire.Gets] == 0 && got != want || got < want {
+		t.Errorf("%+v: %d keys hit and missed, want %d", c, got, want)
+	}
+	if c.Mix[wire.Delete] == 0 && rep.Misses != 0 {
+		t.Errorf("%+v: %d misses", c, rep.Misses)
+	}
+	if c.Mix[wire.CAS] > 0 && rep.Ops["cas"].Requests == 0 {
+		t.Errorf("%+v: no gets was followed by its cas", c)
+	}
+	if rep.Errors+rep.Wrong+rep.Stale+rep.Unsent != 0 || rep.Lost != 0 || rep.FirstError != "" {
+		t.Errorf("%+v: faults in %+v", c, rep)
+	}
+	if rep.Rate <= 0 || rep.Self.CPU <= 0 || rep.BytesIn == 0 || rep.BytesOut == 0 || rep.Interrupted {
+		t.Errorf("%+v: rate %v, own CPU %v, %d bytes in, %d out", c, rep.Rate, rep.Self.CPU, rep.BytesIn, rep.BytesOut)
 	}
 }
 
@@ -173,17 +110,17 @@ func spoil(reply string) string {
 }
 
 func TestRunFindsWrongValuesAndErrors(t *testing.T) {
-	tg := startTarget(t, func(n int, reply string) (string, error) {
+	tg := startTarget(t, func(c call) (string, error) {
 		switch {
-		case strings.HasPrefix(reply, "STORED"): // the preload
-		case n%10 == 0:
-			return strings.Replace(reply, "key:", "kex:", 1), nil // as if another key's
-		case n%10 == 5:
-			return spoil(reply), nil
-		case n%10 == 7:
+		case c.words[0] == "set": // the preload
+		case c.n%10 == 0:
+			return strings.Replace(c.reply, "key:", "kex:", 1), nil // as if another key's
+		case c.n%10 == 5:
+			return spoil(c.reply), nil
+		case c.n%10 == 7:
 			return "SERVER_ERROR out of sorts\r\n", nil
 		}
-		return reply, nil
+		return c.reply, nil
 	})
 	cfg := Config{Targets: []string{tg.addr}, Conns: 1, Keys: keys.Config{Max: 9}, Requests: 1000, Pipeline: 4}
 	if err := Preload(t.Context(), cfg); err != nil {
@@ -243,12 +180,12 @@ func TestRunKeepsThePipelineFull(t *testing.T) {
 
 func TestRunSurvivesOneLostConnection(t *testing.T) {
 	var once sync.Once
-	tg := startTarget(t, func(n int, reply string) (string, error) {
+	tg := startTarget(t, func(c call) (string, error) {
 		err := error(nil)
-		if n == 10 {
+		if c.n == 10 {
 			once.Do(func() { err = errHangUp })
 		}
-		return reply, err
+		return c.reply, err
 	})
 	rep := mustRun(t, Config{Targets: []string{tg.addr}, Conns: 4, Requests: 1000})
 	if rep.Lost != 1 || rep.Errors != 1 || rep.Requests != 999 {
@@ -260,11 +197,11 @@ func TestRunSurvivesOneLostConnection(t *testing.T) {
 }
 
 func TestRunFailsInsteadOfHanging(t *testing.T) {
-	hangUp := startTarget(t, func(n int, reply string) (string, error) {
-		if n == 3 {
+	hangUp := startTarget(t, func(c call) (string, error) {
+		if c.n == 3 {
 			return "", errHangUp
 		}
-		return reply, nil
+		return c.reply, nil
 	})
 	rep, err := Run(t.Context(), Config{Targets: []string{hangUp.addr}, Conns: 2, Requests: 1000, Pipeline: 2})
 	if err == nil || !strings.Contains(err.Error(), "every connection") {
@@ -272,15 +209,15 @@ func TestRunFailsInsteadOfHanging(t *testing.T) {
 	} else if rep.Lost != 2 || rep.Requests != 4 || rep.Errors == 0 {
 		t.Errorf("connections closed: lost %d, requests %d, errors %d", rep.Lost, rep.Requests, rep.Errors)
 	}
-	babble := startTarget(t, func(int, string) (string, error) { return "HELLO\r\n", nil })
+	babble := startTarget(t, func(call) (string, error) { return "HELLO\r\n", nil })
 	if _, err := Run(t.Context(), Config{Targets: []string{babble.addr}, Conns: 1, Requests: 10}); err == nil || !strings.Contains(err.Error(), "out of step") {
 		t.Errorf("babble: %v", err)
 	}
-	surplus := startTarget(t, func(_ int, reply string) (string, error) { return reply + reply, nil })
+	surplus := startTarget(t, func(c call) (string, error) { return c.reply + c.reply, nil })
 	if _, err := Run(t.Context(), Config{Targets: []string{surplus.addr}, Conns: 1, Requests: 1}); err == nil || !strings.Contains(err.Error(), "answer to nothing") {
 		t.Errorf("two replies to one request: %v", err)
 	}
-	silent := startTarget(t, func(int, string) (string, error) { return "", nil })
+	silent := startTarget(t, func(call) (string, error) { return "", nil })
 	if _, err := Run(t.Context(), Config{Targets: []string{silent.addr}, Conns: 1, Requests: 10, Timeout: 50 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "no answer") {
 		t.Errorf("silence: %v", err)
 	}
@@ -296,11 +233,11 @@ func TestRunFailsInsteadOfHanging(t *testing.T) {
 
 func TestRunEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	tg := startTarget(t, func(n int, reply string) (string, error) {
-		if n == 100 {
+	tg := startTarget(t, func(c call) (string, error) {
+		if c.n == 100 {
 			cancel()
 		}
-		return reply, nil
+		return c.reply, nil
 	})
 	rep, err := Run(ctx, Config{Targets: []string{tg.addr}, Conns: 1, Duration: time.Hour})
 	if !errors.Is(err, context.Canceled) || rep == nil || rep.Requests < 99 {
@@ -318,7 +255,7 @@ func TestRunMeasuresAfterTheWarmup(t *testing.T) {
 	if rep.Seconds < duration.Seconds() {
 		t.Errorf("measured %v s, want at least %v", rep.Seconds, duration)
 	}
-	if gets, _, _ := tg.served(); rep.Requests >= int64(gets) {
+	if gets := tg.count("get"); rep.Requests >= gets {
 		t.Errorf("measured %d of %d requests: the warm-up should not count", rep.Requests, gets)
 	}
 	if rep.Hist.TotalCount() != rep.Requests {

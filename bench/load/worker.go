@@ -79,13 +79,14 @@ func (w *worker) run() error {
 		return err
 	}
 	w.heard = w.now()
+	w.enter()
 	if w.arrivals == nil {
 		for i := range w.conns {
 			w.refill(&w.conns[i], w.now())
 		}
 	}
 	events := make([]unix.EpollEvent, min(len(w.conns)+1, 512))
-	for w.enter(); !w.finished(); w.enter() {
+	for ; !w.finished(); w.enter() {
 		wait, err := w.turn()
 		if err != nil {
 			return err
