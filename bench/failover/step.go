@@ -1,0 +1,186 @@
+package failover
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"magent/bench/process"
+)
+
+// Step is something done to the system while the load runs. Steps are taken one after
+// the other, each when it is due and those before it are done.
+type Step struct {
+	At   time.Duration // since the load began
+	Name string
+	// Fails: it makes something fail, and the first such begins the fault. Returns: it
+	// brings something back, and when the first such is done, the fault is over.
+	Fails, Returns bool
+	// Owed: it makes good what a step before it did. It is taken at once if the drill
+	// ends early, once anything was made to fail.
+	Owed bool
+	// Do does it, and says what was printed. It ends early if its ctx does.
+	Do func(context.Context) (output string, err error)
+}
+
+func quietly(f func() error) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) { return "", f() }
+}
+
+func called(p *process.Process) string { return fmt.Sprintf("%s (%d)", p.Name, p.PID) }
+
+// Kill ends p with SIGKILL.
+func Kill(at time.Duration, p *process.Process) Step {
+	return Step{At: at, Name: "kill -9 of " + called(p), Fails: true, Do: quietly(p.Kill)}
+}
+
+// Restart starts p, which the package process has started before, once more. It is done
+// when p accepts connections.
+func Restart(at time.Duration, p *process.Process) Step {
+	return Step{At: at, Name: "restart of " + called(p), Returns: true,
+		Do: func(ctx context.Context) (string, error) { return "", p.Restart(ctx) }}
+}
+
+// Stop freezes p (SIGSTOP) for so long.
+func Stop(at, length time.Duration, p *process.Process) []Step {
+	return []Step{
+		{At: at, Name: "SIGSTOP of " + called(p), Fails: true, Do: quietly(p.Freeze)},
+		{At: at + length, Name: "SIGCONT of " + called(p), Returns: true, Owed: true, Do: quietly(p.Thaw)},
+	}
+}
+
+// FlapEvery is for how long Flap freezes a process, and for how long it lets it run.
+const FlapEvery = 300 * time.Millisecond
+
+// Flap freezes p and lets it run by turns, for so long. All of that is one fault.
+func Flap(at, length time.Duration, p *process.Process) []Step {
+	var steps []Step
+	for d := time.Duration(0); d < length; d += 2 * FlapEvery {
+		steps = append(steps, Stop(at+d, FlapEvery, p)...)
+	}
+	for i := range steps {
+		steps[i].Fails, steps[i].Returns = i == 0, i == len(steps)-1
+	}
+	return steps
+}
+
+// Exec makes something fail by a command of the shell's.
+func Exec(at time.Duration, command string) Step {
+	return Step{At: at, Name: command, Fails: true, Do: shell(command)}
+}
+
+// RestartBy brings something back by a command of the shell's. What that leaves running
+// in the background stays.
+func RestartBy(at time.Duration, command string) Step {
+	return Step{At: at, Name: command, Returns: true, Owed: true, Do: shell(command)}
+}
+
+const (
+	// termPatience is how long a command may take to end when it is told to.
+	termPatience = 2 * time.Second
+	// owedPatience is how long each step that is owed may take then.
+	owedPatience = 30 * time.Second
+	// outputMost is how much is kept of what a command prints: the end.
+	outputMost = 4 << 10
+)
+
+// shell runs command in a process group of its own, so that an interrupt at the
+// terminal does not reach it before it is told by us. It prints to a file: a pipe would
+// be held open by what it leaves in the background.
+func shell(command string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (_ string, err error) {
+		out, err := os.CreateTemp("", "magent-failover-")
+		if err != nil {
+			return "", err
+		}
+		defer func() { err = errors.Join(err, out.Close(), os.Remove(out.Name())) }()
+		cmd := exec.CommandContext(ctx, "sh", "-c", command)
+		cmd.Stdout, cmd.Stderr = out, out
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
+		cmd.WaitDelay = termPatience
+		runErr := cmd.Run()
+		output, readErr := tail(out)
+		if runErr != nil && output != "" {
+			runErr = fmt.Errorf("%w: %s", runErr, output)
+		}
+		return output, errors.Join(runErr, readErr)
+	}
+}
+
+// tail is the end of f.
+func tail(f *os.File) (string, error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return "", err
+	}
+	b := make([]byte, min(size, outputMost))
+	if _, err := f.ReadAt(b, size-int64(len(b))); err != nil {
+		return "", err
+	}
+	return string(bytes.TrimSpace(b)), nil
+}
+
+// take takes steps, in order of At since began, and tells of each when it is over. When
+// ctx ends, or one fails, it takes what is owed and no other.
+func take(ctx context.Context, began time.Time, steps []Step, told func(Mark)) (marks []Mark, err error) {
+	steps = slices.Clone(steps)
+	slices.SortStableFunc(steps, func(a, b Step) int { return cmp.Compare(a.At, b.At) })
+	failed, early := false, false
+	for _, s := range steps {
+		if !early && !sleep(ctx, time.Until(began.Add(s.At))) {
+			early = true
+		}
+		if early && !(failed && s.Owed) {
+			continue
+		}
+		failed = failed || s.Fails
+		m := Mark{Name: s.Name, From: Millis(time.Since(began)), To: Never, Fails: s.Fails, Returns: s.Returns}
+		output, stepErr := s.do(ctx, early)
+		m.Output = output
+		if stepErr != nil {
+			early = true
+			m.Error = stepErr.Error()
+			err = errors.Join(err, fmt.Errorf("failover: %s: %w", s.Name, stepErr))
+		} else {
+			m.To = Millis(time.Since(began))
+		}
+		marks = append(marks, m)
+		if told != nil {
+			told(m)
+		}
+	}
+	return marks, err
+}
+
+// do does s. If the drill ends early, what ends it must not end s.
+func (s *Step) do(ctx context.Context, early bool) (string, error) {
+	if early {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), owedPatience)
+		defer cancel()
+	}
+	return s.Do(ctx)
+}
+
+// sleep waits for d, and says whether ctx has let it.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
