@@ -90,7 +90,7 @@ func (r *Result) writeTimes(w io.Writer) {
 		line("unsent", "%d requests were due, and not sent before the end", r.Unsent)
 	}
 	if r.Stalls > 0 {
-		line("generator", "held up %d times, for %v at worst, which is taken off; with it the slowest took %v", r.Stalls, r.LongestStall, r.Total.Latency.Slowest)
+		line("own stalls", "%d, the longest %v, taken off above; with them the slowest took %v", r.Stalls, r.LongestStall, r.Total.Latency.Slowest)
 	}
 	t.Flush()
 }
