@@ -209,7 +209,7 @@ func (r *Result) gap(samples []load.Sample, held stalls) {
 		begin := max(last, waiting[next])
 		length := Millis(end - begin - held.within(begin, end))
 		if (r.Fault < 0 || Millis(end) > r.Fault) && length > r.Gap {
-			r.Gap, r.GapAt = length, Millis(begin)
+			r.Gap, r.GapAt, r.GapWhole = length, Millis(begin), Millis(end-begin)
 		}
 	}
 	for i := range order {

@@ -270,6 +270,7 @@ func TestStalls(t *testing.T) {
 	is(t, "the slowest", p.Net.Slowest, 6*ms)
 	is(t, "the slowest of all", r.Slowest.Took, 6*ms)
 	is(t, "the gap", r.Gap, 5*ms+ms/2)
+	is(t, "the gap with stalls", r.GapWhole, 40*ms+ms/2)
 	is(t, "the longest stall", r.LongestStall, 30*ms)
 	if r.Stalls != 2 {
 		t.Errorf("%d stalls", r.Stalls)

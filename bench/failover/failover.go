@@ -10,7 +10,7 @@
 //
 // Analyse and what follows it are pure: time is data there. The load runs on threads of
 // its own, the steps on one goroutine. The package imports x/sys, gonum/plot, and of
-// bench load, process and wire.
+// bench keys, load, process and wire.
 package failover
 
 import (
@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"time"
 
+	"magent/bench/keys"
 	"magent/bench/load"
 	"magent/bench/wire"
 )
@@ -31,7 +32,8 @@ type Config struct {
 	// Load is what clients ask. It is always open, its Samples are kept, lost
 	// connections are opened again, and it lasts as long as the drill. Defaults that
 	// differ from the load's own: a Rate of 5000, 16 connections, one write in ten
-	// requests, keys that begin with "failover:".
+	// requests, 1000 keys that begin with "failover:" and are written by turns, so
+	// that each is soon written again.
 	Load load.Config
 	// Before is how long all is well, Down when what failed comes back, after that,
 	// and Back how long the load goes on then. Default 2, 3 and 5 s.
@@ -58,6 +60,12 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.Load.Keys.Prefix == "" {
 		c.Load.Keys.Prefix = "failover:"
+	}
+	if c.Load.Keys.Max == 0 {
+		c.Load.Keys.Max = c.Load.Keys.Min + 999
+	}
+	if c.Load.WriteKeys == (keys.Pattern{}) {
+		c.Load.WriteKeys.Kind = keys.Parallel
 	}
 	if c.Before == 0 && c.Down == 0 && c.Back == 0 {
 		c.Before, c.Down, c.Back = 2*time.Second, 3*time.Second, 5*time.Second

@@ -65,9 +65,11 @@ type Result struct {
 	// Gap is for how long nobody got a good answer, at the longest: the time from one
 	// good answer to the next, and of that only what some request was waited for,
 	// without the generator's own stalls. Gaps that were over before the fault do
-	// not count; one that is not over at the end does, up to there. It began at GapAt.
-	Gap   Millis `json:"gap_ms"`
-	GapAt Millis `json:"gap_at_ms"`
+	// not count; one that is not over at the end does, up to there. It began at GapAt,
+	// and with the stalls it is GapWhole.
+	Gap      Millis `json:"gap_ms"`
+	GapAt    Millis `json:"gap_at_ms"`
+	GapWhole Millis `json:"gap_whole_ms"`
 	// WarmAfter is how long after the return the hit ratio was back for good at what
 	// it was before the fault: the last read that found nothing in the last 100 ms
 	// whose ratio was lower than that by more than a percentage point and what is

@@ -59,7 +59,9 @@ func (r *Result) writePhases(w io.Writer) {
 
 func (r *Result) writeTimes(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t"+format+"\n", append([]any{name}, args...)...) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(t, "%s\t"+format+"\n", append([]any{name}, args...)...)
+	}
 	for _, m := range r.Marks {
 		switch {
 		case m.Error != "":
@@ -90,7 +92,8 @@ func (r *Result) writeTimes(w io.Writer) {
 		line("unsent", "%d requests were due, and not sent before the end", r.Unsent)
 	}
 	if r.Stalls > 0 {
-		line("own stalls", "%d, the longest %v, taken off above; with them the slowest took %v", r.Stalls, r.LongestStall, r.Total.Latency.Slowest)
+		line("own stalls", "%d, the longest %v, taken off above; with them the slowest took %v, and the gap %v",
+			r.Stalls, r.LongestStall, r.Total.Latency.Slowest, r.GapWhole)
 	}
 	t.Flush()
 }

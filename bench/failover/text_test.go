@@ -58,7 +58,7 @@ longest gap        1361.5 ms without a good answer, from 1.039 s on
 warm               399.0 ms after the return
 slowest            40.0 ms, a set due at 0.999 s (good)
 unsent             2 requests were due, and not sent before the end
-own stalls         1, the longest 2.0 ms, taken off above; with them the slowest took 40.0 ms
+own stalls         1, the longest 2.0 ms, taken off above; with them the slowest took 40.0 ms, and the gap 1361.5 ms
 `
 	if got := "\n" + b.String(); got != want {
 		t.Errorf("got:%s", got)
