@@ -37,7 +37,7 @@ func Analyse(o Observation) *Result {
 		}
 	}
 	held := newStalls(o.Stalls)
-	r.Stalls, r.LongestStall = len(held.spans), Millis(held.longest())
+	r.Stalls, r.LongestStall = len(held), Millis(held.longest())
 	r.warm(o.Samples)
 	r.phases(o.Samples, held)
 	r.errors(o.Samples)
@@ -131,12 +131,12 @@ func (r *Result) phases(samples []load.Sample, held stalls) {
 				at = p
 			}
 		}
-		own := held.within(s.Due, done(s))
+		less := held.net(s.Due, done(s))
 		for _, p := range [...]int{at, total} {
 			all[p].Requests++
 			all[p].Counts.add(s.Verdict)
 			all[p].Reads.add(s)
-			took[p], net[p] = append(took[p], s.Took), append(net[p], s.Took-own)
+			took[p], net[p] = append(took[p], s.Took), append(net[p], less)
 		}
 	}
 	for p := range all {
@@ -207,7 +207,7 @@ func (r *Result) gap(samples []load.Sample, held stalls) {
 	last, next := time.Duration(0), 0 // the last good answer, and what came after it
 	look := func(end time.Duration) {
 		begin := max(last, waiting[next])
-		length := Millis(end - begin - held.within(begin, end))
+		length := Millis(held.net(begin, end))
 		if (r.Fault < 0 || Millis(end) > r.Fault) && length > r.Gap {
 			r.Gap, r.GapAt, r.GapWhole = length, Millis(begin), Millis(end-begin)
 		}
@@ -228,7 +228,7 @@ func (r *Result) slowest(samples []load.Sample, held stalls) {
 	r.Slowest = Slowest{Due: Never, Took: Never}
 	for i := range samples {
 		s := &samples[i]
-		if took := Millis(s.Took - held.within(s.Due, done(s))); r.struck(s) && took > r.Slowest.Took {
+		if took := Millis(held.net(s.Due, done(s))); r.struck(s) && took > r.Slowest.Took {
 			r.Slowest = Slowest{Op: s.Op.String(), Due: Millis(s.Due), Took: took, Verdict: s.Verdict.String()}
 		}
 	}
@@ -318,45 +318,47 @@ func timeline(o Observation) []Bin {
 }
 
 // stalls are the times in which the generator was held up, in order and apart.
-type stalls struct {
-	spans []load.Stall
-	sum   []time.Duration // of all spans before
-}
+type stalls []load.Stall
 
 func newStalls(all []load.Stall) (h stalls) {
 	all = slices.Clone(all)
 	slices.SortFunc(all, func(a, b load.Stall) int { return cmp.Compare(a.From, b.From) })
 	for _, s := range all {
-		if n := len(h.spans); n > 0 && s.From <= h.spans[n-1].To {
-			h.spans[n-1].To = max(h.spans[n-1].To, s.To)
+		if n := len(h); n > 0 && s.From <= h[n-1].To {
+			h[n-1].To = max(h[n-1].To, s.To)
 			continue
 		}
-		h.spans = append(h.spans, s)
-	}
-	var sum time.Duration
-	for _, s := range h.spans {
-		h.sum = append(h.sum, sum)
-		sum += s.To - s.From
+		h = append(h, s)
 	}
 	return h
 }
 
-func (h *stalls) longest() (d time.Duration) {
-	for _, s := range h.spans {
+func (h stalls) longest() (d time.Duration) {
+	for _, s := range h {
 		d = max(d, s.To-s.From)
 	}
 	return d
 }
 
-// until is how much of the time up to t was stalled.
-func (h *stalls) until(t time.Duration) time.Duration {
-	n, _ := slices.BinarySearchFunc(h.spans, t, func(s load.Stall, t time.Duration) int { return cmp.Compare(s.From, t) })
-	if n == 0 {
-		return 0
+// net is what is left of a wait without the generator's part in it: the stall that it
+// began in, as what was due was sent after it; and the one at its end, after which the
+// answer was read. What piles up in a stall is worked off after it, so that it counts as
+// one at the end until it is over for as long as it lasted. Those in the middle of a
+// wait made it no longer.
+func (h stalls) net(from, to time.Duration) time.Duration {
+	first, found := slices.BinarySearchFunc(h, from, func(s load.Stall, t time.Duration) int { return cmp.Compare(s.From, t) })
+	if !found {
+		first--
 	}
-	s := h.spans[n-1]
-	return h.sum[n-1] + min(s.To, t) - s.From
+	if first >= 0 && h[first].To > from {
+		from = min(h[first].To, to)
+	}
+	last, _ := slices.BinarySearchFunc(h, to, func(s load.Stall, t time.Duration) int { return cmp.Compare(s.From, t) })
+	for last--; last > first; last-- {
+		if s := h[last]; to-s.To > s.To-s.From {
+			break
+		}
+		to = h[last].From
+	}
+	return to - from
 }
-
-// within is how much of the time between the two was stalled.
-func (h *stalls) within(from, to time.Duration) time.Duration { return h.until(to) - h.until(from) }

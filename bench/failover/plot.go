@@ -90,7 +90,7 @@ func panel(label string) *plot.Plot {
 	p.Y.Label.Text = label
 	p.Legend.Top = true
 	p.Legend.Left = true
-	p.Legend.XOffs, p.Legend.YOffs = vg.Points(8), -vg.Points(10)
+	p.Legend.XOffs, p.Legend.YOffs = vg.Points(8), -vg.Points(16)
 	p.Legend.Padding = vg.Points(1)
 	p.Legend.ThumbnailWidth = vg.Points(24)
 	for _, s := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
@@ -141,7 +141,7 @@ func (r *Result) latencyPanel() *plot.Plot {
 
 func (r *Result) badPanel() *plot.Plot {
 	p := panel(fmt.Sprintf("answers in %d ms", binWidth.Milliseconds()))
-	top := 1.0
+	top := 5.0
 	count := func(n int) float64 {
 		top = math.Max(top, float64(n))
 		return float64(n)

@@ -127,7 +127,7 @@ type Phase struct {
 	// Rate is good answers a second.
 	Rate float64 `json:"good_per_second"`
 	// Latency counts from when requests were due; Net is the same without what the
-	// generator itself was held up.
+	// generator itself was held up when they were due and when they were answered.
 	Latency Latency `json:"latency"`
 	Net     Latency `json:"net"`
 }

@@ -15,20 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"magent/bench/process"
+	"magent/bench/process/proctest"
 )
 
 func node(t *testing.T) *process.Process {
 	t.Helper()
-	p, err := process.Memcached(t.Context(), process.MemcachedConfig{MemoryMB: 64})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return p
+	return proctest.Memcached(t, process.MemcachedConfig{}).Process
 }
 
 // stands says whether process pid is stopped: state T, see proc_pid_stat(5).
@@ -40,16 +32,6 @@ func stands(t *testing.T, pid int) bool {
 	}
 	_, state, _ := strings.Cut(string(text), ") ")
 	return strings.HasPrefix(state, "T")
-}
-
-// eventually waits for what to be so.
-func eventually(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !so(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not so: %s", what)
-		}
-	}
 }
 
 // Processes are killed, restarted, frozen and thawed when it is time, in that order,
@@ -155,7 +137,7 @@ func TestInterruptedCommand(t *testing.T) {
 		_, err = take(ctx, time.Now(), []Step{Exec(0, "sleep 1000 & echo $! > "+file+"; wait")}, nil)
 	}()
 	pid := 0
-	eventually(t, "the command runs", func() bool {
+	proctest.Eventually(t, "the command runs", func() bool {
 		text, _ := os.ReadFile(file)
 		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
 		return pid > 0
@@ -165,7 +147,7 @@ func TestInterruptedCommand(t *testing.T) {
 	if err == nil {
 		t.Error("no error")
 	}
-	eventually(t, "what it started has ended", func() bool {
+	proctest.Eventually(t, "what it started has ended", func() bool {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		return err != nil || strings.Contains(string(text), ") Z ") // nobody may reap it here
 	})

@@ -68,7 +68,7 @@ func (r *Result) writeTimes(w io.Writer) {
 			line(clock(m.From), "%s: failed: %s", m.Name, m.Error)
 		case m.To-m.From >= Millis(100*time.Millisecond):
 			line(clock(m.From), "%s (took %v)", m.Name, m.To-m.From)
-		default:
+		case m.Fails || m.Returns:
 			line(clock(m.From), "%s", m.Name)
 		}
 	}
@@ -99,8 +99,11 @@ func (r *Result) writeTimes(w io.Writer) {
 }
 
 func after(m Millis, what string) string {
-	if m < 0 {
+	switch {
+	case m < 0:
 		return m.String()
+	case m == 0:
+		return "at once"
 	}
 	return m.String() + " after " + what
 }

@@ -113,7 +113,18 @@ func (r *running) target() string {
 	return r.lead.Addr
 }
 
+// stop stops the proxy, and kills the nodes: what they hold is nobody's, and they would
+// take a second to go in good order.
 func (r *running) stop() error {
-	all := []*process.Process{r.proxy, r.lead, r.follower}
-	return process.StopAll(slices.DeleteFunc(all, func(p *process.Process) bool { return p == nil }))
+	var errs []error
+	for _, p := range []*process.Process{r.proxy, r.lead, r.follower} {
+		if p == nil {
+			continue
+		}
+		if p != r.proxy {
+			errs = append(errs, p.Kill())
+		}
+		errs = append(errs, p.Stop())
+	}
+	return errors.Join(errs...)
 }
