@@ -74,12 +74,15 @@ func (r *Result) writeTimes(w io.Writer) {
 	}
 	if r.Fault >= 0 {
 		if r.FirstError < 0 {
-			line("errors", "none after the fault")
+			line("first error", "none after the fault")
 		} else {
 			line("first error", "%v after the fault", r.FirstError)
 			line("last error", "%v after the fault%s", r.LastError, ifEver(", %v after the return", r.LastErrorBack))
 		}
 		line("first good answer", "%v", after(r.FirstGood, "the fault"))
+	}
+	if r.Total.Errors() > 0 {
+		line("errors", "%d answered with an error line, %d not answered", r.Total.Failed, r.Total.Lost)
 	}
 	line("longest gap", "%v without a good answer%s", r.Gap, ifEver(", from %s on", r.GapAt))
 	if r.Back >= 0 {

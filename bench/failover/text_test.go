@@ -22,7 +22,9 @@ func outage() *Result {
 		switch {
 		case s.Due == 999*ms:
 			s.Took, s.Op = 40*ms, wire.Set
-		case between(s, 1000*ms, 2001*ms):
+		case s.Due == 1000*ms:
+			s.Verdict = load.Lost
+		case between(s, 1001*ms, 2001*ms):
 			s.Verdict = load.Failed
 		case between(s, 2001*ms, 2400*ms):
 			s.Verdict = load.Miss
@@ -54,6 +56,7 @@ a drill
 first error        0.5 ms after the fault
 last error         1000.5 ms after the fault, 0.5 ms after the return
 first good answer  1400.5 ms after the fault
+errors             1000 answered with an error line, 1 not answered
 longest gap        1361.5 ms without a good answer, from 1.039 s on
 warm               399.0 ms after the return
 slowest            40.0 ms, a set due at 0.999 s (good)
@@ -92,7 +95,7 @@ func TestJSON(t *testing.T) {
 		}
 	}
 	down := got["phases"].([]any)[1].(map[string]any)
-	if down["name"] != "down" || down["failed"] != 1000.0 || down["hits"] != 0.0 || down["net"].(map[string]any)["slowest_ms"] != 40.0 {
+	if down["name"] != "down" || down["failed"] != 999.0 || down["lost"] != 1.0 || down["hits"] != 0.0 || down["net"].(map[string]any)["slowest_ms"] != 40.0 {
 		t.Errorf("down: %v", down)
 	}
 	if bins := got["timeline"].([]any); len(bins) != 40 || bins[15].(map[string]any)["failed"] != 100.0 {
