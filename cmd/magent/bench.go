@@ -1,66 +1,65 @@
 package main
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"os"
-	"os/signal"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
-	"magent/bench/compare"
+	"magent/bench"
+	"magent/server/config"
 )
 
 func newBench() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "bench",
-		Short: "Measure what a request costs, beside other proxies and settings",
-		Long: `magent bench compare   interleaved rounds beside nutcracker, memcached itself and other settings
-magent bench report    write the tables and plots of BENCHMARKS.md from raw results
-`,
-	}
-	c.AddCommand(newCompare(), newReport())
-	return c
+	cmd := bench.NewCommand(ourselves())
+	profiled(cmd)
+	return judging(cmd)
 }
 
-func newCompare() *cobra.Command {
-	var o compare.Options
-	c := &cobra.Command{
-		Use:   "compare [flags]",
-		Short: "Measure CPU per request beside nutcracker and other settings, in interleaved rounds",
-		Args:  noArguments,
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			if o.Self, err = os.Executable(); err != nil {
+// ourselves is the path of this program, empty if the system does not tell.
+func ourselves() string {
+	path, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
+// judging gives cmd, and those below it, the exit status of a program that Ctrl-C ended.
+func judging(cmd *cobra.Command) *cobra.Command {
+	for _, c := range append(cmd.Commands(), cmd) {
+		run := c.RunE
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			err := run(cmd, args)
+			if !errors.Is(err, bench.ErrInterrupted) {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-			defer stop()
-			return o.Run(ctx, c.OutOrStdout())
-		},
+			complain(err.Error())
+			return exitStatus(130)
+		}
 	}
-	o.Bind(c.Flags())
-	return c
+	return cmd
 }
 
-func newReport() *cobra.Command {
-	var results string
-	c := &cobra.Command{
-		Use:   "report [flags] [BENCHMARKS.md]",
-		Short: "Write the tables and plots of BENCHMARKS.md from raw results",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			doc := "BENCHMARKS.md"
-			if len(args) > 0 {
-				doc = args[0]
-			}
-			moved, err := compare.Report(doc, results)
-			for _, block := range moved {
-				fmt.Fprintf(c.OutOrStdout(), "%s is of %s now\n", block, results)
-			}
+// profiled gives cmd the flags of a profile, as magent serve has them.
+func profiled(cmd *cobra.Command) {
+	var kind, dir string
+	known := config.Profiles()
+	cmd.Flags().StringVar(&kind, "profile", "", "write a profile of this `kind` at exit: "+strings.Join(known, ", "))
+	cmd.Flags().StringVar(&dir, "profile-dir", ".", "write profiles to the directory at this `path`")
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if kind != "" && !slices.Contains(known, kind) {
+			return fmt.Errorf("--profile %s is not known, known are %s", kind, strings.Join(known, ", "))
+		}
+		stop, err := startProfile(kind, dir)
+		if err != nil {
 			return err
-		},
+		}
+		defer stop()
+		return run(cmd, args)
 	}
-	c.Flags().StringVar(&results, "results", "", "`directory` of a comparison that the blocks shall be of from now on, where it has the rows they show")
-	return c
 }

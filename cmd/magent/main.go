@@ -63,7 +63,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return config.Explain(err) })
 	start, serve := newStart(), newServe()
-	root.AddCommand(start, serve, newDemo(), newBench(), newVersion(), newFaults())
+	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newVersion(), newFaults())
 	for _, c := range root.Commands() {
 		if !c.DisableFlagParsing {
 			c.Flags().BoolP("help", "h", false, "print this")
@@ -110,7 +110,8 @@ primary (-s) and a backup (-b), reads move to the backup when the primary fails.
   magent -s host:port -b host:port [flags]   serve in the background, as magent 0.6 does
   magent serve -s host:port ...              the same in the foreground
   magent demo                                two built-in nodes and a proxy on 127.0.0.1:12000
-  magent bench                               CPU per request beside nutcracker
+  magent bench                               make load, check every answer, say what it cost
+  magent failover                            have something fail under load, say what clients saw
   magent version                             version, commit, Go version
   magent help [command]
   magent help faults                         how a node of magent demo may fail

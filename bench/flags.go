@@ -1,0 +1,291 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// flags are those of one command, in the groups of its help. pflag gives up at the
+// first bad value; these take every value and keep what is wrong with it, so that all
+// of it is said at once.
+type flags struct {
+	set    *pflag.FlagSet
+	groups []group
+	faults []error
+}
+
+type group struct {
+	title string
+	names []string
+}
+
+func newFlags(set *pflag.FlagSet) *flags {
+	set.SortFlags = false
+	return &flags{set: set}
+}
+
+// group begins a new group; the flags that follow are in it.
+func (f *flags) group(title string) { f.groups = append(f.groups, group{title: title}) }
+
+func (f *flags) fault(format string, args ...any) {
+	f.faults = append(f.faults, fmt.Errorf(format, args...))
+}
+
+// given says whether the user gave the flag.
+func (f *flags) given(name string) bool { return f.set.Changed(name) }
+
+// all is the value of every flag that has one as text, by name.
+func (f *flags) all() map[string]string {
+	m := make(map[string]string)
+	for _, g := range f.groups {
+		for _, name := range g.names {
+			if text := f.set.Lookup(name).Value.String(); text != "" {
+				m[name] = text
+			}
+		}
+	}
+	return m
+}
+
+// kind is a kind of value: how it is read, and what to say of one that cannot be.
+type kind[T any] struct {
+	want  string
+	parse func(text string) (T, error)
+}
+
+// value is a flag's value, a pflag.Value.
+type value[T any] struct {
+	flags    *flags
+	name     string
+	kind     kind[T]
+	put      func(T)
+	text     string
+	repeated bool
+	given    bool
+}
+
+func (v *value[T]) Set(text string) error {
+	x, err := v.kind.parse(text)
+	if err != nil {
+		v.flags.fault("--%s takes %s, not %q", v.name, v.kind.want, text)
+		return nil
+	}
+	v.put(x)
+	if v.repeated && v.given {
+		text = v.text + "," + text
+	}
+	v.text, v.given = text, true
+	return nil
+}
+
+func (v *value[T]) String() string { return v.text }
+
+func (v *value[T]) Type() string {
+	if _, ok := any(v).(*value[bool]); ok {
+		return "bool"
+	}
+	return "value"
+}
+
+// bind defines a flag of kind k on f, whose variable is *p. names are its long name
+// and, after a comma, its letter; byDefault is a text of the kind.
+func bind[T any](f *flags, p *T, names, byDefault string, k kind[T], usage string) {
+	add(f, names, byDefault, usage, &value[T]{flags: f, kind: k, put: func(x T) { *p = x }})
+}
+
+// bindList is bind for a flag that may be repeated. There is nothing by default.
+func bindList[T any](f *flags, p *[]T, names string, k kind[T], usage string) {
+	add(f, names, "", usage, &value[T]{flags: f, kind: k, put: func(x T) { *p = append(*p, x) }, repeated: true})
+}
+
+func add[T any](f *flags, names, byDefault, usage string, v *value[T]) {
+	name, letter, _ := strings.Cut(names, ",")
+	v.name = name
+	if byDefault != "" {
+		if x, err := v.kind.parse(byDefault); err == nil {
+			v.put(x)
+			v.text = byDefault
+		}
+	}
+	defined := f.set.VarPF(v, name, letter, usage)
+	if v.Type() == "bool" {
+		defined.NoOptDefVal = "true"
+	}
+	last := &f.groups[len(f.groups)-1]
+	last.names = append(last.names, name)
+}
+
+var errRange = errors.New("out of range")
+
+// whole is a whole number from low up.
+func whole(low int64) kind[int64] {
+	return kind[int64]{"a whole number from " + strconv.FormatInt(low, 10) + " up", func(text string) (int64, error) {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err == nil && n < low {
+			err = errRange
+		}
+		return n, err
+	}}
+}
+
+// count is a whole number from low up that an int32 holds.
+func count(low int) kind[int] {
+	return kind[int]{"a whole number from " + strconv.Itoa(low) + " up", func(text string) (int, error) {
+		n, err := strconv.ParseInt(text, 10, 32)
+		if err == nil && int(n) < low {
+			err = errRange
+		}
+		return int(n), err
+	}}
+}
+
+// positive is a number above 0.
+var positive = kind[float64]{"a number above 0", func(text string) (float64, error) {
+	x, err := strconv.ParseFloat(text, 64)
+	if err == nil && !(x > 0 && x <= 1e18) {
+		err = errRange
+	}
+	return x, err
+}}
+
+// span is a time: a number of seconds, or Go's notation.
+var span = kind[time.Duration]{"seconds or a duration, such as 10 or 500ms", func(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if seconds, numErr := strconv.ParseFloat(text, 64); numErr == nil {
+		d, err = time.Duration(seconds*float64(time.Second)), nil
+		if !(seconds <= 1e9) {
+			err = errRange
+		}
+	}
+	if err == nil && d < 0 {
+		err = errRange
+	}
+	return d, err
+}}
+
+var port = kind[int]{"a port, 1 to 65535", func(text string) (int, error) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err == nil && n == 0 {
+		err = errRange
+	}
+	return int(n), err
+}}
+
+var words = kind[string]{"a text", func(text string) (string, error) {
+	if text == "" {
+		return "", errRange
+	}
+	return text, nil
+}}
+
+var switched = kind[bool]{"no value", strconv.ParseBool}
+
+// namedPID is NAME=PID.
+type namedPID struct {
+	name string
+	pid  int
+}
+
+var named = kind[namedPID]{"NAME=PID", func(text string) (namedPID, error) {
+	name, number, ok := strings.Cut(text, "=")
+	pid, err := strconv.ParseInt(number, 10, 32)
+	if !ok || name == "" || pid <= 0 {
+		err = errRange
+	}
+	return namedPID{name, int(pid)}, err
+}}
+
+var percentiles = kind[[]float64]{"percentages with commas between them, such as 50,99,99.9", func(text string) ([]float64, error) {
+	var list []float64
+	for part := range strings.SplitSeq(text, ",") {
+		q, err := strconv.ParseFloat(part, 64)
+		if err != nil || !(q > 0 && q <= 100) {
+			return nil, errRange
+		}
+		list = append(list, q)
+	}
+	return list, nil
+}}
+
+const (
+	helpWidth = 100
+	helpLeft  = 34 // the column in which a flag's explanation begins
+)
+
+// help is the page of a command: what it does, how it is called, examples, and the
+// flags group by group. Flags that somebody else has defined come last.
+func (f *flags) help(cmd *cobra.Command) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nUsage:\n  %s\n", cmd.Long, cmd.UseLine())
+	for _, c := range cmd.Commands() {
+		fmt.Fprintf(&b, "  %-*s %s\n", helpLeft-3, c.CommandPath()+" -h", c.Short)
+	}
+	fmt.Fprintf(&b, "\nExamples:\n%s\n", cmd.Example)
+	told := make(map[string]bool)
+	for _, g := range f.groups {
+		fmt.Fprintf(&b, "\n%s:\n", g.title)
+		for _, name := range g.names {
+			told[name] = true
+			explain(&b, f.set.Lookup(name))
+		}
+	}
+	title := "\nThis program:\n"
+	cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+		if !told[flag.Name] && !flag.Hidden {
+			b.WriteString(title)
+			title = ""
+			explain(&b, flag)
+		}
+	})
+	return b.String()
+}
+
+// explain writes one flag, its explanation wrapped in a column of its own.
+func explain(b *strings.Builder, flag *pflag.Flag) {
+	takes, usage := pflag.UnquoteUsage(flag)
+	usage = strings.TrimPrefix(usage, takes+": ")
+	left := "      --" + flag.Name
+	if flag.Shorthand != "" {
+		left = "  -" + flag.Shorthand + ", --" + flag.Name
+	}
+	if flag.Value.Type() != "bool" {
+		left += " " + takes
+	}
+	if d := flag.DefValue; d != "" && d != "0" && d != "false" {
+		usage += " (default " + d + ")"
+	}
+	if len(left) >= helpLeft {
+		fmt.Fprintln(b, left)
+		left = ""
+	}
+	for line := range strings.SplitSeq(wrap(usage, helpWidth-helpLeft), "\n") {
+		fmt.Fprintf(b, "%-*s%s\n", helpLeft, left, line)
+		left = ""
+	}
+}
+
+// wrap breaks text between words into lines of at most width bytes.
+func wrap(text string, width int) string {
+	var b strings.Builder
+	length := 0
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case length == 0:
+		case length+1+len(word) > width:
+			b.WriteByte('\n')
+			length = 0
+		default:
+			b.WriteByte(' ')
+			length++
+		}
+		b.WriteString(word)
+		length += len(word)
+	}
+	return b.String()
+}
