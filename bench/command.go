@@ -65,7 +65,8 @@ func NewCommand(self string) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return interruptibly(cmd.Context(), func(ctx context.Context) error { return g.run(ctx, cmd.OutOrStdout()) })
 	}
-	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), g.help(cmd)) })
+	cmd.AddCommand(newCompare(self), newReport())
+	withHelp(cmd, g.flags)
 	return cmd
 }
 

@@ -71,7 +71,7 @@ func NewFailover(self string) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return interruptibly(cmd.Context(), func(ctx context.Context) error { return d.run(ctx, cmd.OutOrStdout()) })
 	}
-	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), d.help(cmd)) })
+	withHelp(cmd, d.flags)
 	return cmd
 }
 

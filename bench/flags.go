@@ -218,6 +218,12 @@ const (
 	helpLeft  = 34 // the column in which a flag's explanation begins
 )
 
+// withHelp gives cmd its page of help.
+func withHelp(cmd *cobra.Command, f *flags) {
+	cmd.Flags().BoolP("help", "h", false, "print this")
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), f.help(cmd)) })
+}
+
 // help is the page of a command: what it does, how it is called, examples, and the
 // flags group by group. Flags that somebody else has defined come last.
 func (f *flags) help(cmd *cobra.Command) string {
@@ -236,6 +242,9 @@ func (f *flags) help(cmd *cobra.Command) string {
 		}
 	}
 	title := "\nThis program:\n"
+	if len(f.groups) == 0 {
+		title = "\nFlags:\n"
+	}
 	cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
 		if !told[flag.Name] && !flag.Hidden {
 			b.WriteString(title)
@@ -254,10 +263,10 @@ func explain(b *strings.Builder, flag *pflag.Flag) {
 	if flag.Shorthand != "" {
 		left = "  -" + flag.Shorthand + ", --" + flag.Name
 	}
-	if flag.Value.Type() != "bool" {
+	if takes != "" {
 		left += " " + takes
 	}
-	if d := flag.DefValue; d != "" && d != "0" && d != "false" {
+	if d := strings.Trim(flag.DefValue, "[]"); d != "" && d != "false" && (d != "0" || flag.Value.Type() == "string") {
 		usage += " (default " + d + ")"
 	}
 	if len(left) >= helpLeft {

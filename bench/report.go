@@ -38,7 +38,7 @@ func (r *result) text() string {
 	fmt.Fprintf(&b, "%s\n%s\n\n", describe(r.cfg), r.course())
 	b.WriteString(columns(r.latencies()))
 	fmt.Fprintf(&b, "\nlatency in ms, %s; KB/s %s received, %s sent\n",
-		since(r.cfg), perSecond(r.BytesIn, r.Seconds), perSecond(r.BytesOut, r.Seconds))
+		since(r.cfg), kilobytes(r.BytesIn, r.Seconds), kilobytes(r.BytesOut, r.Seconds))
 	b.WriteString(r.faults())
 	b.WriteString("\n" + columns(r.cpu()))
 	fmt.Fprintf(&b, "\nhost: %s, %s busy, %s stolen; %s went to programs that are not in the list\n",
@@ -103,23 +103,29 @@ func (r *result) latencies() [][]string {
 		head = append(head, "p"+strconv.FormatFloat(p, 'f', -1, 64))
 	}
 	rows := [][]string{append(head, "max")}
-	row := func(name string, rate float64, hits, misses int64, counts bool, h *hdrhistogram.Histogram) {
-		cells := []string{name, thousands(rate, 1), "-", "-"}
-		if counts {
-			cells[2], cells[3] = perSecondOf(hits, r.Seconds), perSecondOf(misses, r.Seconds)
-		}
-		cells = append(cells, milliseconds(h.Mean()))
+	row := func(name, rate, hits, misses string, h *hdrhistogram.Histogram) {
+		cells := []string{name, rate, hits, misses, milliseconds(h.Mean())}
 		for _, p := range r.percentiles {
 			cells = append(cells, milliseconds(float64(h.ValueAtPercentile(p))))
 		}
 		rows = append(rows, append(cells, milliseconds(float64(h.Max()))))
 	}
 	for op := range wire.Op(wire.Ops) {
-		if o, ok := r.Ops[op.String()]; ok {
-			row(op.String(), rateOf(o.Requests, r.Seconds), o.Hits, o.Misses, op != wire.Set, o.Hist)
+		o, ok := r.Ops[op.String()]
+		if !ok {
+			continue
 		}
+		hits, misses := "-", "-" // of what cannot miss, and of what finds nothing to tell
+		switch op {
+		case wire.Get, wire.Gets:
+			hits = perSecond(o.Hits, r.Seconds)
+			fallthrough
+		case wire.CAS, wire.Incr, wire.Delete, wire.Touch:
+			misses = perSecond(o.Misses, r.Seconds)
+		}
+		row(op.String(), perSecond(o.Requests, r.Seconds), hits, misses, o.Hist)
 	}
-	row("total", r.Rate, r.Hits, r.Misses, true, r.Hist)
+	row("total", thousands(r.Rate, 1), perSecond(r.Hits, r.Seconds), perSecond(r.Misses, r.Seconds), r.Hist)
 	return rows
 }
 
@@ -130,7 +136,7 @@ func (r *result) faults() string {
 		s += fmt.Sprintf(", %s opened again", thousands(float64(r.Reopened), 0))
 	}
 	if r.Conflicts > 0 {
-		s += fmt.Sprintf("; %s overtaken", plural(r.Conflicts, "cas"))
+		s += fmt.Sprintf("; %s cas overtaken", thousands(float64(r.Conflicts), 0))
 	}
 	if r.FirstError != "" {
 		s += "\nthe first: " + r.FirstError
@@ -165,7 +171,7 @@ func histogram(h *hdrhistogram.Histogram) [][]string {
 	seen := int64(0)
 	for edge, step := int64(10_000), 0; seen < h.TotalCount(); step++ {
 		n := int64(0)
-		for len(bars) > 0 && bars[0].To <= edge {
+		for len(bars) > 0 && bars[0].From <= edge {
 			n += bars[0].Count
 			bars = bars[1:]
 		}
@@ -251,14 +257,18 @@ func milliseconds(ns float64) string { return strconv.FormatFloat(ns/1e6, 'f', 3
 
 func percent(share float64) string { return strconv.FormatFloat(100*share, 'f', 0, 64) + " %" }
 
-func rateOf(n int64, seconds float64) float64 {
+// perSecond is n over so many seconds.
+func perSecond(n int64, seconds float64) string {
 	if seconds == 0 {
-		return 0
+		return "-"
 	}
-	return float64(n) / seconds
+	return thousands(float64(n)/seconds, 1)
 }
 
-func perSecondOf(n int64, seconds float64) string { return thousands(rateOf(n, seconds), 1) }
-
-// perSecond is in KB of 1024 bytes, as memtier_benchmark has it.
-func perSecond(bytes int64, seconds float64) string { return thousands(rateOf(bytes, seconds)/1024, 1) }
+// kilobytes is bytes over so many seconds, in units of 1024, as memtier_benchmark has it.
+func kilobytes(bytes int64, seconds float64) string {
+	if seconds == 0 {
+		return "-"
+	}
+	return thousands(float64(bytes)/1024/seconds, 1)
+}

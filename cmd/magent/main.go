@@ -65,7 +65,7 @@ func newRoot() *cobra.Command {
 	start, serve := newStart(), newServe()
 	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newVersion(), newFaults())
 	for _, c := range root.Commands() {
-		if !c.DisableFlagParsing {
+		if !c.DisableFlagParsing && c.Flags().Lookup("help") == nil {
 			c.Flags().BoolP("help", "h", false, "print this")
 		}
 	}
