@@ -254,7 +254,11 @@ func subcommand(t *testing.T, cmd *cobra.Command, name string) *cobra.Command {
 func TestReadmeHasTheFlagsOfMemtier(t *testing.T) {
 	flags := newBench().Flags()
 	told := make(map[string]bool)
-	for _, row := range tableRows(document(t, readme), "memtier_benchmark") {
+	rows := tableRows(document(t, readme), "memtier_benchmark")
+	if len(rows) < 20 {
+		t.Errorf("README.md has %d rows", len(rows))
+	}
+	for _, row := range rows {
 		if len(row) != 4 {
 			t.Errorf("the row %q has %d cells", row, len(row))
 			continue
