@@ -96,7 +96,8 @@ func (g *generator) bind() {
 	g.group("Start and end")
 	bind(g.flags, &g.noPreload, "no-preload", "", switched, "do not write the keys before the run; without it they are written if anything but sets is asked for")
 	bind(g.flags, &g.warmup, "warmup", "0", span, "make load for this `time` before measuring")
-	bind(g.flags, &g.requests, "requests,n", "10000", requests, "end after this `number` of requests of each connection; allkeys is as many as there are keys, and with --key-pattern P:P each key once")
+	bind(g.flags, &g.requests, "requests,n", "10000", requests, "end after this `number` of requests for each connection, counted over all of them; "+
+		"allkeys is as many as there are keys, with --key-pattern P:P not for each connection")
 	bind(g.flags, &g.duration, "test-time", "", span, "end after this `time`; if --requests is given too, what comes first ends the run")
 	bind(g.flags, &g.seed, "seed", "0", whole(0), "another `number` draws other keys, sizes and arrivals")
 

@@ -1,9 +1,14 @@
 package bench
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"magent/bench/load"
 )
@@ -34,6 +39,50 @@ func TestProgressLine(t *testing.T) {
 		if got := progressLine(q, c.width); got != c.want {
 			t.Errorf("in %d columns %q, want %q", c.width, got, c.want)
 		}
+	}
+}
+
+// openTerminal is a terminal of so many columns, and the end at which one reads what
+// is written there.
+func openTerminal(t *testing.T, columns uint16) (screen, terminal *os.File) {
+	t.Helper()
+	open := func(path string) *os.File {
+		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	screen = open("/dev/ptmx")
+	fd := int(screen.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+		t.Fatal(err)
+	}
+	return screen, open(fmt.Sprintf("/dev/pts/%d", number))
+}
+
+func TestProgressOnATerminal(t *testing.T) {
+	screen, terminal := openTerminal(t, 30)
+	ticker := newTicker(terminal)
+	if ticker == nil {
+		t.Fatal("a terminal is taken for none")
+	}
+	ticker.show(load.Progress{Phase: "warm-up", Rate: 1000})
+	ticker.line("something happened")
+	ticker.show(load.Progress{Phase: "measure", Rate: 2000})
+	ticker.end()
+	want := clearLine + "warm-up  1,000 req/s" + clearLine + "something happened\r\n" + clearLine + "measure  2,000 req/s" + clearLine
+	terminal.Close() // which ends what there is to read, with EIO
+	if got, err := io.ReadAll(screen); !errors.Is(err, unix.EIO) || string(got) != want {
+		t.Errorf("on the screen is %q, %v, want %q", got, err, want)
 	}
 }
 
