@@ -200,7 +200,7 @@ func TestBenchFaults(t *testing.T) {
 	magent(t, "bench", "bogus").wantFault(t, "bogus")
 	magent(t, "bench", "-s", freeAddr(t)).wantFault(t, "connection refused")
 	magent(t, "bench", "--profile", "heat").wantFault(t, "--profile heat is not known")
-	magent(t, "bench", "--profile", "cpu", "--profile-dir", "/nowhere").wantFault(t, "--profile-dir /nowhere")
+	magent(t, "bench", "--profile", "cpu", "--profile-dir", "/nowhere").wantFault(t, "--profile cpu: open /nowhere")
 	magent(t, "bench", "compare", "--ours", "bogus").wantFault(t, "bogus")
 	magent(t, "bench", "report", filepath.Join(t.TempDir(), "x.md")).wantFault(t, "x.md")
 }

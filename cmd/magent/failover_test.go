@@ -26,7 +26,7 @@ func TestFailover(t *testing.T) {
 	if r.code != 0 || r.stderr != "" {
 		t.Errorf("exit status %d, %s", r.code, r.stderr)
 	}
-	for _, want := range []string{`^kill: kill -9 of the lead, and restart$`, `^ +before `, `^ +down `, `^ +total `, `^errors +none after the fault$`} {
+	for _, want := range []string{`^kill: kill -9 of the lead, and restart$`, `^ +before `, `^ +down `, `^ +total `, `^first error +none after the fault$`} {
 		if !regexp.MustCompile(`(?m)` + want).MatchString(r.out) {
 			t.Errorf("there is no %s in:\n%s", want, r.out)
 		}
