@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -162,8 +163,9 @@ func TestOpenLoopCountsWhatLostConnectionsLeave(t *testing.T) {
 	}
 }
 
-// frozen runs cfg against a real memcached that stands still for 100 ms in mid-run.
-func frozen(t *testing.T, cfg Config) *Report {
+// frozen runs all cfgs at a time against a real memcached that stands still for 100 ms
+// in mid-run, until they are interrupted.
+func frozen(t *testing.T, cfgs ...Config) []*Report {
 	t.Helper()
 	p, err := process.Memcached(t.Context(), process.MemcachedConfig{})
 	if err != nil {
@@ -177,8 +179,7 @@ func frozen(t *testing.T, cfg Config) *Report {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	calls := 0
-	cfg.Targets, cfg.Duration, cfg.Samples = []string{p.Addr}, time.Hour, true
-	cfg.Progress = func(pr Progress) {
+	cfgs[0].Progress = func(pr Progress) {
 		if pr.Phase != "measure" || pr.Requests == 0 || pr.Rate <= 0 || pr.Left < 50*time.Minute || pr.Elapsed <= 0 || pr.P99 < pr.P50 || pr.P50 <= 0 {
 			t.Errorf("progress %+v", pr)
 		}
@@ -194,11 +195,19 @@ func frozen(t *testing.T, cfg Config) *Report {
 			t.Error(err)
 		}
 	}
-	rep, err := Run(ctx, cfg)
-	if !errors.Is(err, context.Canceled) || !rep.Interrupted {
-		t.Errorf("the run ended with %v, interrupted: %v", err, rep.Interrupted)
+	reports := make([]*Report, len(cfgs))
+	var wg sync.WaitGroup
+	for i, cfg := range cfgs {
+		cfg.Targets, cfg.Duration, cfg.Samples = []string{p.Addr}, time.Hour, true
+		wg.Go(func() {
+			var err error
+			if reports[i], err = Run(ctx, cfg); !errors.Is(err, context.Canceled) {
+				t.Errorf("the run ended with %v", err)
+			}
+		})
 	}
-	return rep
+	wg.Wait()
+	return reports
 }
 
 // slower counts the samples that took so long.
@@ -214,8 +223,8 @@ func slower(rep *Report, than time.Duration) (n int) {
 // An open loop shows a target's stall to all who would have come meanwhile; a closed
 // loop with one connection shows it once, however long it was.
 func TestOpenLoopShowsAStall(t *testing.T) {
-	const rate = 1000
-	open := frozen(t, Config{Conns: 4, Rate: rate})
+	reports := frozen(t, Config{Conns: 4, Rate: 1000}, Config{Conns: 1})
+	open, closed := reports[0], reports[1]
 	if ms := open.Latency.Max / 1000; ms < 90 {
 		t.Errorf("open loop: the slowest took %v ms, want 90 at least", ms)
 	}
@@ -224,15 +233,14 @@ func TestOpenLoopShowsAStall(t *testing.T) {
 	if n < 45 {
 		t.Errorf("open loop: %d requests took 50 ms or more, want 45 at least", n)
 	}
-	closed := frozen(t, Config{Conns: 1})
 	if ms := closed.Latency.Max / 1000; ms < 90 {
 		t.Errorf("closed loop: the slowest took %v ms, want 90 at least", ms)
 	}
 	if m := slower(closed, 50*time.Millisecond); m < 1 || m > n/8 {
 		t.Errorf("closed loop: %d requests took 50 ms or more, want 1, and far fewer than the open loop's %d", m, n)
 	}
-	if len(closed.Stalls) != 0 {
-		t.Errorf("a closed loop has stalls: %v", closed.Stalls)
+	if len(closed.Stalls) != 0 || !open.Interrupted || !closed.Interrupted {
+		t.Errorf("a closed loop has stalls: %v; interrupted: %v, %v", closed.Stalls, open.Interrupted, closed.Interrupted)
 	}
 }
 

@@ -2,6 +2,7 @@ package load
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"magent/bench/keys"
@@ -50,7 +51,7 @@ func (p *pathOf) turn(n int) error {
 			p.in = append(p.in, "END\r\n"...)
 		case wire.Incr:
 			p.numbers++
-			p.in = fmt.Appendf(p.in, "%d\r\n", p.numbers)
+			p.in = append(strconv.AppendUint(p.in, p.numbers, 10), "\r\n"...)
 		default:
 			p.in = append(p.in, "STORED\r\n"...)
 		}
