@@ -133,15 +133,7 @@ func (c *Config) occupy(own *running) {
 func (c *Config) drill(ctx context.Context) (*Result, error) {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	zero := origin{moment: time.Now()}
-	cfg := c.Load
-	cfg.Progress = func(p load.Progress) {
-		zero.learn(p, time.Now())
-		if c.Load.Progress != nil {
-			c.Load.Progress(p)
-		}
-	}
-	began := zero.moment
+	began := time.Now()
 	var marks []Mark
 	var stepErr error
 	taken := make(chan struct{})
@@ -151,7 +143,7 @@ func (c *Config) drill(ctx context.Context) (*Result, error) {
 			cancel()
 		}
 	}()
-	report, loadErr := load.Run(inner, cfg)
+	report, loadErr := load.Run(inner, c.Load)
 	if loadErr != nil {
 		cancel()
 	}
@@ -167,26 +159,11 @@ func (c *Config) drill(ctx context.Context) (*Result, error) {
 		o.Length = min(o.Length, time.Duration(report.Seconds*float64(time.Second)))
 	}
 	for i := range o.Marks {
-		o.Marks[i].shift(began.Sub(zero.moment))
+		o.Marks[i].shift(began.Sub(report.Began))
 	}
 	r := Analyse(o)
 	r.Name, r.Rate, r.Unsent = c.Name, c.Load.Rate, report.Unsent
 	return r, errors.Join(stepErr, loadErr)
-}
-
-// An origin is the moment the load began: when it was called for, until its progress
-// tells better.
-type origin struct {
-	moment time.Time
-	told   bool
-}
-
-// learn takes p, which came at now. Reports come late, never early: the first moment
-// that one of them tells of is the best.
-func (o *origin) learn(p load.Progress, now time.Time) {
-	if at := now.Add(-p.Elapsed); p.Phase == "measure" && (!o.told || at.Before(o.moment)) {
-		o.moment, o.told = at, true
-	}
 }
 
 // shift moves m by d, but not to before the load began.

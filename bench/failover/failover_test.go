@@ -145,21 +145,8 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// The load began at the earliest moment that its progress tells of.
-func TestOrigin(t *testing.T) {
-	called := time.Unix(1000, 0)
-	o := origin{moment: called}
-	at := func(d time.Duration) time.Time { return called.Add(d) }
-	o.learn(load.Progress{Phase: "preload", Elapsed: time.Second}, at(time.Second))
-	if o.moment != called {
-		t.Errorf("the preload counts")
-	}
-	for _, late := range []time.Duration{7 * ms, 5 * ms, 6 * ms} {
-		o.learn(load.Progress{Phase: "measure", Elapsed: time.Second}, at(time.Second+late))
-	}
-	if o.moment != at(5*ms) {
-		t.Errorf("it began %v late", o.moment.Sub(called))
-	}
+// Steps are taken by a clock that begins before the load does.
+func TestShift(t *testing.T) {
 	m := Mark{From: Millis(3 * ms), To: Millis(9 * ms)}
 	if m.shift(-5 * ms); m.From != 0 || m.To != Millis(4*ms) {
 		t.Errorf("%+v", m)

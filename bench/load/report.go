@@ -122,6 +122,8 @@ type Report struct {
 	// WorstStall is the longest, in µs.
 	Stalls     []Stall `json:"-"`
 	WorstStall float64 `json:"worst_stall_us,omitempty"`
+	// Began is when measuring did: the zero of Samples and Stalls.
+	Began time.Time `json:"-"`
 	// Interrupted says that the run was ended before its time.
 	Interrupted bool `json:"interrupted,omitempty"`
 	// Self is this process, all of it; Procs are those named in the Config.
@@ -139,7 +141,7 @@ type Report struct {
 
 // collect adds the workers up.
 func collect(s *shared, workers []*worker) *Report {
-	rep := &Report{Target: s.cfg.Rate, Hist: newHistogram(), Ops: make(map[string]OpReport)}
+	rep := &Report{Target: s.cfg.Rate, Began: s.epoch.Add(time.Duration(s.begin)), Hist: newHistogram(), Ops: make(map[string]OpReport)}
 	var first fault
 	for _, w := range workers {
 		rep.add(&w.tally)

@@ -16,12 +16,15 @@ import (
 
 // Launch starts cmd on cpus (none: on all) and returns a channel that is closed when
 // it has ended and been waited for; cmd.ProcessState then says how. It dies with this
-// process, however that ends, unless it becomes another user.
+// process, however that ends, unless it becomes another user. It has a process group of
+// its own: Ctrl-C at a terminal reaches this process alone, which ends in order what it
+// started.
 func Launch(cmd *exec.Cmd, cpus []int) (done <-chan struct{}, err error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
 	cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
+	cmd.SysProcAttr.Setpgid = true
 	started := make(chan error)
 	forks() <- func() { started <- startPinned(cmd, cpus) }
 	if err := <-started; err != nil {

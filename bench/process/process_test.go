@@ -47,6 +47,8 @@ func TestMain(m *testing.M) {
 		select {}
 	case "driver":
 		drive()
+	case "interrupted":
+		interrupted()
 	default:
 		panic(role)
 	}
@@ -75,6 +77,25 @@ func drive() {
 	}
 	fmt.Println(p.PID)
 	select {}
+}
+
+// interrupted starts a program, is ready, waits for SIGINT as from a terminal, ends the
+// program by SIGTERM and says what did end it.
+func interrupted() {
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, unix.SIGINT)
+	cmd := exec.Command("sleep", "1000")
+	done, err := process.Launch(cmd, nil)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("ready")
+	<-interrupts
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		panic(err)
+	}
+	<-done
+	fmt.Println(cmd.ProcessState)
 }
 
 // self is this binary in a role. It counts its starts, and keeps the last directory.
@@ -611,6 +632,31 @@ func TestDriverThatIsKilled(t *testing.T) {
 			return false
 		}
 	})
+}
+
+// Ctrl-C goes to the driver's process group, and the driver ends in order what it
+// started.
+func TestDriverThatIsInterrupted(t *testing.T) {
+	out, in, err := os.Pipe() // which nobody closes when it ends
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.Command(os.Args[0], "interrupted", "0")
+	cmd.Stdout = in
+	ended := proctest.Launch(t, cmd)
+	in.Close()
+	r := bufio.NewReader(out)
+	if line, err := r.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if err := unix.Kill(-cmd.Process.Pid, unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := r.ReadString('\n'); line != "signal: terminated\n" {
+		t.Errorf("how the program ended: %q, %v", line, err)
+	}
+	<-ended
 }
 
 func TestVersion(t *testing.T) {
