@@ -25,6 +25,7 @@ type settings struct {
 	port                   int
 	dialect                wire.Dialect
 	threads, clients       int
+	writers                int
 	pipeline, reopenEvery  int
 	reopen                 bool
 	rate                   float64
@@ -73,6 +74,7 @@ func (s *settings) bindLoad(d defaults) {
 	s.group("Load")
 	bind(s.flags, &s.threads, "threads,t", "1", count(1), "`number` of threads that make load; one is good for more than a core of any target")
 	bind(s.flags, &s.clients, "clients,c", d.clients, count(1), "`number` of connections of each thread")
+	bind(s.flags, &s.writers, "writers", "0", count(0), "this `number` of the connections write, and the others read: with --rate, so that no read waits for a write; 0: all do both")
 	bind(s.flags, &s.pipeline, "pipeline", "", count(1), "`number` of requests that each connection keeps in flight, by default 1; "+
 		"with --rate, how many it may have, by default "+strconv.Itoa(openPipeline))
 	bind(s.flags, &s.rate, "rate", d.rate, positive, "open loop: this `number` of requests a second over all connections, answered or not, "+
@@ -211,7 +213,7 @@ var requests = kind[amount]{"a whole number from 1 up, or allkeys", func(text st
 // config is the load that the flags ask for. The error names every fault of every flag.
 func (s *settings) config() (load.Config, error) {
 	c := load.Config{
-		Dialect: s.dialect, Threads: s.threads, Conns: s.threads * s.clients, Pipeline: s.pipeline,
+		Dialect: s.dialect, Threads: s.threads, Conns: s.threads * s.clients, Writers: s.writers, Pipeline: s.pipeline,
 		Rate: s.rate, Arrivals: s.arrivals, Mix: s.ratio, MultiGet: s.multiGet,
 		Keys:   keys.Config{Prefix: s.prefix, Min: s.lowest, Max: s.highest},
 		Values: s.sizes(), TTLs: s.ttls,

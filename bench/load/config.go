@@ -35,6 +35,22 @@ func (a Arrivals) String() string {
 // turn. An Incr goes to a counter of the connection's own; SetCounter is not for a Mix.
 type Mix [wire.Ops]int
 
+// split divides m between connections that only read and those that write.
+func (m Mix) split() (reads, writes Mix) {
+	writes = m
+	writes[wire.Get], writes[wire.Gets] = 0, 0
+	reads[wire.Get], reads[wire.Gets] = m[wire.Get], m[wire.Gets]
+	return reads, writes
+}
+
+// requests is how many there are to a round of m.
+func (m Mix) requests() (n int) {
+	for _, weight := range m {
+		n += weight
+	}
+	return n + m[wire.CAS]
+}
+
 // writes says whether m changes any key of the space.
 func (m Mix) writes() bool { return m[wire.Set]+m[wire.CAS]+m[wire.Delete] > 0 }
 
@@ -46,7 +62,8 @@ const openPipeline = 4096
 // Keys have one writer each, so that it is known what a reader may find: connection c
 // of C writes only keys k with k mod C = c, to the next of which the key drawn is moved;
 // with a Parallel pattern it writes those of its range. If there are fewer keys than
-// connections, any connection writes any key, and no value is found stale.
+// connections, any connection writes any key, and no value is found stale. With Writers,
+// only they are counted here.
 type Config struct {
 	// Targets are the doors of one cache, each host:port or the path of a unix
 	// socket. Connections are dealt round. Required.
@@ -57,6 +74,12 @@ type Config struct {
 	Threads int
 	// Conns is the number of connections over all threads. Default 50.
 	Conns int
+	// Writers is how many of the connections, the last ones, write and never get;
+	// all others get and do nothing else. So a get waits for no write: the answers
+	// of one connection leave in order. Each of the two has arrivals of its own, and
+	// the rates of both are what the Mix makes of Rate; there must be a Rate, no
+	// Requests, and both in the Mix. Default 0: all connections do all.
+	Writers int
 	// Pipeline is how many requests each connection keeps in flight, by default 1;
 	// in an open loop it is how many it may have, by default 4096: those beyond
 	// wait their turn.
@@ -137,6 +160,20 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// connsOf are the connections of worker i: from, and to but that.
+func (c *Config) connsOf(i int) (from, to int) {
+	return c.Conns * i / c.Threads, c.Conns * (i + 1) / c.Threads
+}
+
+// parts is how many connections read, and how many write. If not all do both, those
+// that read come first.
+func (c *Config) parts() (readers, writers int) {
+	if c.Writers == 0 {
+		return c.Conns, c.Conns
+	}
+	return c.Conns - c.Writers, c.Writers
+}
+
 // Validate reports every fault of c at once. It does not fill in defaults.
 func (c Config) Validate() error {
 	var errs []error
@@ -160,6 +197,12 @@ func (c Config) Validate() error {
 	check(sum > 0 && sum <= math.MaxInt32, "the mix must have something to send, and weights that sum up to %d at most", math.MaxInt32)
 	check(c.Mix[wire.SetCounter] == 0, "counters are set by a preload, not by a mix")
 	check(c.Mix[wire.Incr] == 0 || c.Conns <= space, "every connection needs a counter: conns (%d) must be at most the number of keys (%d)", c.Conns, space)
+	if c.Writers != 0 {
+		reads, writes := c.Mix.split()
+		check(c.Writers > 0 && c.Writers < c.Conns, "writers (%d) must be fewer than conns (%d)", c.Writers, c.Conns)
+		check(c.Rate > 0 && c.Requests == 0, "writers need a rate, and a duration in place of requests")
+		check(reads.requests() > 0 && writes.requests() > 0, "with writers the mix must have gets and writes")
+	}
 	check(c.MultiGet > 0 && c.MultiGet <= wire.MaxKeys && c.MultiGet <= space,
 		"multi-get (%d) must be in 1..%d and at most the number of keys (%d)", c.MultiGet, wire.MaxKeys, space)
 	check(c.Requests >= 0 && c.Duration >= 0 && (c.Requests > 0 || c.Duration > 0), "neither requests nor duration given")

@@ -2,6 +2,7 @@ package load
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -25,12 +26,13 @@ type tally struct {
 	lap     *lap // nil if nobody looks on
 }
 
-// counts: errors, wrong, stale, conflicts, lost and reopened count from the first request
+// counts: errors, server errors, wrong, stale, conflicts, lost and reopened count from the first request
 // on; the others what is measured.
 type counts struct {
 	requests, inTime, misses  int64
 	unsent                    int64
-	errors, wrong, stale      int64
+	errors, serverErrors      int64
+	wrong, stale              int64
 	conflicts, lost, reopened int64
 	in, out                   int64 // bytes since measuring began
 }
@@ -88,7 +90,7 @@ func (t *tally) sample(s Sample) {
 
 // measured says whether a request counts that was due then and ends now.
 func (w *worker) measured(due int64) bool {
-	if w.arrivals != nil {
+	if w.schedule != nil {
 		return due >= w.begin
 	}
 	return w.phase == measuring
@@ -112,6 +114,10 @@ func (w *worker) settle(c *conn, f *flight, acked []uint32, out *wire.Reply, now
 		if w.worse(Failed) {
 			w.blame(Failed, now, c.scan.ErrLine)
 		}
+		if strings.HasPrefix(c.scan.ErrLine, "SERVER_ERROR ") {
+			w.serverErrors++
+		}
+		c.scan.ErrLine = "" // so that the next has its own
 	}
 	took := min(now-f.due, histMax)
 	if w.lap != nil {

@@ -19,10 +19,11 @@ import (
 // and the first arrivals.
 func gaps(cfg Config) (gaps []float64, firsts []int64, perConn []int) {
 	for i := range cfg.Threads {
-		conns := cfg.Conns*(i+1)/cfg.Threads - cfg.Conns*i/cfg.Threads
+		from, to := cfg.connsOf(i)
+		conns := to - from
 		last := make([]int64, conns)
 		count := make([]int, conns)
-		for a := newArrivals(&cfg, i, conns); a.next < int64(time.Second); a.advance() {
+		for a := newSchedule(&cfg, i)[0]; a.next < int64(time.Second); a.advance() {
 			if count[a.conn]++; count[a.conn] > 1 {
 				gaps = append(gaps, float64(a.next-last[a.conn]))
 			} else {
@@ -94,6 +95,63 @@ func TestPoissonArrivals(t *testing.T) {
 		if other, _, _ := gaps(cfg); len(other) == len(all) && other[0] == all[0] {
 			t.Errorf("seeds %d and %d: the same schedule", seed, cfg.Seed)
 		}
+	}
+}
+
+// Where only some write, reads and writes are as many as the mix says, evenly dealt,
+// whichever threads have the connections; a cas is two requests of a writer.
+func TestArrivalsOfWriters(t *testing.T) {
+	mix := Mix{wire.Get: 6, wire.Gets: 1, wire.Set: 1, wire.CAS: 1}
+	for _, arrivals := range []Arrivals{Even, Poisson} {
+		for threads := 1; threads <= 6; threads++ {
+			cfg := Config{Rate: 10000, Conns: 6, Writers: 2, Threads: threads, Mix: mix, Arrivals: arrivals}
+			count, due := make([]int, cfg.Conns), int64(0)
+			for i := range threads {
+				from, _ := cfg.connsOf(i)
+				s := newSchedule(&cfg, i)
+				for due = 0; s.next().next < int64(time.Second); s.next().advance() {
+					if s.next().next < due {
+						t.Fatalf("%v, %d threads: %d comes after %d", arrivals, threads, s.next().next, due)
+					}
+					due = s.next().next
+					count[from+s.next().conn]++
+				}
+			}
+			for no, n := range count {
+				want, chance := []int{1750, 1750, 1750, 1750, 1500, 1500}[no], 1
+				if arrivals == Poisson {
+					chance = 200 // about five standard deviations
+				}
+				if diff := n - want; max(diff, -diff) > chance {
+					t.Errorf("%v, %d threads: %d arrivals at connection %d, want %d", arrivals, threads, n, no, want)
+				}
+			}
+		}
+	}
+}
+
+// A get waits for no write where only some connections write: here no write is answered,
+// and every get.
+func TestReadsDoNotWaitForWriters(t *testing.T) {
+	tg := startTarget(t, func(c call) (string, error) {
+		if c.words[0] == "set" {
+			return "", nil
+		}
+		return c.reply, nil
+	})
+	called := time.Now()
+	rep, err := Run(t.Context(), Config{
+		Targets: []string{tg.addr}, Conns: 4, Writers: 1, Threads: 2, Rate: 2000, Mix: Mix{wire.Get: 9, wire.Set: 1},
+		Duration: 200 * time.Millisecond, Timeout: 200 * time.Millisecond,
+	})
+	if err == nil || !strings.Contains(err.Error(), "no answer") {
+		t.Errorf("writes are never answered: %v", err)
+	}
+	if gets, sets := tg.count("get"), tg.count("set"); rep.Requests != gets || gets < 357 || gets > 363 || sets < 39 || sets > 41 {
+		t.Errorf("%d requests were answered; %d gets and %d sets were served, want 360 and 40", rep.Requests, gets, sets)
+	}
+	if rep.Began.Before(called) || time.Since(rep.Began) < 200*time.Millisecond {
+		t.Errorf("called at %v, began at %v", called, rep.Began)
 	}
 }
 
@@ -249,7 +307,7 @@ func TestStallsOfTheGenerator(t *testing.T) {
 	cfg := Config{Targets: []string{"x:1"}, Conns: 1, Rate: 1000, Requests: 1}.withDefaults()
 	s := newShared(cfg)
 	w := newWorker(s, 0, -1)
-	w.arrivals = newArrivals(&cfg, 0, 1)
+	w.schedule = newSchedule(&cfg, 0)
 	w.add(0, -1, nil)
 	w.conns[0].state = opening // so that nothing is sent
 	ms := int64(time.Millisecond)

@@ -99,16 +99,18 @@ type Report struct {
 	// Conflicts are CASes answered EXISTS.
 	Conflicts int64 `json:"conflicts,omitempty"`
 	// Errors are error lines, values not stored, and requests whose connection was
-	// lost or could not be opened. Wrong are values that were not what their key
+	// lost or could not be opened; ServerErrors are those of them that were answered
+	// SERVER_ERROR. Wrong are values that were not what their key
 	// must hold, or that nobody asked for, and numbers that do not follow the last
 	// of their counter. Stale are values older than one acknowledged before they
 	// were asked for. Lost are connections, Reopened those opened again. All count
 	// over the whole run, its warm-up included.
-	Errors   int64 `json:"errors"`
-	Wrong    int64 `json:"wrong"`
-	Stale    int64 `json:"stale"`
-	Lost     int   `json:"lost"`
-	Reopened int   `json:"reopened,omitempty"`
+	Errors       int64 `json:"errors"`
+	ServerErrors int64 `json:"server_errors,omitempty"`
+	Wrong        int64 `json:"wrong"`
+	Stale        int64 `json:"stale"`
+	Lost         int   `json:"lost"`
+	Reopened     int   `json:"reopened,omitempty"`
 	// FirstError is the first wrong value, or else the first stale one, or else the
 	// first error line or the cause of the first loss.
 	FirstError string  `json:"first_error,omitempty"`
@@ -178,6 +180,7 @@ func (r *Report) add(t *tally) {
 	r.Unsent += t.unsent
 	r.Conflicts += t.conflicts
 	r.Errors += t.errors
+	r.ServerErrors += t.serverErrors
 	r.Wrong += t.wrong
 	r.Stale += t.stale
 	r.Lost += int(t.lost)

@@ -66,7 +66,8 @@ func (s *shared) turnTo(p phase) {
 
 func newShared(cfg Config) *shared {
 	s := &shared{cfg: cfg, space: keys.NewSpace(cfg.Keys), epoch: time.Now(), mark: rand.Uint32() | 1, end: math.MaxInt64}
-	if n := s.space.Len(); cfg.Mix.writes() && n >= cfg.Conns {
+	n := s.space.Len()
+	if _, writers := cfg.parts(); cfg.Mix.writes() && n >= writers {
 		s.ledger = newLedger(n)
 	}
 	return s
@@ -219,14 +220,14 @@ func newWorkers(ctx context.Context, s *shared) ([]*worker, error) {
 	cfg := &s.cfg
 	workers := make([]*worker, 0, cfg.Threads)
 	for i := range cfg.Threads {
-		upTo := func(n, i int) int { return n * i / cfg.Threads }
 		quota := int64(-1)
 		if cfg.Requests > 0 {
-			quota = int64(upTo(int(cfg.Requests), i+1) - upTo(int(cfg.Requests), i))
+			upTo := func(i int) int64 { return cfg.Requests * int64(i) / int64(cfg.Threads) }
+			quota = upTo(i+1) - upTo(i)
 		}
 		w := newWorker(s, i, quota)
 		workers = append(workers, w)
-		for no := upTo(cfg.Conns, i); no < upTo(cfg.Conns, i+1); no++ {
+		for no, to := cfg.connsOf(i); no < to; no++ {
 			fd, door, err := dial(ctx, cfg.Targets[no%len(cfg.Targets)], cfg.Timeout)
 			if err != nil {
 				closeAll(workers)
@@ -235,7 +236,7 @@ func newWorkers(ctx context.Context, s *shared) ([]*worker, error) {
 			w.add(no, fd, door)
 		}
 		if s.open() {
-			w.arrivals = newArrivals(cfg, i, len(w.conns))
+			w.schedule = newSchedule(cfg, i)
 		}
 	}
 	return workers, nil

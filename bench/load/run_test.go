@@ -117,8 +117,10 @@ func TestRunFindsWrongValuesAndErrors(t *testing.T) {
 			return strings.Replace(c.reply, "key:", "kex:", 1), nil // as if another key's
 		case c.n%10 == 5:
 			return spoil(c.reply), nil
-		case c.n%10 == 7:
+		case c.n%20 == 7:
 			return "SERVER_ERROR out of sorts\r\n", nil
+		case c.n%20 == 17:
+			return "CLIENT_ERROR say that again\r\n", nil
 		}
 		return c.reply, nil
 	})
@@ -127,8 +129,9 @@ func TestRunFindsWrongValuesAndErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	rep := mustRun(t, cfg)
-	if rep.Wrong != 200 || rep.Errors != 100 || rep.Hits != 700 || rep.Requests != 1000 {
-		t.Errorf("wrong %d, errors %d, hits %d, requests %d; want 200, 100, 700, 1000", rep.Wrong, rep.Errors, rep.Hits, rep.Requests)
+	if rep.Wrong != 200 || rep.Errors != 100 || rep.ServerErrors != 50 || rep.Hits != 700 || rep.Requests != 1000 {
+		t.Errorf("wrong %d, errors %d, of them the target's %d, hits %d, requests %d; want 200, 100, 50, 700, 1000",
+			rep.Wrong, rep.Errors, rep.ServerErrors, rep.Hits, rep.Requests)
 	}
 	if !strings.HasPrefix(rep.FirstError, "wrong: get of key:") {
 		t.Errorf("first error %q", rep.FirstError)
@@ -304,6 +307,13 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	for _, fault := range []string{"address", "conns", "pipeline", "mix", "multi-get", "key size", "requests"} {
 		if err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("no word of the %s in: %v", fault, err)
+		}
+	}
+	bad = Config{Targets: []string{"x:1"}, Requests: 1, Conns: 3, Writers: 3}.withDefaults()
+	err = bad.Validate()
+	for _, fault := range []string{"writers (3)", "a rate", "gets and writes"} {
+		if err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("no word of %s in: %v", fault, err)
 		}
 	}
 	if err := (Config{Targets: []string{"x:1"}, Requests: 1}).withDefaults().Validate(); err != nil {

@@ -12,21 +12,36 @@ import (
 type source struct {
 	*shared
 	no          uint32 // the connection's number over all workers
+	part        uint32 // of writers
 	rng         rand.PCG
 	read, write keys.Draw
-	total       uint64 // of the weights
+	mix         Mix
+	total       uint64 // of its weights
 	wrote       uint32 // writes, where there is no ledger to number them; keys of a preload
 	// follow are the cases to come: each key has a version that a gets told.
 	follow []wire.Request
 }
 
 func newSource(s *shared, no int) source {
-	src := source{shared: s, no: uint32(no), rng: *rand.NewPCG(s.cfg.Seed, uint64(no))}
-	for _, weight := range s.cfg.Mix {
+	src := source{shared: s, no: uint32(no), rng: *rand.NewPCG(s.cfg.Seed, uint64(no)), mix: s.cfg.Mix}
+	n := s.space.Len()
+	readers, writers := s.cfg.parts()
+	if no < readers {
+		src.read = s.cfg.ReadKeys.Draw(n, no, readers)
+	}
+	if part := no - (s.cfg.Conns - writers); part >= 0 {
+		src.part = uint32(part)
+		src.write = s.cfg.WriteKeys.Draw(n, part, writers)
+	}
+	if s.cfg.Writers > 0 {
+		reads, writes := s.cfg.Mix.split()
+		if src.mix = reads; no >= readers {
+			src.mix = writes
+		}
+	}
+	for _, weight := range src.mix {
 		src.total += uint64(weight)
 	}
-	n := s.space.Len()
-	src.read, src.write = s.cfg.ReadKeys.Draw(n, no, s.cfg.Conns), s.cfg.WriteKeys.Draw(n, no, s.cfg.Conns)
 	return src
 }
 
@@ -66,7 +81,7 @@ func (s *source) next(f *flight) {
 // pick draws an operation.
 func (s *source) pick() wire.Op {
 	at := s.below(s.total)
-	for op, weight := range s.cfg.Mix {
+	for op, weight := range s.mix {
 		if at < uint64(weight) {
 			return wire.Op(op)
 		}
@@ -90,10 +105,11 @@ func (s *source) own() uint32 {
 	if s.ledger == nil || s.cfg.WriteKeys.Kind == keys.Parallel {
 		return k
 	}
-	conns := uint32(s.cfg.Conns)
-	k += (s.no + conns - k%conns) % conns
+	_, parts := s.cfg.parts()
+	writers := uint32(parts)
+	k += (s.part + writers - k%writers) % writers
 	if k >= uint32(s.space.Len()) {
-		return s.no
+		return s.part
 	}
 	return k
 }

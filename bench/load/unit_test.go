@@ -46,31 +46,58 @@ func TestQueues(t *testing.T) {
 	}
 }
 
-// Every key is written by one connection alone, and what a seed asks for it asks again.
+// Every key is written by one connection alone, which is one of the writers if not all
+// are, and what a seed asks for it asks again.
 func TestKeysHaveOneWriter(t *testing.T) {
 	for _, kind := range []byte{keys.Uniform, keys.Sequential, keys.Parallel, keys.Zipf, keys.Gaussian, keys.Hot} {
 		for _, n := range []int{7, 10, 23} {
-			cfg := Config{Conns: 7, Keys: keys.Config{Max: n - 1}, WriteKeys: keys.Pattern{Kind: kind}, Mix: Mix{wire.Set: 1, wire.Delete: 1, wire.CAS: 1}}
-			s := newShared(cfg.withDefaults())
-			again := newShared(cfg.withDefaults())
-			writer := map[uint32]int{}
-			for no := range cfg.Conns {
-				a, b := newSource(s, no), newSource(again, no)
-				for range 200 {
-					var f, g flight
-					a.next(&f)
-					b.next(&g)
-					f.Mark.Run, g.Mark.Run = 0, 0
-					if f != g {
-						t.Fatalf("%c: connection %d asks for %+v, then for %+v", kind, no, f, g)
-					}
-					if who, ok := writer[f.Key]; ok && who != no || int(f.Key) >= n {
-						t.Fatalf("%c: key %d of %d is written by %d and %d", kind, f.Key, n, who, no)
-					}
-					writer[f.Key] = no
+			for _, writers := range []int{0, 1, 3} {
+				cfg := Config{
+					Conns: 7, Writers: writers, Keys: keys.Config{Max: n - 1},
+					ReadKeys: keys.Pattern{Kind: kind}, WriteKeys: keys.Pattern{Kind: kind},
+					Mix: Mix{wire.Get: 1, wire.Set: 1, wire.Delete: 1, wire.CAS: 1},
 				}
+				checkWriters(t, cfg.withDefaults())
 			}
 		}
+	}
+}
+
+func checkWriters(t *testing.T, cfg Config) {
+	t.Helper()
+	s, again := newShared(cfg), newShared(cfg)
+	kind := cfg.WriteKeys.Kind
+	writer := map[uint32]int{}
+	read := map[uint32]bool{}
+	for no := range cfg.Conns {
+		a, b := newSource(s, no), newSource(again, no)
+		for range 200 {
+			var f, g flight
+			a.next(&f)
+			b.next(&g)
+			f.Mark.Run, g.Mark.Run = 0, 0
+			if f != g {
+				t.Fatalf("%c: connection %d asks for %+v, then for %+v", kind, no, f, g)
+			}
+			write := f.forCAS || f.Op != wire.Get
+			if writes := no >= cfg.Conns-cfg.Writers; cfg.Writers > 0 && write != writes {
+				t.Fatalf("%c: connection %d asks for %+v; the last %d write", kind, no, f, cfg.Writers)
+			}
+			if !write {
+				read[f.Key] = true
+				continue
+			}
+			if who, ok := writer[f.Key]; ok && who != no || int(f.Key) >= s.space.Len() {
+				t.Fatalf("%c: key %d of %d is written by %d and %d", kind, f.Key, s.space.Len(), who, no)
+			}
+			writer[f.Key] = no
+		}
+	}
+	if kind == keys.Gaussian || kind == keys.Hot { // some keys are hardly ever drawn
+		return
+	}
+	if len(read) != s.space.Len() || len(writer) != s.space.Len() {
+		t.Errorf("%c, %d writers: of %d keys %d are read and %d written", kind, cfg.Writers, s.space.Len(), len(read), len(writer))
 	}
 }
 

@@ -36,7 +36,7 @@ const (
 
 type worker struct {
 	*shared
-	arrivals *arrivals // nil in a closed loop
+	schedule schedule // nil in a closed loop
 
 	ep, timer int
 	armed     int64 // when the timer will fire; 0: it is idle
@@ -64,8 +64,8 @@ func newWorker(s *shared, i int, quota int64) *worker {
 	if s.cfg.Progress != nil {
 		w.lap = newLap()
 	}
-	part := s.cfg.Conns*(i+1)/s.cfg.Threads - s.cfg.Conns*i/s.cfg.Threads
-	w.conns = make([]conn, 0, part)
+	from, to := s.cfg.connsOf(i)
+	w.conns = make([]conn, 0, to-from)
 	return w
 }
 
@@ -80,7 +80,7 @@ func (w *worker) run() error {
 	}
 	w.heard = w.now()
 	w.enter()
-	if w.arrivals == nil {
+	if w.schedule == nil {
 		for i := range w.conns {
 			w.refill(&w.conns[i], w.now())
 		}
@@ -168,11 +168,11 @@ func (w *worker) enter() {
 		switch p {
 		case measuring:
 			w.in, w.out = 0, 0
-			if w.arrivals == nil && w.quota >= 0 { // what the warm-up left in flight will count
+			if w.schedule == nil && w.quota >= 0 { // what the warm-up left in flight will count
 				w.quota = max(0, w.quota-int64(w.flying))
 			}
 		case draining:
-			if w.arrivals != nil { // the last of what was due
+			if w.schedule != nil { // the last of what was due
 				w.arrive(w.now())
 			}
 		}
@@ -201,12 +201,12 @@ func (w *worker) finished() bool {
 // turn does what is due, and says how long epoll_wait may wait, in ms. It sets the timer
 // to wake it earlier.
 func (w *worker) turn() (wait int, err error) {
-	if w.arrivals == nil && !w.cfg.Reopen && len(w.down) == 0 {
+	if w.schedule == nil && !w.cfg.Reopen && len(w.down) == 0 {
 		return pollMillis, nil
 	}
 	now := w.now()
 	next := int64(never)
-	if w.arrivals != nil && w.phase < draining {
+	if w.schedule != nil && w.phase < draining {
 		w.arrive(now)
 		next = w.due()
 	}
@@ -306,7 +306,7 @@ func (w *worker) refill(c *conn, now int64) {
 	}
 	for c.flights.n < w.cfg.Pipeline && !c.spent(w.cfg.ReopenEvery) {
 		due := now
-		if w.arrivals != nil {
+		if w.schedule != nil {
 			if c.late.len() == 0 {
 				break
 			}
