@@ -48,6 +48,8 @@ func TestStaleValuesAreFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	rep := mustRun(t, cfg)
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
 	if rep.Stale == 0 || rep.Stale != o.outdated || rep.Wrong != 0 || rep.Errors != 0 {
 		t.Errorf("stale %d, wrong %d, errors %d; want %d, 0, 0", rep.Stale, rep.Wrong, rep.Errors, o.outdated)
 	}
@@ -253,9 +255,8 @@ func TestLostConnectionsAreOpenedAgain(t *testing.T) {
 // While nobody listens, what is due is lost; when somebody does, all goes on.
 func TestOpenLoopOutlivesItsTarget(t *testing.T) {
 	back := make(chan struct{})
-	var tg *target
-	tg = startUnixTarget(t, func(c call) (string, error) {
-		switch tg.served["get"] {
+	tg := startUnixTarget(t, func(c call) (string, error) {
+		switch tg := c.to; tg.served["get"] {
 		case 100:
 			tg.leave()
 			tg.wg.Go(func() {
@@ -299,10 +300,9 @@ func TestSilentConnectionsAreOpenedAgain(t *testing.T) {
 
 // Where nobody comes back and no end is set, the run ends all the same.
 func TestReopeningEnds(t *testing.T) {
-	var tg *target
-	tg = startUnixTarget(t, func(c call) (string, error) {
-		if tg.served["get"] == 10 {
-			tg.leave()
+	tg := startUnixTarget(t, func(c call) (string, error) {
+		if c.to.served["get"] == 10 {
+			c.to.leave()
 		}
 		return c.reply, nil
 	})
@@ -318,16 +318,15 @@ func TestConnectionsAreOpenedAnew(t *testing.T) {
 	if rep.Requests != 1000 || rep.Lost != 0 || rep.Errors != 0 || rep.Reopened < 97 || rep.Reopened > 100 {
 		t.Errorf("requests %d, lost %d, errors %d, reopened %d; want 1000, 0, 0, 98", rep.Requests, rep.Lost, rep.Errors, rep.Reopened)
 	}
-	if tg.mu.Lock(); tg.accepted < 99 || tg.accepted > 102 {
-		t.Errorf("%d connections accepted, want 100", tg.accepted)
+	if n := tg.connections(); n < 99 || n > 102 {
+		t.Errorf("%d connections accepted, want 100", n)
 	}
-	tg.mu.Unlock()
 }
 
 func TestTargetsAreDealtRound(t *testing.T) {
 	a, b := startTarget(t, nil), startUnixTarget(t, nil)
 	rep := mustRun(t, Config{Targets: []string{a.addr, b.addr}, Conns: 5, Threads: 2, Requests: 1000})
-	if a.accepted != 3 || b.accepted != 2 || a.count("get") == 0 || a.count("get")+b.count("get") != 1000 || rep.Requests != 1000 {
-		t.Errorf("%d and %d connections, %d and %d gets; want 3, 2 and 1000 in all", a.accepted, b.accepted, a.count("get"), b.count("get"))
+	if a.connections() != 3 || b.connections() != 2 || a.count("get") == 0 || a.count("get")+b.count("get") != 1000 || rep.Requests != 1000 {
+		t.Errorf("%d and %d connections, %d and %d gets; want 3, 2 and 1000 in all", a.connections(), b.connections(), a.count("get"), b.count("get"))
 	}
 }

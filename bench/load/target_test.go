@@ -37,8 +37,9 @@ type item struct {
 // errHangUp makes the target close the connection instead of answering.
 var errHangUp = errors.New("hang up")
 
-// call is the n-th command (from 1) of a connection, and the reply to it.
+// call is the n-th command (from 1) of a connection to the target, and the reply to it.
 type call struct {
+	to    *target
 	n     int
 	words []string
 	reply string
@@ -79,7 +80,9 @@ func (tg *target) listen(network, addr string) error {
 	}
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
-	tg.listener, tg.addr = l, l.Addr().String()
+	if tg.listener = l; tg.addr == "" {
+		tg.addr = l.Addr().String()
+	}
 	tg.wg.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -130,7 +133,7 @@ func (tg *target) serve(c net.Conn) {
 				return
 			}
 		}
-		reply, err := tg.answer(call{n: n, words: words}, data)
+		reply, err := tg.answer(call{to: tg, n: n, words: words}, data)
 		if err != nil {
 			w.Flush()
 			return
@@ -217,4 +220,18 @@ func (tg *target) forget() {
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
 	clear(tg.served)
+}
+
+// connections returns how many were accepted.
+func (tg *target) connections() int {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	return tg.accepted
+}
+
+// held returns how many keys it holds.
+func (tg *target) held() int64 {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	return int64(len(tg.items))
 }
