@@ -74,6 +74,9 @@ func TestFlagsMakeALoad(t *testing.T) {
 		{"--rate 5000.5 --arrivals poisson", func(c *load.Config) { c.Rate, c.Arrivals, c.Pipeline = 5000.5, load.Poisson, 4096 }},
 		{"--rate 10 --pipeline 2", func(c *load.Config) { c.Rate, c.Pipeline = 10, 2 }},
 		{"--reconnect-on-error --reconnect-interval 10", func(c *load.Config) { c.Reopen, c.ReopenEvery = true, 10 }},
+		{"--rate 10 --writers 2 --test-time 5", func(c *load.Config) {
+			c.Rate, c.Pipeline, c.Writers, c.Requests, c.Duration = 10, 4096, 2, 0, 5*time.Second
+		}},
 		{"--ratio 0:1", func(c *load.Config) { c.Mix = load.Mix{wire.Get: 1} }},
 		{"--mix get=90,set=5,incr=3,cas=2,gets=7,delete=1,touch=4", func(c *load.Config) {
 			c.Mix = load.Mix{wire.Get: 90, wire.Set: 5, wire.Incr: 3, wire.CAS: 2, wire.Gets: 7, wire.Delete: 1, wire.Touch: 4}

@@ -24,7 +24,6 @@ var (
 )
 
 const (
-	loadClients = 16
 	// The proxy has its default of --timeout.
 	defaultTimeout = 250 * time.Millisecond
 	flapEvery      = 300 * time.Millisecond
@@ -44,32 +43,32 @@ type row struct {
 	outage bool // errors that say so are right, and misses
 }
 
-// A bound is a time that is measured and what it may be at most. own says that the
-// generator's stalls are to be taken off.
+// A bound is a time that is measured and what it may be at most.
 type bound struct {
 	name string
 	most time.Duration
-	of   func(x *exposure, own bool) time.Duration
+	of   func(x *exposure) timing
 }
 
 // An exposure is a load that is exposed to a fault.
 type exposure struct {
 	*cluster
-	*load
+	*observed // once all is answered
 	pace
+	began          time.Time // the zero of times, a moment before the load begins
 	lead, follower *target
-	back           time.Duration // when the first node was back, since the load began
+	back           time.Duration // when the first node was back
 }
 
 // at waits for a moment after the lead-in.
 func (x *exposure) at(d time.Duration) { <-time.After(time.Until(x.began.Add(x.leadIn + d))) }
 
 // all is the slowest of all requests since the lead-in.
-func all(x *exposure, own bool) time.Duration { return slowest(x.took(x.leadIn, own, every)) }
+func all(x *exposure) timing { return x.slowest(x.leadIn, every) }
 
 // later is the slowest of those due after the timeout had passed.
-func later(x *exposure, own bool) time.Duration {
-	return slowest(x.took(x.leadIn+defaultTimeout+20*time.Millisecond, own, every))
+func later(x *exposure) timing {
+	return x.slowest(x.leadIn+defaultTimeout+20*time.Millisecond, every)
 }
 
 var frozenBounds = []bound{
@@ -106,8 +105,8 @@ var rows = []row{
 	{
 		fault: "lead: SIGSTOP, --hedge 5ms", node: memcachedTarget, flags: []string{"--hedge", "5ms"}, apart: true,
 		strike: func(x *exposure) { freeze(x.lead, x) }, lasts: frozenFor,
-		bounds: []bound{{"slowest read", 25 * time.Millisecond, func(x *exposure, own bool) time.Duration {
-			return slowest(x.took(x.leadIn, own, reads))
+		bounds: []bound{{"slowest read", 25 * time.Millisecond, func(x *exposure) timing {
+			return x.slowest(x.leadIn, reads)
 		}}},
 	},
 	{
@@ -118,8 +117,8 @@ var rows = []row{
 			x.at(x.slow)
 			x.lead.slow(0)
 		},
-		bounds: []bound{{"p99 of reads after 1 s", 10 * time.Millisecond, func(x *exposure, own bool) time.Duration {
-			return p99(x.took(x.leadIn+time.Second, own, reads))
+		bounds: []bound{{"p99 of reads after 1 s", 10 * time.Millisecond, func(x *exposure) timing {
+			return x.p99(x.leadIn+time.Second, reads)
 		}}},
 	},
 	{
@@ -157,16 +156,17 @@ var rows = []row{
 			x.follower.restart()
 		},
 		bounds: []bound{
-			{"slowest error", 5 * time.Millisecond, func(x *exposure, own bool) time.Duration {
-				return slowest(x.took(0, own, refusals))
+			{"slowest error", 5 * time.Millisecond, func(x *exposure) timing {
+				return x.slowest(0, refusals)
 			}},
-			{"last error after the return", time.Second, func(x *exposure, _ bool) (after time.Duration) {
-				for i := range x.samples {
-					if s := &x.samples[i]; refusals(s) {
-						after = max(after, s.due+s.took-x.back)
+			{"last error after the return", time.Second, func(x *exposure) timing {
+				after := time.Duration(0)
+				for i := range x.Samples {
+					if s := &x.Samples[i]; refusals(s) {
+						after = max(after, s.Due+s.Took-x.back)
 					}
 				}
-				return after
+				return timing{after, after}
 			}},
 		},
 	},
@@ -217,66 +217,83 @@ func (w *row) expose(t *testing.T, p pace, r *result) {
 	t.Run(w.fault, func(t *testing.T) {
 		x := &exposure{pace: p, cluster: newCluster(t, w.node, []int{1, 1}, w.flags...)}
 		x.lead, x.follower = x.nodes[0], x.nodes[1]
-		var err error
-		if x.load, err = newLoad(x.addr, loadClients, p.rate, w.apart); err != nil {
-			t.Fatal(err)
-		}
-		defer x.close()
-		if err := x.fill(); err != nil {
-			t.Fatal(err)
-		}
 		length := p.leadIn + p.on
 		if w.lasts != nil {
 			length += w.lasts(&p)
 		}
-		x.prepare(length)
-		answered := make(chan struct{})
-		go func() {
-			defer close(answered)
-			x.serve(length)
-		}()
-		w.strike(x)
-		<-answered
-		r.add(w, x)
-		var m result
-		m.add(w, x)
-		t.Logf("%d requests: %s; slower than 10 ms after the fault:%s", len(x.samples), m.line(w), x.spells(10*time.Millisecond, p.leadIn))
+		var err error
+		x.observed, err = observe(t.Context(), newLoad(x.addr, p.rate, w.apart, length), func(began time.Time) {
+			x.began = began
+			w.strike(x)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := measure(w, x)
+		if r != nil {
+			r.add(m)
+		}
+		t.Logf("%d requests: %s; slower than 10 ms after the fault:%s", len(x.Samples), m.line(w), x.spells(10*time.Millisecond, p.leadIn))
 		if m.faults(w) > 0 {
-			t.Errorf("%s:\n%s", m.line(w), strings.Join(x.strange, "\n"))
+			t.Errorf("%s:\n%s", m.line(w), x.strange())
 		}
 	})
 }
 
 // A result is what came of a row's rounds.
 type result struct {
-	counts [judgments]int
+	counts verdicts
 	times  [][]time.Duration // by bound, each by round: without the generator's stalls
 	due    []time.Duration   // by bound: the worst with them, from when requests were due
 	stall  time.Duration     // the generator's longest
 }
 
-func (r *result) add(w *row, x *exposure) {
-	if r == nil {
+// verdicts is how many requests did not end well. cut are those that had no answer, or
+// one that is none.
+type verdicts struct{ misses, stale, wrong, serverErrors, cut int }
+
+func (c *verdicts) add(d verdicts) {
+	c.misses += d.misses
+	c.stale += d.stale
+	c.wrong += d.wrong
+	c.serverErrors += d.serverErrors
+	c.cut += d.cut
+}
+
+// measure is the result of one round.
+func measure(w *row, x *exposure) *result {
+	seen := x.seen(0, every)
+	n, refused := seen.Total.Counts, int(x.ServerErrors)
+	r := &result{
+		counts: verdicts{n.Misses, n.Stale, n.Wrong, refused, n.Errors() - refused + int(x.Unsent)},
+		stall:  time.Duration(seen.LongestStall),
+	}
+	for _, b := range w.bounds {
+		t := b.of(x)
+		r.times, r.due = append(r.times, []time.Duration{t.net}), append(r.due, t.whole)
+	}
+	return r
+}
+
+// add adds a round.
+func (r *result) add(m *result) {
+	if r.times == nil {
+		*r = *m
 		return
 	}
-	for j := range judgments {
-		r.counts[j] += x.count(j)
+	r.counts.add(m.counts)
+	for i := range m.times {
+		r.times[i] = append(r.times[i], m.times[i]...)
+		r.due[i] = max(r.due[i], m.due[i])
 	}
-	r.times = slices.Grow(r.times, len(w.bounds))[:len(w.bounds)]
-	r.due = slices.Grow(r.due, len(w.bounds))[:len(w.bounds)]
-	for i, b := range w.bounds {
-		r.times[i] = append(r.times[i], b.of(x, true))
-		r.due[i] = max(r.due[i], b.of(x, false))
-	}
-	r.stall = max(r.stall, x.longestStall())
+	r.stall = max(r.stall, m.stall)
 }
 
 // faults is how many requests were not answered as they must be.
-func (r *result) faults(w *row) (n int) {
-	for j := good + 1; j < judgments; j++ {
-		if !w.outage || j != missed && j != serverError {
-			n += r.counts[j]
-		}
+func (r *result) faults(w *row) int {
+	n := r.counts.stale + r.counts.wrong + r.counts.cut
+	if !w.outage {
+		n += r.counts.misses + r.counts.serverErrors
 	}
 	return n
 }
@@ -284,9 +301,8 @@ func (r *result) faults(w *row) (n int) {
 // line is the counts and times.
 func (r *result) line(w *row) string {
 	var b strings.Builder
-	for j := good + 1; j < judgments; j++ {
-		fmt.Fprintf(&b, "%d %v, ", r.counts[j], j)
-	}
+	fmt.Fprintf(&b, "%d miss, %d stale, %d wrong, %d SERVER_ERROR, %d cut off, ",
+		r.counts.misses, r.counts.stale, r.counts.wrong, r.counts.serverErrors, r.counts.cut)
 	for i, bound := range w.bounds {
 		_, worst := r.spread(i)
 		fmt.Fprintf(&b, "%s %s of %s, ", bound.name, millis(worst), millis(bound.most))
@@ -318,8 +334,8 @@ func table(results []result) string {
 		}
 		for j, bound := range w.bounds {
 			median, worst := r.spread(j)
-			fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s | ≤ %s | %s | %s | %s | %s |\n", w.fault, r.counts[serverError]+r.counts[cut], r.counts[missed],
-				r.counts[stale], r.counts[wrong], bound.name, millis(bound.most), millis(median), millis(worst), millis(r.due[j]), millis(r.stall))
+			fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s | ≤ %s | %s | %s | %s | %s |\n", w.fault, r.counts.serverErrors+r.counts.cut, r.counts.misses,
+				r.counts.stale, r.counts.wrong, bound.name, millis(bound.most), millis(median), millis(worst), millis(r.due[j]), millis(r.stall))
 		}
 	}
 	return b.String()

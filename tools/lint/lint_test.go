@@ -159,7 +159,7 @@ var law = []struct {
 		"github.com/panjf2000/gnet/v2", "github.com/panjf2000/gnet/v2/...", "github.com/cespare/xxhash/v2", "github.com/valyala/bytebufferpool", "golang.org/x/sys/..."},
 		"server joins upstream, codec and gnet; the command line is cmd's"},
 	{"server/config", []string{"magent/upstream/route", "github.com/spf13/pflag"}, "a configuration is data: std, pflag and route"},
-	{"server/e2e", []string{"magent/server", "magent/server/...", "magent/upstream/memnode", "magent/bench/process", "magent/bench/process/proctest", "golang.org/x/sys/..."}, "the end-to-end harness sees the proxy from outside"},
+	{"server/e2e", []string{"magent/server", "magent/server/...", "magent/upstream/memnode", "magent/bench/...", "golang.org/x/sys/..."}, "the end-to-end harness sees the proxy from outside"},
 	{"bench", []string{"magent/bench/...", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/HdrHistogram/hdrhistogram-go",
 		"golang.org/x/sys/...", "golang.org/x/term"}, judge},
 	{"bench/meter", []string{"golang.org/x/sys/..."}, judge},
