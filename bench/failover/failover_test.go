@@ -121,7 +121,7 @@ func TestInterrupted(t *testing.T) {
 func TestFailedCommand(t *testing.T) {
 	c := little("none")
 	c.Back = time.Hour
-	c.Faults = []Step{Exec(100*ms, "echo not so; false")}
+	c.Faults = []Step{Exec(500*ms, "echo not so; false")}
 	r, err := Run(t.Context(), c)
 	if err == nil || !strings.Contains(err.Error(), "not so") || errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
