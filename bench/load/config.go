@@ -90,7 +90,7 @@ type Config struct {
 	Rate float64
 	// Arrivals says when requests are due in an open loop. Default Even.
 	Arrivals Arrivals
-	// Mix weighs the operations. Default gets of memcached's get alone.
+	// Mix weighs the operations. Default Get alone.
 	Mix Mix
 	// MultiGet is how many different keys one Get or Gets asks for, wire.MaxKeys
 	// at most. Such a get is one request in every count but Hits and Misses; the
@@ -116,8 +116,8 @@ type Config struct {
 	Timeout time.Duration
 	// Seed makes what is asked, and when, repeatable. Default 0.
 	Seed uint64
-	// Reopen has a lost connection opened again, at once and then every few
-	// milliseconds. Requests that become due meanwhile wait for the attempt, and
+	// Reopen has a lost connection opened again, at once, and if that fails after
+	// 1 ms, 2 ms and so on up to 50 ms. Requests that become due meanwhile wait for the attempt, and
 	// are lost if it fails. Without it a connection is lost for good, and the run
 	// ends when all are.
 	Reopen bool

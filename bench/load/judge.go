@@ -96,13 +96,13 @@ func (w *worker) measured(due int64) bool {
 	return w.phase == measuring
 }
 
-// settle judges and books the answer to f.
-func (w *worker) settle(c *conn, f *flight, acked []uint32, out *wire.Reply, now int64) {
+// settle judges and books the answer to f, which ended with text: for a fault to quote.
+func (w *worker) settle(c *conn, f *flight, acked []uint32, out *wire.Reply, text []byte, now int64) {
 	c.tries = 0
 	verdict := Good
 	switch f.Op {
 	case wire.Get, wire.Gets:
-		verdict = w.judgeGet(c, f, acked, out, now)
+		verdict = w.judgeGet(c, f, acked, out, text, now)
 	case wire.Incr:
 		verdict = w.judgeIncr(c, f, out, now)
 	default:
@@ -149,7 +149,7 @@ func (w *worker) settle(c *conn, f *flight, acked []uint32, out *wire.Reply, now
 }
 
 // judgeGet holds the values that came against the ledger.
-func (w *worker) judgeGet(c *conn, f *flight, acked []uint32, out *wire.Reply, now int64) Verdict {
+func (w *worker) judgeGet(c *conn, f *flight, acked []uint32, out *wire.Reply, text []byte, now int64) Verdict {
 	verdict := Good
 	if out.Misses > 0 {
 		verdict = Miss
@@ -169,7 +169,7 @@ func (w *worker) judgeGet(c *conn, f *flight, acked []uint32, out *wire.Reply, n
 		verdict = Wrong
 		w.wrong += int64(out.Wrong)
 		if w.worse(Wrong) {
-			w.blame(Wrong, now, w.wrongText(c, f, out))
+			w.blame(Wrong, now, w.wrongText(c, f, out, text))
 		}
 	}
 	return verdict
@@ -197,8 +197,9 @@ func (w *worker) isStale(c *conn, f *flight, i int, acked uint32, now int64) boo
 	return true
 }
 
-func (w *worker) wrongText(c *conn, f *flight, out *wire.Reply) string {
-	// Of several keys, the first without a good value may have been missed.
+// wrongText tells of a get with a wrong value in its answer. Of several keys, the first
+// without a good value may have been a miss.
+func (w *worker) wrongText(c *conn, f *flight, out *wire.Reply, text []byte) string {
 	key := f.Key
 	for i := range int(f.Keys) {
 		if c.scan.Seen&(1<<i) == 0 {
@@ -206,13 +207,12 @@ func (w *worker) wrongText(c *conn, f *flight, out *wire.Reply) string {
 			break
 		}
 	}
-	text := fmt.Sprintf("wrong: %s of %s: want its value, made for this key and with the right checksum; came another",
-		f.Op, w.space.AppendKey(nil, int(key)))
-	if f.Keys > 1 {
-		text += fmt.Sprintf(" (%d of %d keys)", out.Wrong, f.Keys)
-	}
-	return text
+	return fmt.Sprintf("wrong: %s of %s (%d of %d keys): want the key's own value, with the right checksum; came an answer that ends in %q",
+		f.Op, w.space.AppendKey(nil, int(key)), out.Wrong, f.Keys, tail(text, 200))
 }
+
+// tail is the last n bytes of b, or all.
+func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 
 // judgeIncr holds a counter against its last number, which is unknown at first and after
 // anything but a number.

@@ -100,6 +100,9 @@ func (r *reporter) describe(p *Progress, now int64) {
 	r.last = now
 	p.P50, p.P99 = time.Duration(r.sum.ValueAtPercentile(50)), time.Duration(r.sum.ValueAtPercentile(99))
 	p.Elapsed = time.Duration(now - r.s.phaseAt.Load())
+	if r.phase == measuring { // to the µs: from when measuring began, not from when it was said
+		p.Elapsed = time.Duration(now - r.s.begin)
+	}
 	cfg := &r.s.cfg
 	switch {
 	case r.phase == warming:

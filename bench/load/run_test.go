@@ -133,7 +133,7 @@ func TestRunFindsWrongValuesAndErrors(t *testing.T) {
 		t.Errorf("wrong %d, errors %d, of them the target's %d, hits %d, requests %d; want 200, 100, 50, 700, 1000",
 			rep.Wrong, rep.Errors, rep.ServerErrors, rep.Hits, rep.Requests)
 	}
-	if !strings.HasPrefix(rep.FirstError, "wrong: get of key:") {
+	if !strings.HasPrefix(rep.FirstError, "wrong: get of key:") || !strings.Contains(rep.FirstError, `ends in "VALUE ke`) {
 		t.Errorf("first error %q", rep.FirstError)
 	}
 }
@@ -281,9 +281,9 @@ func TestLatencies(t *testing.T) {
 	w.phase = measuring
 	f := flight{Request: wire.Request{Op: wire.Get, Keys: 1}}
 	for i := range 10000 {
-		w.settle(&w.conns[0], &f, nil, &wire.Reply{}, int64(i+1)*1000) // 1 µs … 10 ms
+		w.settle(&w.conns[0], &f, nil, &wire.Reply{}, nil, int64(i+1)*1000) // 1 µs … 10 ms
 	}
-	w.settle(&w.conns[0], &f, nil, &wire.Reply{}, 3*histMax) // beyond the scale counts as its end
+	w.settle(&w.conns[0], &f, nil, &wire.Reply{}, nil, 3*histMax) // beyond the scale counts as its end
 	rep := collect(s, []*worker{w})
 	for _, c := range []struct {
 		name      string

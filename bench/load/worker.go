@@ -21,8 +21,9 @@ import (
 // In a closed loop the clock is read once per readable event, just after read(2): that
 // stamp ends the replies just read and begins the requests they make room for. So a
 // latency includes the time a reply waited in the socket for its turn. In an open loop a
-// latency begins when the request was due; a timer that is good to a few µs, where
-// epoll_wait(2) counts ms, wakes the worker for the next.
+// latency begins when the request was due, so it includes what the worker is late itself:
+// a timer, where epoll_wait(2) counts ms, wakes it for the next some tens of µs after its
+// time.
 
 const (
 	readSize = 256 << 10
@@ -285,10 +286,11 @@ func (w *worker) replies(c *conn, b []byte, now int64) error {
 		if err != nil {
 			return err
 		}
+		text := b[:n]
 		if b = b[n:]; !done {
 			continue
 		}
-		w.settle(c, f, acked, &out, now)
+		w.settle(c, f, acked, &out, text, now)
 		c.flights.pop()
 		w.flying--
 	}
