@@ -9,6 +9,7 @@ PREFIX   ?= /usr/local
 FUZZTIME ?= 30s
 DEMO     ?= --kill-every 10s
 BENCH    ?=
+DRILL    ?=
 SOAK     ?= 10m
 SEED     ?= $(shell date +%s)
 ROUNDS   ?= 3
@@ -24,7 +25,7 @@ LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.c
 TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tools \
          ip:iproute2 keepalived:keepalived monit:monit strace:strace git:git
 
-.PHONY: help run build test check lint fuzz bench report perf benchstat e2e soak faults install deps clean
+.PHONY: help run build test check lint fuzz bench report perf benchstat e2e soak faults drill install deps clean
 
 help: ## this list
 	@echo "magent: a memcached proxy. 'make run' shows it at work, README.md says the rest."
@@ -78,6 +79,9 @@ soak: deps ## strike nodes at random for 10m and check what clients saw (SOAK=1h
 faults: deps ## what clients notice of each fault, at full load, as a table (ROUNDS=3)
 	go test -count=1 -timeout 0 -v -run TestNobodyNotices ./server/e2e -rounds $(ROUNDS)
 
+drill: deps build ## what clients notice of each fault, by magent failover: three minutes (ROUNDS=3, DRILL='--scenario kill,stop')
+	bin/magent failover --scenario all --rounds $(ROUNDS) --results bench/results \
+		--rate 16000 --clients 16 --ratio 1:9 --before 1 --down 2 --back 2 $(DRILL)
 install: build ## bin/magent to PREFIX/bin (PREFIX=/usr/local, DESTDIR for packagers)
 	install -D -m 0755 bin/magent $(DESTDIR)$(PREFIX)/bin/magent
 

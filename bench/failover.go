@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,11 @@ first and the last error reached them, for how long nobody was served, errors, m
 and wrong values in each phase (before, down, back, warm), and after what time the hit ratio
 was what it had been.
 
+Several scenarios with commas between them, or all, are drilled in turn, --rounds times, each on
+programs of its own; then a table says what was counted, and the median and the worst round of
+each time. --results keeps all of it, for magent bench report. Through a magent, what is not 0 and
+must be is an error then: errors and misses unless both nodes are dead, old and wrong values always.
+
 With --server it loads what is there, and fails what --kill, --stop and --exec say; then
 --restart brings it back. Without, it starts two memcacheds, the lead and the follower, and
 a magent before them, and the --scenario happens:
@@ -35,6 +41,8 @@ const failoverExample = `  magent failover --out failover.svg
       two memcacheds and a magent of its own; the primary is killed, and restarted
   magent failover --scenario stop --max-errors 0 --max-gap 300ms --max-miss 0
       the primary is frozen; the exit status says whether clients were served all the same
+  magent failover --scenario all --rounds 3 --before 1 --down 2 --back 2 --rate 16000
+      everything there is, three times, as a table: three minutes
   magent failover -s 127.0.0.1:12000 --kill $(pidof -s memcached) --restart 'systemctl start memcached'
       a drill of your own system
   magent failover -s 10.0.0.9 --exec 'ssh db1 poweroff -f' --down 60 --rate 2000
@@ -44,7 +52,9 @@ const failoverExample = `  magent failover --out failover.svg
 type drill struct {
 	settings
 	self               string
-	scenario           string
+	scenarios          []string
+	rounds             int
+	results            string
 	memcached, magent  string
 	proxyFlags         []string
 	direct             bool
@@ -91,7 +101,8 @@ func (d *drill) bind() {
 	bind(d.flags, &d.maxGap, "max-gap", "", span, "fail if nobody gets a good answer for longer than this `time`")
 
 	d.group("A system of its own, without --server")
-	bind(d.flags, &d.scenario, "scenario", "kill", scenario, "what happens to it, by `name`, see above")
+	bind(d.flags, &d.scenarios, "scenario", "kill", scenarios, "what happens to it, by `name`, see above; names with commas between them, or all")
+	bind(d.flags, &d.rounds, "rounds", "1", count(1), "`number` of times to drill each scenario, in turn")
 	bind(d.flags, &d.direct, "direct", "", switched, "no proxy: clients ask the first memcached")
 	bind(d.flags, &d.memcached, "memcached", "memcached", words, "`path` of memcached")
 	bind(d.flags, &d.magent, "magent", "", words, "`path` of magent; default is this program")
@@ -105,6 +116,7 @@ func (d *drill) bind() {
 
 	d.group("Report")
 	bind(d.flags, &d.plot, "out", "", words, "draw the timeline as SVG into the file at this `path`: rate, p99 and errors, with the fault marked")
+	bind(d.flags, &d.results, "results", "", words, "write what was found and the timeline of each scenario to a directory of their own in that at this `path`")
 	bind(d.flags, &d.json, "json-out-file", "", words, "write the report as JSON to the file at this `path`; - is standard output, which then has no text")
 }
 
@@ -116,21 +128,18 @@ var pid = kind[int]{"the number of a process", func(text string) (int, error) {
 	return int(n), err
 }}
 
-var scenario = kind[string]{"one of " + strings.Join(scenarioNames(), ", "), func(text string) (string, error) {
-	for _, s := range failover.Scenarios {
-		if s.Name == text {
-			return text, nil
+var scenarios = kind[[]string]{"some of " + strings.Join(failover.Names(), ", ") + ", or all", func(text string) ([]string, error) {
+	if text == "all" {
+		return failover.Names(), nil
+	}
+	names := strings.Split(text, ",")
+	for i, name := range names {
+		if _, err := failover.Find(name); err != nil || slices.Contains(names[:i], name) {
+			return nil, errRange
 		}
 	}
-	return "", errRange
+	return names, nil
 }}
-
-func scenarioNames() (names []string) {
-	for _, s := range failover.Scenarios {
-		names = append(names, s.Name)
-	}
-	return names
-}
 
 // scenarioTable says what they are.
 func scenarioTable() string {
@@ -161,7 +170,7 @@ func (d *drill) plan() (failover.Config, failover.Bounds, error) {
 		d.duration = time.Second
 	}
 	if own := !d.given("server") && !d.given("unix-socket"); own {
-		c.Own = &failover.Topology{Scenario: d.scenario, Memcached: d.memcached, Magent: d.proxy(), Flags: d.proxyFlags}
+		c.Own = &failover.Topology{Scenario: d.scenarios[0], Memcached: d.memcached, Magent: d.proxy(), Flags: d.proxyFlags}
 	} else {
 		d.ofOthers()
 	}
@@ -171,9 +180,24 @@ func (d *drill) plan() (failover.Config, failover.Bounds, error) {
 	for _, command := range d.restart {
 		c.Faults = append(c.Faults, failover.RestartBy(d.before+d.down, command))
 	}
+	if d.several() {
+		d.ofOne()
+	}
 	var err error
 	c.Load, err = d.config()
 	return c, b, err
+}
+
+// several says whether a table is asked for, and not a report of one drill.
+func (d *drill) several() bool { return len(d.scenarios) > 1 || d.rounds > 1 || d.results != "" }
+
+// ofOne checks the flags of several drills.
+func (d *drill) ofOne() {
+	for _, flag := range []string{"out", "max-errors", "max-miss", "max-gap", "kill", "stop", "exec", "restart"} {
+		if d.given(flag) {
+			d.fault("--%s is about one drill, and --scenario, --rounds or --results ask for several", flag)
+		}
+	}
 }
 
 // proxy is the path of the proxy to start, empty for none.
@@ -189,7 +213,7 @@ func (d *drill) proxy() string {
 
 // ofOthers checks the flags of a drill of a system that is there.
 func (d *drill) ofOthers() {
-	for _, flag := range []string{"scenario", "direct", "memcached", "magent", "magent-flag"} {
+	for _, flag := range []string{"scenario", "rounds", "results", "direct", "memcached", "magent", "magent-flag"} {
 		if d.given(flag) {
 			d.fault("--%s is about a system of its own, and --server or --unix-socket names another", flag)
 		}
@@ -240,6 +264,9 @@ func (d *drill) run(ctx context.Context, out io.Writer) (end error) {
 	}
 	if err != nil {
 		return err
+	}
+	if d.several() {
+		return d.runSeveral(ctx, c, out)
 	}
 	o := newOutputs(out, d.json)
 	var plot io.Writer

@@ -3,6 +3,7 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -53,6 +54,28 @@ func (f *flags) all() map[string]string {
 	return m
 }
 
+// command is the command line of these words and the flags that were given. Paths are
+// cut to their last part: where a file lay on this machine says nothing to others.
+func (f *flags) command(words ...string) []string {
+	f.set.Visit(func(flag *pflag.Flag) {
+		texts := []string{flag.Value.String()}
+		if v, ok := flag.Value.(interface{ GetSlice() []string }); ok {
+			texts = v.GetSlice()
+		}
+		for _, text := range texts {
+			switch {
+			case flag.Value.Type() == "bool":
+				words = append(words, "--"+flag.Name)
+			case filepath.IsAbs(text):
+				words = append(words, "--"+flag.Name, filepath.Base(text))
+			default:
+				words = append(words, "--"+flag.Name, text)
+			}
+		}
+	})
+	return words
+}
+
 // kind is a kind of value: how it is read, and what to say of one that cannot be.
 type kind[T any] struct {
 	want  string
@@ -65,7 +88,7 @@ type value[T any] struct {
 	name     string
 	kind     kind[T]
 	put      func(T)
-	text     string
+	texts    []string
 	repeated bool
 	given    bool
 }
@@ -77,14 +100,17 @@ func (v *value[T]) Set(text string) error {
 		return nil
 	}
 	v.put(x)
-	if v.repeated && v.given {
-		text = v.text + "," + text
+	if !v.repeated || !v.given {
+		v.texts = nil
 	}
-	v.text, v.given = text, true
+	v.texts, v.given = append(v.texts, text), true
 	return nil
 }
 
-func (v *value[T]) String() string { return v.text }
+func (v *value[T]) String() string { return strings.Join(v.texts, ",") }
+
+// GetSlice is each text that was given.
+func (v *value[T]) GetSlice() []string { return v.texts }
 
 func (v *value[T]) Type() string {
 	if _, ok := any(v).(*value[bool]); ok {
@@ -110,7 +136,7 @@ func add[T any](f *flags, names, byDefault, usage string, v *value[T]) {
 	if byDefault != "" {
 		if x, err := v.kind.parse(byDefault); err == nil {
 			v.put(x)
-			v.text = byDefault
+			v.texts = []string{byDefault}
 		}
 	}
 	defined := f.set.VarPF(v, name, letter, usage)

@@ -222,7 +222,7 @@ func TestBadFlagsOfADrill(t *testing.T) {
 		"-s h": {"nothing is to fail"},
 		"-S /s --scenario kill --direct --memcached m --magent x --magent-flag y --exec z": {"--scenario is", "--direct is", "--memcached is", "--magent is", "--magent-flag is"},
 		"--before 0 --down 0 --back 0":                      {"there is no drill"},
-		"--scenario fire --kill 1 --stop x --max-errors -1": {"--scenario takes one of none, kill,", "--kill takes", "--stop takes", "--max-errors takes"},
+		"--scenario fire --kill 1 --stop x --max-errors -1": {"--scenario takes some of none, kill,", "--kill takes", "--stop takes", "--max-errors takes"},
 		"--rate x -t 0": {"--rate takes", "--threads takes"},
 	} {
 		_, _, err := drillOf(t, strings.Fields(args)...).plan()

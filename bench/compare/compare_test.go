@@ -500,12 +500,3 @@ func TestStandardWorkloads(t *testing.T) {
 		t.Errorf("missing are %v", promised)
 	}
 }
-
-func TestCPUModel(t *testing.T) {
-	const virtual = "processor\t: 0\nmodel name\t: Some CPU @ 2.50GHz\nflags\t\t: fpu sse hypervisor lahf_lm\n"
-	for info, want := range map[string]bool{virtual: true, strings.Replace(virtual, " hypervisor", " hypervisor2", 1): false} {
-		if model, got := cpuModel([]byte(info)); model != "Some CPU @ 2.50GHz" || got != want {
-			t.Errorf("%q: %q, virtual %v", info, model, got)
-		}
-	}
-}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"magent/bench/meter"
 )
 
 // A document has blocks that the tool writes, each between two marks on lines of their
@@ -148,15 +150,19 @@ func (f *filler) fill(doc string) (string, error) {
 
 // block is the mark that begins the block, and its text.
 func (f *filler) block(name, dir string) (string, error) {
+	if drillBlocks[name] != nil {
+		return f.drills(name, dir)
+	}
 	b, ok := blocks[name]
 	if !ok {
-		return "", fmt.Errorf("there are %s", strings.Join(slices.Sorted(maps.Keys(blocks)), ", "))
+		known := slices.AppendSeq(slices.Collect(maps.Keys(blocks)), maps.Keys(drillBlocks))
+		return "", fmt.Errorf("there are %s", strings.Join(slices.Sorted(slices.Values(known)), ", "))
 	}
 	res, err := f.result(dir)
 	if err != nil {
 		return "", err
 	}
-	if f.newest != "" && f.newest != dir {
+	if f.newer(dir, rawFile) {
 		newest, err := f.result(f.newest)
 		if err != nil {
 			return "", err
@@ -174,10 +180,24 @@ func (f *filler) block(name, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return f.begun(name, dir, text, files), nil
+}
+
+// newer says whether a block of dir may move: there are other results, with such a file.
+func (f *filler) newer(dir, raw string) bool {
+	if f.newest == "" || f.newest == dir {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(f.base, f.newest, raw))
+	return err == nil
+}
+
+// begun is the mark of a block, and its text; its files are kept.
+func (f *filler) begun(name, dir, text string, files map[string][]byte) string {
 	for file, content := range files {
 		f.files[filepath.Join(dir, file)] = content
 	}
-	return fmt.Sprintf("<!-- bench:begin %s %s -->\n\n%s\n", name, dir, text), nil
+	return fmt.Sprintf("<!-- bench:begin %s %s -->\n\n%s\n", name, dir, text)
 }
 
 // result reads the raw file in dir, once.
@@ -258,25 +278,9 @@ func plotBlock(prefix string) func(string, *Result, []Row) (string, map[string][
 // hostBlock says where and how the results were made.
 func hostBlock(dir string, r *Result, rows []Row) (string, map[string][]byte, error) {
 	var b strings.Builder
-	item := func(format string, args ...any) { fmt.Fprintf(&b, "* "+format+"\n", args...) }
-	item("Raw: `%s`, of %s; `%s` has every run.", dir, r.Date.Format(time.DateOnly), rawFile)
-	item("Command, at commit %s: `%s`", r.Commit, r.commandLine())
-	virtual := ""
-	if r.Virtual {
-		virtual = ", a virtual machine"
-	}
-	item("Host: %s, %d CPUs%s; Linux %s.", r.CPU, r.Cores, virtual, r.Kernel)
-	var versions []string
-	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
-		v := strings.TrimPrefix(r.Versions[name], "This is ")
-		if !strings.HasPrefix(v, name) {
-			v = name + ": " + v
-		}
-		versions = append(versions, v)
-	}
-	item("Versions: %s; load by %s.", strings.Join(versions, "; "), r.Go)
+	provenance(&b, dir, rawFile, r.Provenance, r.commandLine())
 	if r.ProxyCPUs+r.LoadCPUs != "" {
-		item("Pinned: each proxy to CPU %s, load and nodes to CPU %s.", orAll(r.ProxyCPUs), orAll(r.LoadCPUs))
+		item(&b, "Pinned: each proxy to CPU %s, load and nodes to CPU %s.", orAll(r.ProxyCPUs), orAll(r.LoadCPUs))
 	}
 	rounds, discarded, counted := len(rows[0].Pairs), 0, ""
 	for i, row := range rows {
@@ -286,11 +290,33 @@ func hostBlock(dir string, r *Result, rows []Row) (string, map[string][]byte, er
 			discarded += row.Discarded
 		}
 	}
-	item("%d rounds; %d were noisier than allowed and run again.", rounds, discarded)
+	item(&b, "%d rounds; %d were noisier than allowed and run again.", rounds, discarded)
 	if r.Error != "" {
-		item("**Not complete**: %s", strings.ReplaceAll(r.Error, "\n", "; "))
+		item(&b, "**Not complete**: %s", strings.ReplaceAll(r.Error, "\n", "; "))
 	}
 	return b.String(), nil, nil
+}
+
+func item(b *strings.Builder, format string, args ...any) { fmt.Fprintf(b, "* "+format+"\n", args...) }
+
+// provenance writes where and how the results in dir were made, of which raw has all.
+func provenance(b *strings.Builder, dir, raw string, p meter.Provenance, command string) {
+	item(b, "Raw: `%s`, of %s; `%s` has every run.", dir, p.Date.Format(time.DateOnly), raw)
+	item(b, "Command, at commit %s: `%s`", p.Commit, command)
+	virtual := ""
+	if p.Virtual {
+		virtual = ", a virtual machine"
+	}
+	item(b, "Host: %s, %d CPUs%s; Linux %s.", p.CPU, p.Cores, virtual, p.Kernel)
+	var versions []string
+	for _, name := range slices.Sorted(maps.Keys(p.Versions)) {
+		v := strings.TrimPrefix(p.Versions[name], "This is ")
+		if !strings.HasPrefix(v, name) {
+			v = name + ": " + v
+		}
+		versions = append(versions, v)
+	}
+	item(b, "Versions: %s; load by %s.", strings.Join(versions, "; "), p.Go)
 }
 
 func orAll(cpus string) string {
@@ -310,6 +336,11 @@ func (r *Result) commandLine() string {
 		}
 		words = append([]string{"magent", "bench"}, words...)
 	}
+	return commandLine(words)
+}
+
+// commandLine is words as a shell takes them.
+func commandLine(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
 		quoted[i] = w

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"magent/bench/load"
+	"magent/bench/meter"
 )
 
 const document = "../../BENCHMARKS.md"
@@ -45,7 +46,7 @@ func TestBenchmarksAreOfTheRawFiles(t *testing.T) {
 // results saves rows as a comparison under dir, and returns where, relative to it.
 func results(t *testing.T, dir, commit string, rows ...Row) string {
 	t.Helper()
-	r := &Result{Commit: commit, Command: []string{"--magent", "magent", "--rounds", "1"}, Rows: rows}
+	r := &Result{Provenance: meter.Provenance{Commit: commit, Command: []string{"--magent", "magent", "--rounds", "1"}}, Rows: rows}
 	where, err := r.save(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -133,8 +134,11 @@ func TestHostBlock(t *testing.T) {
 	rows := []Row{row("a", "magent", "x", 1), row("a", "magent", "y", 1), row("b", "magent", "x", 1)}
 	rows[0].Discarded, rows[1].Discarded, rows[2].Discarded = 2, 2, 1
 	r := &Result{
-		Commit: "abc", Command: []string{"magent", "bench", "compare", "--rounds", "1"}, CPU: "Some CPU", Cores: 2, Virtual: true, Kernel: "6.1", Go: "go1.26",
-		ProxyCPUs: "0", Versions: map[string]string{"nutcracker": "This is nutcracker-0.5.0", "mine": "1.0"}, Error: "it\nended",
+		Provenance: meter.Provenance{
+			Commit: "abc", Command: []string{"magent", "bench", "compare", "--rounds", "1"}, CPU: "Some CPU", Cores: 2, Virtual: true, Kernel: "6.1", Go: "go1.26",
+			Versions: map[string]string{"nutcracker": "This is nutcracker-0.5.0", "mine": "1.0"},
+		},
+		ProxyCPUs: "0", Error: "it\nended",
 	}
 	text, _, err := hostBlock("dir", r, rows)
 	if err != nil {

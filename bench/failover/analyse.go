@@ -16,6 +16,8 @@ type Observation struct {
 	Marks   []Mark
 	// Length is until when requests were due.
 	Length time.Duration
+	// Settle is how long the fault may take to be noticed.
+	Settle time.Duration
 }
 
 // binWidth is what the timeline is divided in, and the hit ratio is looked at.
@@ -26,7 +28,7 @@ func Analyse(o Observation) *Result {
 	r := &Result{
 		Length: Millis(o.Length), Fault: Never, Back: Never, Marks: o.Marks,
 		FirstError: Never, LastError: Never, LastErrorBack: Never, FirstGood: Never,
-		Gap: 0, GapAt: Never, WarmAfter: Never,
+		Gap: 0, GapAt: Never, WarmAfter: Never, Settle: Millis(o.Settle), SlowestError: Never,
 	}
 	for _, m := range o.Marks {
 		if m.Fails && (r.Fault < 0 || m.From < r.Fault) {
@@ -223,15 +225,36 @@ func (r *Result) gap(samples []load.Sample, held stalls) {
 	}
 }
 
-// slowest finds the slowest request that may have met the fault.
+// slowest finds the slowest requests of those that may have met the fault, and those
+// due once it had had its time to be noticed.
 func (r *Result) slowest(samples []load.Sample, held stalls) {
 	r.Slowest = Slowest{Due: Never, Took: Never}
+	r.SlowestRead = r.Slowest
+	var settled, settledReads []time.Duration
 	for i := range samples {
 		s := &samples[i]
-		if took := Millis(held.net(s.Due, done(s))); r.struck(s) && took > r.Slowest.Took {
-			r.Slowest = Slowest{Op: s.Op.String(), Due: Millis(s.Due), Took: took, Verdict: s.Verdict.String()}
+		if !r.struck(s) {
+			continue
+		}
+		net := held.net(s.Due, done(s))
+		this := Slowest{Op: s.Op.String(), Due: Millis(s.Due), Took: Millis(net), Verdict: s.Verdict.String()}
+		if this.Took > r.Slowest.Took {
+			r.Slowest = this
+		}
+		if reads(s.Op) && this.Took > r.SlowestRead.Took {
+			r.SlowestRead = this
+		}
+		if bad(s) {
+			r.SlowestError = max(r.SlowestError, this.Took)
+		}
+		if Millis(s.Due) >= r.Fault+r.Settle {
+			settled = append(settled, net)
+			if reads(s.Op) {
+				settledReads = append(settledReads, net)
+			}
 		}
 	}
+	r.Settled, r.SettledReads = summarise(settled), summarise(settledReads)
 }
 
 // warm finds when the hit ratio was what it had been.

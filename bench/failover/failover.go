@@ -6,11 +6,11 @@
 //
 // The load is open: a request is sent when it is due, whatever became of those before,
 // and its latency counts from then. Keys have one writer each, so that it is known what
-// a read must find.
+// a read must find. Several drills, each repeated, make a Set.
 //
 // Analyse and what follows it are pure: time is data there. The load runs on threads of
-// its own, the steps on one goroutine. The package imports x/sys, gonum/plot, and of
-// bench keys, load, process and wire.
+// its own, the steps on one goroutine, and a link on two for each connection. The package
+// imports x/sys, gonum/plot, and of bench keys, load, meter, process and wire.
 package failover
 
 import (
@@ -38,6 +38,10 @@ type Config struct {
 	// Before is how long all is well, Down when what failed comes back, after that,
 	// and Back how long the load goes on then. Default 2, 3 and 5 s.
 	Before, Down, Back time.Duration
+	// Settle is how long a fault may take to be noticed: requests that are due later
+	// than that after it are looked at by themselves. Default is that of Own's
+	// scenario, or 270 ms: magent's --timeout, and a little.
+	Settle time.Duration
 	// Faults are what happens, at times within Before+Down+Back.
 	Faults []Step
 	// Own is a system to start for the drill. Its scenario comes in addition to Faults,
@@ -70,9 +74,22 @@ func (c Config) WithDefaults() Config {
 	if c.Before == 0 && c.Down == 0 && c.Back == 0 {
 		c.Before, c.Down, c.Back = 2*time.Second, 3*time.Second, 5*time.Second
 	}
+	if c.Settle == 0 {
+		c.Settle = c.settles()
+	}
 	c.Load.Requests, c.Load.Warmup, c.Load.Duration = 0, 0, c.Before+c.Down+c.Back
 	c.Load.Reopen, c.Load.Samples = true, true
 	return c
+}
+
+// settles is the default of Settle.
+func (c *Config) settles() time.Duration {
+	if c.Own != nil {
+		if s, err := c.Own.scenario(); err == nil && s.settle > 0 {
+			return s.settle
+		}
+	}
+	return 270 * time.Millisecond
 }
 
 // Validate reports what is wrong with the drill itself; Run has the load validated.
@@ -122,7 +139,7 @@ func Run(ctx context.Context, c Config) (_ *Result, end error) {
 // occupy aims c at a topology of its own.
 func (c *Config) occupy(own *running) {
 	s, _ := c.Own.scenario() // which Validate has found
-	c.Faults = append(s.steps(c.Before, c.Down, own.lead, own.follower), c.Faults...)
+	c.Faults = append(s.steps(c.Before, c.Down, own), c.Faults...)
 	c.Load.Targets = []string{own.target()}
 	if c.Name == "" {
 		c.Name = s.Name + ": " + s.Text
@@ -154,7 +171,7 @@ func (c *Config) drill(ctx context.Context) (*Result, error) {
 	if report == nil {
 		return nil, errors.Join(stepErr, loadErr)
 	}
-	o := Observation{Samples: report.Samples, Stalls: report.Stalls, Marks: marks, Length: c.Load.Duration}
+	o := Observation{Samples: report.Samples, Stalls: report.Stalls, Marks: marks, Length: c.Load.Duration, Settle: c.Settle}
 	if report.Interrupted {
 		o.Length = min(o.Length, time.Duration(report.Seconds*float64(time.Second)))
 	}

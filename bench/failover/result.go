@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -21,6 +22,20 @@ func (m Millis) MarshalJSON() ([]byte, error) {
 		return []byte("null"), nil
 	}
 	return strconv.AppendFloat(nil, float64(m)/float64(time.Millisecond), 'f', 3, 64), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (m *Millis) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		*m = Never
+		return nil
+	}
+	ms, err := strconv.ParseFloat(string(text), 64)
+	if err != nil {
+		return fmt.Errorf("failover: %s is no number of milliseconds", text)
+	}
+	*m = Millis(math.Round(ms*1000)) * Millis(time.Microsecond)
+	return nil
 }
 
 // String is m in ms, or in seconds from 10 s on; "never" if it is Never.
@@ -79,6 +94,15 @@ type Result struct {
 	// Slowest is the slowest request from the fault on, the generator's stalls taken
 	// off.
 	Slowest Slowest `json:"slowest"`
+	// SlowestRead is that of the reads, SlowestError that of the errors; both like
+	// Slowest.
+	SlowestRead  Slowest `json:"slowest_read"`
+	SlowestError Millis  `json:"slowest_error_ms"`
+	// Settled is of the requests due Settle after the fault and later, SettledReads of
+	// the reads among them; without the generator's stalls.
+	Settle       Millis  `json:"settle_ms"`
+	Settled      Latency `json:"settled"`
+	SettledReads Latency `json:"settled_reads"`
 	// Stalls is how often the generator itself was held up, the longest for
 	// LongestStall.
 	Stalls       int    `json:"stalls"`

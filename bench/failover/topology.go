@@ -4,11 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strconv"
-	"strings"
-	"time"
 
 	"magent/bench/process"
 )
@@ -25,57 +21,22 @@ type Topology struct {
 	Flags  []string
 }
 
-// Scenario is a fault of two nodes: of the lead, which is the primary, and the follower.
-type Scenario struct {
-	Name, Text string
-	steps      func(before, down time.Duration, lead, follower *process.Process) []Step
-}
-
-// Scenarios are all there are.
-var Scenarios = []Scenario{
-	{"none", "nothing fails", func(_, _ time.Duration, _, _ *process.Process) []Step { return nil }},
-	{"kill", "kill -9 of the lead, and restart", func(before, down time.Duration, lead, _ *process.Process) []Step {
-		return []Step{Kill(before, lead), Restart(before+down, lead)}
-	}},
-	{"stop", "SIGSTOP of the lead, and SIGCONT", func(before, down time.Duration, lead, _ *process.Process) []Step {
-		return Stop(before, down, lead)
-	}},
-	{"flap", "SIGSTOP and SIGCONT of the lead by turns, every " + FlapEvery.String(), func(before, down time.Duration, lead, _ *process.Process) []Step {
-		return Flap(before, down, lead)
-	}},
-	{"both", "kill -9 of both; the lead is restarted first", func(before, down time.Duration, lead, follower *process.Process) []Step {
-		return []Step{Kill(before, lead), Kill(before, follower), Restart(before+down, lead), Restart(before+down+down/2, follower)}
-	}},
-	{"follower-kill", "kill -9 of the follower, and restart", func(before, down time.Duration, _, follower *process.Process) []Step {
-		return []Step{Kill(before, follower), Restart(before+down, follower)}
-	}},
-	{"follower-stop", "SIGSTOP of the follower, and SIGCONT", func(before, down time.Duration, _, follower *process.Process) []Step {
-		return Stop(before, down, follower)
-	}},
-}
-
 // scenario finds t's.
-func (t *Topology) scenario() (Scenario, error) {
-	name := cmp.Or(t.Scenario, "kill")
-	i := slices.IndexFunc(Scenarios, func(s Scenario) bool { return s.Name == name })
-	if i < 0 {
-		names := make([]string, len(Scenarios))
-		for i := range Scenarios {
-			names[i] = Scenarios[i].Name
-		}
-		return Scenario{}, fmt.Errorf("failover: no scenario %q; there are %s", name, strings.Join(names, ", "))
-	}
-	return Scenarios[i], nil
-}
+func (t *Topology) scenario() (Scenario, error) { return Find(cmp.Or(t.Scenario, "kill")) }
 
 // running is a topology that was started.
 type running struct {
 	lead, follower *process.Process
+	link           *link            // the way to the lead; nil: straight
 	proxy          *process.Process // nil: none
 }
 
 // start starts t's nodes, and then its proxy.
 func (t *Topology) start(ctx context.Context) (_ *running, err error) {
+	s, err := t.scenario()
+	if err != nil {
+		return nil, err
+	}
 	r := new(running)
 	defer func() {
 		if err != nil {
@@ -91,13 +52,18 @@ func (t *Topology) start(ctx context.Context) (_ *running, err error) {
 		}
 		(*n.p).Name = n.name
 	}
+	if s.linked {
+		if r.link, err = newLink(r.lead.Addr); err != nil {
+			return nil, err
+		}
+	}
 	if t.Magent == "" {
 		return r, nil
 	}
 	r.proxy, err = process.Start(ctx, process.Recipe{Name: "magent", Path: t.Magent,
 		Args: func(port int, _ string) ([]string, error) {
-			args := []string{"serve", "-D", "-l", "127.0.0.1", "-p", strconv.Itoa(port), "-s", r.lead.Addr, "-b", r.follower.Addr}
-			return append(args, t.Flags...), nil
+			args := []string{"serve", "-D", "-l", "127.0.0.1", "-p", strconv.Itoa(port), "-s", r.door(), "-b", r.follower.Addr}
+			return append(append(args, s.Flags...), t.Flags...), nil
 		}})
 	if err != nil {
 		return nil, err
@@ -110,6 +76,14 @@ func (r *running) target() string {
 	if r.proxy != nil {
 		return r.proxy.Addr
 	}
+	return r.door()
+}
+
+// door is where the lead is reached.
+func (r *running) door() string {
+	if r.link != nil {
+		return r.link.addr()
+	}
 	return r.lead.Addr
 }
 
@@ -117,6 +91,9 @@ func (r *running) target() string {
 // take a second to go in good order.
 func (r *running) stop() error {
 	var errs []error
+	if r.link != nil {
+		r.link.close()
+	}
 	for _, p := range []*process.Process{r.proxy, r.lead, r.follower} {
 		if p == nil {
 			continue
