@@ -171,6 +171,9 @@ func (d *drill) plan() (failover.Config, failover.Bounds, error) {
 	}
 	if own := !d.given("server") && !d.given("unix-socket"); own {
 		c.Own = &failover.Topology{Scenario: d.scenarios[0], Memcached: d.memcached, Magent: d.proxy(), Flags: d.proxyFlags}
+		if d.several() {
+			d.ofOne()
+		}
 	} else {
 		d.ofOthers()
 	}
@@ -179,9 +182,6 @@ func (d *drill) plan() (failover.Config, failover.Bounds, error) {
 	}
 	for _, command := range d.restart {
 		c.Faults = append(c.Faults, failover.RestartBy(d.before+d.down, command))
-	}
-	if d.several() {
-		d.ofOne()
 	}
 	var err error
 	c.Load, err = d.config()

@@ -217,12 +217,27 @@ func TestFlagsMakeADrill(t *testing.T) {
 	}
 }
 
+// The command is kept as it was given, but for where files lay.
+func TestCommandOfADrill(t *testing.T) {
+	args := strings.Fields("--scenario all --rounds 3 --direct --magent-flag --hedge=auto --magent-flag --log=a,b --memcached /usr/bin/memcached")
+	d := drillOf(t, args...)
+	if got, want := strings.Join(d.command("magent", "failover"), " "), "magent failover "+strings.Replace(strings.Join(args, " "), "/usr/bin/", "", 1); got != want {
+		t.Errorf("the command is\n%s\nnot\n%s", got, want)
+	}
+	if !slices.Equal(d.scenarios, failover.Names()) || !d.several() || drillOf(t, "--scenario", "stop").several() {
+		t.Errorf("%q", d.scenarios)
+	}
+}
+
 func TestBadFlagsOfADrill(t *testing.T) {
 	for args, words := range map[string][]string{
 		"-s h": {"nothing is to fail"},
 		"-S /s --scenario kill --direct --memcached m --magent x --magent-flag y --exec z": {"--scenario is", "--direct is", "--memcached is", "--magent is", "--magent-flag is"},
-		"--before 0 --down 0 --back 0":                      {"there is no drill"},
-		"--scenario fire --kill 1 --stop x --max-errors -1": {"--scenario takes some of none, kill,", "--kill takes", "--stop takes", "--max-errors takes"},
+		"--before 0 --down 0 --back 0":                         {"there is no drill"},
+		"--scenario fire --kill 1 --stop x --max-errors -1":    {"--scenario takes some of none, kill,", "--kill takes", "--stop takes", "--max-errors takes"},
+		"--scenario kill,kill":                                 {"--scenario takes"},
+		"--scenario kill,none --out x --max-gap 1 --exec true": {"--out is about one drill", "--max-gap is about one", "--exec is about one"},
+		"-s h --exec true --rounds 2 --results r":              {"--rounds is about a system of its own", "--results is"},
 		"--rate x -t 0": {"--rate takes", "--threads takes"},
 	} {
 		_, _, err := drillOf(t, strings.Fields(args)...).plan()

@@ -419,3 +419,32 @@ func TestBounds(t *testing.T) {
 		t.Errorf("one bound: %v", err)
 	}
 }
+
+// The slowest read and the slowest error are told apart from the slowest, and what is
+// due after the fault has had its time to be noticed from what is due before.
+func TestSettled(t *testing.T) {
+	o := Observation{Length: 2 * time.Second, Settle: 300 * ms, Marks: []Mark{fault(1000 * ms)}}
+	o.Samples = steady(o.Length, func(s *load.Sample) {
+		switch s.Due {
+		case 500 * ms:
+			s.Took = 90 * ms // before the fault: nobody's
+		case 1100 * ms:
+			s.Op, s.Took = wire.Set, 70*ms
+		case 1200 * ms:
+			s.Took = 40 * ms
+		case 1210 * ms:
+			s.Verdict, s.Took = load.Failed, 30*ms
+		case 1300 * ms:
+			s.Op, s.Took = wire.Set, 20*ms
+		case 1400 * ms:
+			s.Took = 10 * ms
+		}
+	})
+	r := Analyse(o)
+	is(t, "the slowest", r.Slowest.Took, 70*ms)
+	is(t, "the slowest read", r.SlowestRead.Took, 40*ms)
+	is(t, "the slowest error", r.SlowestError, 30*ms)
+	is(t, "the slowest once settled", r.Settled.Slowest, 20*ms)
+	is(t, "the slowest read once settled", r.SettledReads.Slowest, 10*ms)
+	is(t, "the 99th percentile of them", r.SettledReads.P99, ms/2)
+}

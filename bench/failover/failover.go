@@ -141,9 +141,25 @@ func (c *Config) occupy(own *running) {
 	s, _ := c.Own.scenario() // which Validate has found
 	c.Faults = append(s.steps(c.Before, c.Down, own), c.Faults...)
 	c.Load.Targets = []string{own.target()}
+	if gets, sets := asked(c.Load.Mix); s.apart && c.Load.Writers == 0 && gets > 0 && sets > 0 {
+		// What is measured are reads: none may wait for the write before it.
+		c.Load.Conns, c.Load.Writers = 2*c.Load.Conns, c.Load.Conns
+	}
 	if c.Name == "" {
 		c.Name = s.Name + ": " + s.Text
 	}
+}
+
+// asked is how many reads there are to how many writes.
+func asked(m load.Mix) (gets, sets int) {
+	for op, weight := range m {
+		if reads(wire.Op(op)) {
+			gets += weight
+		} else {
+			sets += weight
+		}
+	}
+	return gets, sets
 }
 
 // drill makes the load, and takes the steps beside it.

@@ -18,6 +18,7 @@ type Scenario struct {
 	// Measures are the times it is about.
 	Measures []Measure
 
+	apart  bool          // reads and writes have connections of their own
 	linked bool          // the lead is reached by a link
 	settle time.Duration // 0: as Config says
 	steps  func(before, down time.Duration, r *running) []Step
@@ -72,8 +73,10 @@ var Scenarios = []Scenario{
 		}},
 	{Name: "stop", Text: "SIGSTOP of the lead, and SIGCONT", Measures: []Measure{slowest(timedOut), settled},
 		steps: freezing},
+	{Name: "stop-hedge", Text: "SIGSTOP of the lead, and SIGCONT; --hedge 5ms", Flags: []string{"--hedge", "5ms"},
+		Measures: []Measure{slowestRead}, apart: true, steps: freezing},
 	{Name: "slow", Text: "each answer of the lead is 50 ms late; --hedge auto", Flags: []string{"--hedge", "auto"},
-		Measures: []Measure{settledReads}, linked: true, settle: time.Second,
+		Measures: []Measure{settledReads}, apart: true, linked: true, settle: time.Second,
 		steps: func(before, down time.Duration, r *running) []Step {
 			return r.link.slow(before, down, lateBy)
 		}},

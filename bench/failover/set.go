@@ -12,7 +12,6 @@ import (
 	"slices"
 
 	"magent/bench/meter"
-	"magent/bench/wire"
 )
 
 // Set is several scenarios, each drilled in every round: the raw file of them.
@@ -86,14 +85,8 @@ func (s *Set) rounds(ctx context.Context, c Config, told func(int, string, *Resu
 // inWords is the load of c.
 func (c Config) inWords() string {
 	l := c.WithDefaults().Load
-	asked, writes := 0, 0
-	for op, weight := range l.Mix {
-		asked += weight
-		if !reads(wire.Op(op)) {
-			writes += weight
-		}
-	}
-	return fmt.Sprintf("%d connections × %.0f requests/s, %.0f %% writes, two copies on one memcached each", l.Conns, l.Rate/float64(l.Conns), 100*float64(writes)/float64(max(asked, 1)))
+	gets, sets := asked(l.Mix)
+	return fmt.Sprintf("%d clients of %.0f requests/s each, %.0f %% writes", l.Conns, l.Rate/float64(l.Conns), 100*float64(sets)/float64(max(gets+sets, 1)))
 }
 
 // worst is the round with the most that should not be, and of those the slowest.

@@ -30,9 +30,11 @@ func (s *Set) Lines() (lines [][]string) {
 			bound, verdict := "–", "–"
 			if m.Most > 0 {
 				bound = whole(m.Most)
-				verdict = "holds"
-				if median > Millis(m.Most) {
+				switch {
+				case median > Millis(m.Most):
 					verdict = "missed"
+				case median >= 0: // it did happen
+					verdict = "holds"
 				}
 			}
 			lines = append(lines, append(line, m.Name, orNone(median), orNone(worst), bound, verdict))

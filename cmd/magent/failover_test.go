@@ -13,7 +13,11 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/spf13/pflag"
+
+	"magent/bench/failover"
 	"magent/bench/process/proctest"
+	"magent/server/config"
 )
 
 // TestFailover: nobody notices that the primary of a magent is killed, and the report
@@ -63,6 +67,58 @@ func svgTexts(t *testing.T, path string) string {
 				texts.Write(text)
 			}
 		}
+	}
+}
+
+// The drill may import nothing of the proxy, so that its scenarios' flags are the proxy's
+// is checked here.
+func TestScenarioFlags(t *testing.T) {
+	for _, s := range failover.Scenarios {
+		var f config.Flags
+		fs := pflag.NewFlagSet(s.Name, pflag.ContinueOnError)
+		f.Bind(fs)
+		err := fs.Parse(append([]string{"-s", "127.0.0.1:1", "-b", "127.0.0.1:2"}, s.Flags...))
+		if err == nil {
+			_, err = f.Config()
+		}
+		if err != nil {
+			t.Errorf("%s: %v", s.Name, err)
+		}
+	}
+}
+
+// Several drills: nobody notices, each is in the table, and all of it is kept, in a form
+// that BENCHMARKS.md can be written from.
+func TestFailoverInRounds(t *testing.T) {
+	dir := t.TempDir()
+	r := magent(t, "failover", "--scenario", "stop-hedge,slow,reset", "--rounds", "1", "--before", "200ms", "--down", "400ms", "--back", "400ms",
+		"--rate", "1000", "--clients", "4", "--key-maximum", "99", "--results", dir)
+	if r.code != 0 || r.stderr != "" {
+		t.Errorf("exit status %d, %s", r.code, r.stderr)
+	}
+	for _, want := range []string{`^round 1  slow +\d+ requests  0 errors`, `^stop-hedge: .* --hedge 5ms +0 +0 +0 +slowest read `, `^raw results in `} {
+		if !regexp.MustCompile(`(?m)` + want).MatchString(r.out) {
+			t.Errorf("there is no %s in:\n%s", want, r.out)
+		}
+	}
+	where, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(where) != 1 {
+		t.Fatalf("%q, %v", where, err)
+	}
+	doc := filepath.Join(dir, "doc.md")
+	mark := "<!-- bench:begin failover " + filepath.Base(where[0]) + " -->\n<!-- bench:end -->\n"
+	if err := os.WriteFile(doc, []byte(mark), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := magent(t, "bench", "report", doc); r.code != 0 {
+		t.Errorf("exit status %d, %s", r.code, r.stderr)
+	}
+	text, err := os.ReadFile(doc)
+	if err != nil || !strings.Contains(string(text), "| slow: each answer of the lead is 50 ms late; --hedge auto | 0 | 0 | 0 | p99 of reads") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if texts := svgTexts(t, filepath.Join(where[0], "reset.svg")); !strings.Contains(texts, "reset: 1 request in 1000") {
+		t.Errorf("the plot says %s", texts)
 	}
 }
 
