@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"magent/bench/failover"
 )
@@ -53,7 +54,13 @@ func repeats(s, old *failover.Set) bool {
 }
 
 func drillTable(_ string, s *failover.Set) (string, map[string][]byte, error) {
-	return table{head: failover.Head, rows: s.Lines()}.markdown(), nil, nil
+	t := table{head: failover.Head, rows: s.Lines()}
+	for _, row := range t.rows {
+		if name, text, ok := strings.Cut(row[0], ": "); ok {
+			row[0] = "`" + name + "`: " + text
+		}
+	}
+	return t.markdown(), nil, nil
 }
 
 // drillPlots draws those of drilled that there are.
@@ -86,7 +93,7 @@ func drillHost(dir string, s *failover.Set) (string, map[string][]byte, error) {
 			stall = max(stall, r.LongestStall)
 		}
 	}
-	item(&b, "Load: %s. What fails does so for %v.", s.Load, s.Down)
+	item(&b, "Load: %s. What fails does so for %v.", s.Load, time.Duration(s.Down))
 	item(&b, "%d rounds; the load generator itself stood still for at most %v, which is taken off.", s.Rounds, stall)
 	if s.Error != "" {
 		item(&b, "**Not complete**: %s", strings.ReplaceAll(s.Error, "\n", "; "))

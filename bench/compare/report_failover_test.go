@@ -57,8 +57,8 @@ func TestReportOfDrills(t *testing.T) {
 			}
 		}
 	}
-	check("", "| kill: kill -9 of the lead, and restart | 0 | 0 | 0 | slowest | 3.0 ms | 3.0 ms | 10 ms | holds |",
-		"at commit old: `magent failover --rounds 1`", "* Load: 2 clients. What fails does so for 2000.0 ms.", "]("+old+"/kill.svg)")
+	check("", "| `kill`: kill -9 of the lead, and restart | 0 | 0 | 0 | slowest | 3.0 ms | 3.0 ms | 10 ms | holds |",
+		"at commit old: `magent failover --rounds 1`", "* Load: 2 clients. What fails does so for 2s.", "]("+old+"/kill.svg)")
 	check(filepath.Join(dir, full), "begin failover "+full, "begin failover-host "+full, "| slowest | 5.0 ms |", "]("+full+"/stop.svg)")
 	check(filepath.Join(dir, full))
 	if _, err := Report(doc, filepath.Join(dir, old)); err == nil || !strings.Contains(err.Error(), "no block") {

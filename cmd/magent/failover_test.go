@@ -114,7 +114,7 @@ func TestFailoverInRounds(t *testing.T) {
 		t.Errorf("exit status %d, %s", r.code, r.stderr)
 	}
 	text, err := os.ReadFile(doc)
-	if err != nil || !strings.Contains(string(text), "| slow: each answer of the lead is 50 ms late; --hedge auto | 0 | 0 | 0 | p99 of reads") {
+	if err != nil || !strings.Contains(string(text), "| `slow`: each answer of the lead is 50 ms late; --hedge auto | 0 | 0 | 0 | p99 of reads") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if texts := svgTexts(t, filepath.Join(where[0], "reset.svg")); !strings.Contains(texts, "reset: 1 request in 1000") {
