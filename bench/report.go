@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,6 +84,9 @@ func (r *result) course() string {
 		fmt.Fprintf(&b, "%v of warm-up; ", r.cfg.Warmup)
 	}
 	fmt.Fprintf(&b, "measured %s in %.2f s", plural(r.Requests, "request"), r.Seconds)
+	if late := r.Requests - int64(math.Round(r.Rate*r.Seconds)); r.cfg.Rate > 0 && float64(late) > (1-shortfall)*float64(r.Requests) {
+		fmt.Fprintf(&b, ", %s of them answered after that", thousands(float64(late), 0))
+	}
 	if r.Interrupted {
 		b.WriteString(", then interrupted")
 	}
@@ -118,14 +122,14 @@ func (r *result) latencies() [][]string {
 		hits, misses := "-", "-" // of what cannot miss, and of what finds nothing to tell
 		switch op {
 		case wire.Get, wire.Gets:
-			hits = perSecond(o.Hits, r.Seconds)
+			hits = r.perSecond(o.Hits)
 			fallthrough
 		case wire.CAS, wire.Incr, wire.Delete, wire.Touch:
-			misses = perSecond(o.Misses, r.Seconds)
+			misses = r.perSecond(o.Misses)
 		}
-		row(op.String(), perSecond(o.Requests, r.Seconds), hits, misses, o.Hist)
+		row(op.String(), r.perSecond(o.Requests), hits, misses, o.Hist)
 	}
-	row("total", thousands(r.Rate, 1), perSecond(r.Hits, r.Seconds), perSecond(r.Misses, r.Seconds), r.Hist)
+	row("total", thousands(r.Rate, 1), r.perSecond(r.Hits), r.perSecond(r.Misses), r.Hist)
 	return rows
 }
 
@@ -212,12 +216,24 @@ func warnings(cfg load.Config, rep *load.Report) []string {
 	stall := time.Duration(rep.WorstStall * float64(time.Microsecond))
 	warn(stall >= standstill, "the generator itself stood still for up to %s: latencies of that size may be its own.", short(stall))
 	warn(rep.Target > 0 && rep.Rate < shortfall*rep.Target, "%s requests/s were answered, and %s were asked for.", thousands(rep.Rate, 0), thousands(rep.Target, 0))
+	warn(rep.Lost > 0 && !cfg.Reopen, "connections were lost for good, %d of them: --reconnect-on-error opens them again.", rep.Lost)
+	warn(rep.Errors > rep.Requests/100, "%s beside %s that were answered: rates and latencies have error lines in them, too.",
+		plural(rep.Errors, "error"), plural(rep.Requests, "request"))
 	warn(rep.Unsent > 0, "%s due and never sent: each connection had --pipeline in flight until the end, or was lost.", plural(rep.Unsent, "request"))
 	writes := cfg.Mix[wire.Set]+cfg.Mix[wire.CAS] > 0
 	warn(writes && cfg.Keys.Max-cfg.Keys.Min+1 < cfg.Conns, "there are fewer keys than connections: no value could be found stale.")
 	least := len(cfg.Keys.Prefix) + len(strconv.Itoa(cfg.Keys.Max)) + keys.Overhead
 	warn(writes && cfg.Values.Max() < least, "values of under %d bytes do not name their write: none could be found stale.", least)
 	return all
+}
+
+// lost warns of keys that were written before and are not there.
+func (r *result) lost() []string {
+	if r.Preloaded == 0 || r.Misses == 0 || r.cfg.Mix[wire.Delete] > 0 || r.cfg.TTLs.Max > 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s of %s that were asked for were not there, though all had been written: the target has evicted or lost them, "+
+		"or several servers were given that are not doors of one cache.", thousands(float64(r.Misses), 0), plural(r.Hits+r.Misses, "key"))}
 }
 
 // verdict is an error if the target gave what it must not.
@@ -257,12 +273,13 @@ func milliseconds(ns float64) string { return strconv.FormatFloat(ns/1e6, 'f', 3
 
 func percent(share float64) string { return strconv.FormatFloat(100*share, 'f', 0, 64) + " %" }
 
-// perSecond is n over so many seconds.
-func perSecond(n int64, seconds float64) string {
-	if seconds == 0 {
+// perSecond is the part of the rate that n of the requests have. The rate is that of the
+// answers in the time that was measured; of an open loop later ones are among the requests.
+func (r *result) perSecond(n int64) string {
+	if r.Seconds == 0 {
 		return "-"
 	}
-	return thousands(float64(n)/seconds, 1)
+	return thousands(float64(n)*r.Rate/float64(max(r.Requests, 1)), 1)
 }
 
 // kilobytes is bytes over so many seconds, in units of 1024, as memtier_benchmark has it.

@@ -105,6 +105,21 @@ func TestTextOfAnOpenLoop(t *testing.T) {
 	}
 }
 
+// An open loop that the target cannot follow: the rates are those of the time that was
+// measured, and what was answered after it is told apart.
+func TestTextOfARateThatWasMissed(t *testing.T) {
+	r := found(t)
+	r.cfg.Rate, r.Rate = 500, 100
+	for _, want := range []string{
+		"; measured 1,000 requests in 2.00 s, 800 of them answered after that\n",
+		"\nget     90.0    89.0       1.0  0.551 ", "\nset     10.0       -         -  0.051 ", "\ntotal  100.0    89.0       1.0  0.501 ",
+	} {
+		if got := r.text(); !strings.Contains(got, want) {
+			t.Errorf("there is no %q in:\n%s", want, got)
+		}
+	}
+}
+
 // The names in the JSON are a promise.
 func TestJSON(t *testing.T) {
 	var b bytes.Buffer
@@ -158,6 +173,8 @@ func TestWarnings(t *testing.T) {
 		"900 requests/s were answered, and 1,000 were asked for":                  func(_ *load.Config, r *load.Report) { r.Rate, r.Target = 900, 1000 },
 		"1 request due and never sent":                                            func(_ *load.Config, r *load.Report) { r.Unsent = 1 },
 		"fewer keys than connections":                                             func(c *load.Config, _ *load.Report) { c.Keys.Max = 9 },
+		"20 errors beside 1,000 requests that were answered":                      func(_ *load.Config, r *load.Report) { r.Errors, r.Requests = 20, 1000 },
+		"connections were lost for good, 2 of them":                               func(_ *load.Config, r *load.Report) { r.Lost = 2 },
 		"values of under 39 bytes do not name their write":                        func(c *load.Config, _ *load.Report) { c.Values = keys.Fixed(38) },
 	} {
 		c, r := cfg, good
@@ -166,10 +183,35 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("%q, want one with %q", got, want)
 		}
 	}
+	cfg.Reopen = true
+	if got := warnings(cfg, &load.Report{Host: good.Host, Lost: 2, Reopened: 2}); len(got) != 0 {
+		t.Errorf("connections are opened again, and yet %q", got)
+	}
 	cfg.Mix = load.Mix{wire.Get: 1}
 	cfg.Values = keys.Fixed(1)
 	if got := warnings(cfg, &good); len(got) != 0 {
 		t.Errorf("nothing is written, and yet %q", got)
+	}
+}
+
+// Keys that were written before the run must be found.
+func TestWarningOfKeysThatAreGone(t *testing.T) {
+	r := found(t)
+	const gone = "10 of 900 keys that were asked for were not there, though all had been written"
+	if got := r.lost(); len(got) != 1 || !strings.Contains(got[0], gone) {
+		t.Errorf("%q, want one with %q", got, gone)
+	}
+	for what, change := range map[string]func(*result){
+		"nothing was written before": func(r *result) { r.Preloaded = 0 },
+		"all were there":             func(r *result) { r.Misses = 0 },
+		"keys are deleted":           func(r *result) { r.cfg.Mix[wire.Delete] = 1 },
+		"keys expire":                func(r *result) { r.cfg.TTLs = keys.TTLs{Min: 1, Max: 2} },
+	} {
+		r := found(t)
+		change(r)
+		if got := r.lost(); len(got) != 0 {
+			t.Errorf("%s, and yet %q", what, got)
+		}
 	}
 }
 
