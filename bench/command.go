@@ -67,12 +67,13 @@ func NewCommand(self string) *cobra.Command {
 	}
 	cmd.AddCommand(newCompare(self), newReport())
 	withHelp(cmd, g.flags)
+	withHints(cmd)
 	return cmd
 }
 
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return fmt.Errorf("unexpected argument %q", args[0])
+		return fmt.Errorf("unexpected argument %q: --help has the flags, --server names a target", args[0])
 	}
 	return nil
 }
@@ -89,7 +90,7 @@ func interruptibly(ctx context.Context, do func(context.Context) error) error {
 }
 
 func (g *generator) bind() {
-	d := defaults{port: "12000", clients: "50", ratio: "1:10", prefix: "bench:", highest: "99999"}
+	d := defaults{server: ", 127.0.0.1 if there is none", port: "12000", clients: "50", ratio: "1:10", prefix: "bench:", highest: "99999"}
 	g.bindTarget(d)
 	g.bindLoad(d)
 	g.bindRequests(d)
@@ -113,12 +114,18 @@ func (g *generator) bind() {
 // run is the whole command: to out goes the text, unless it goes to a file.
 func (g *generator) run(ctx context.Context, out io.Writer) (end error) {
 	cfg, err := g.config()
+	if err == nil {
+		err = g.alive()
+	}
 	if err != nil {
 		return err
 	}
 	o := newOutputs(out, g.json)
 	if g.text != "" {
 		o.text = o.create("out-file", g.text)
+	}
+	if g.hdr != "" {
+		o.create("hdr-file-prefix", histogramFile(g.hdr, "total")) // the first of them: can there be any?
 	}
 	defer func() { end = errors.Join(end, o.close()) }()
 	if o.err != nil {
@@ -129,7 +136,7 @@ func (g *generator) run(ctx context.Context, out io.Writer) (end error) {
 	if r.Report == nil {
 		return early(ctx, loadErr)
 	}
-	r.Warnings = warnings(cfg, r.Report)
+	r.Warnings = append(warnings(cfg, r.Report), r.lost()...)
 	_, err = io.WriteString(o.text, r.text())
 	err = errors.Join(err, o.write(r), verdict(r.Report))
 	if g.hdr != "" {
@@ -185,6 +192,8 @@ func reads(m load.Mix) bool {
 	return false
 }
 
+func histogramFile(prefix, name string) string { return prefix + "_" + name + ".hgrm" }
+
 // writeHistograms writes one file for each operation, and one for all, in the form that
 // HdrHistogram's plotter reads, in ms.
 func (r *result) writeHistograms(prefix string) error {
@@ -193,7 +202,7 @@ func (r *result) writeHistograms(prefix string) error {
 		all[name] = op.Hist
 	}
 	for name, h := range all {
-		file, err := os.Create(prefix + "_" + name + ".hgrm")
+		file, err := os.Create(histogramFile(prefix, name))
 		if err != nil {
 			return fmt.Errorf("--hdr-file-prefix: %w", err)
 		}

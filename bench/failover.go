@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -82,6 +83,7 @@ func NewFailover(self string) *cobra.Command {
 		return interruptibly(cmd.Context(), func(ctx context.Context) error { return d.run(ctx, cmd.OutOrStdout()) })
 	}
 	withHelp(cmd, d.flags)
+	withHints(cmd)
 	return cmd
 }
 
@@ -89,8 +91,8 @@ func (d *drill) bind() {
 	d.group("What fails")
 	bindList(d.flags, &d.kill, "kill", pid, "kill the process of this `pid` (SIGKILL); repeat it for more")
 	bindList(d.flags, &d.stop, "stop", pid, "freeze the process of this `pid` (SIGSTOP) for as long as --down says; repeat it for more")
-	bindList(d.flags, &d.exec, "exec", words, "run this `command` with sh when it is time to fail; repeat it for more")
-	bindList(d.flags, &d.restart, "restart", words, "run this `command` with sh when it is time to come back, also if the drill ends early; repeat it for more")
+	bindList(d.flags, &d.exec, "exec", words, "run this `command` with sh when it is time to fail, and wait for it: end it with & if it stays; repeat it for more")
+	bindList(d.flags, &d.restart, "restart", words, "run this `command` with sh when it is time to come back, also if the drill ends early, and wait for it: end it with & if it stays; repeat it for more")
 	bind(d.flags, &d.before, "before", "2s", span, "`time`: how long all is well")
 	bind(d.flags, &d.down, "down", "3s", span, "`time`: after it what failed comes back")
 	bind(d.flags, &d.back, "back", "5s", span, "`time`: how long the load goes on then")
@@ -108,7 +110,7 @@ func (d *drill) bind() {
 	bind(d.flags, &d.magent, "magent", "", words, "`path` of magent; default is this program")
 	bindList(d.flags, &d.proxyFlags, "magent-flag", words, "a further `flag` for magent, such as --magent-flag=--hedge=auto; repeat it for more")
 
-	of := defaults{port: "12000", rate: "5000", clients: "16", ratio: "1:9", prefix: "failover:", highest: "9999"}
+	of := defaults{server: ", in place of a system of its own", port: "12000", rate: "5000", clients: "16", ratio: "1:9", prefix: "failover:", highest: "9999"}
 	d.bindTarget(of)
 	d.bindLoad(of)
 	d.bindRequests(of)
@@ -171,6 +173,7 @@ func (d *drill) plan() (failover.Config, failover.Bounds, error) {
 	}
 	if own := !d.given("server") && !d.given("unix-socket"); own {
 		c.Own = &failover.Topology{Scenario: d.scenarios[0], Memcached: d.memcached, Magent: d.proxy(), Flags: d.proxyFlags}
+		d.ofItsOwn()
 		if d.several() {
 			d.ofOne()
 		}
@@ -223,18 +226,28 @@ func (d *drill) ofOthers() {
 	}
 }
 
+// ofItsOwn checks the flags of a drill of a system that is started: it has processes and
+// a port that nobody could name before.
+func (d *drill) ofItsOwn() {
+	for _, flag := range []string{"kill", "stop", "port"} {
+		if d.given(flag) {
+			d.fault("--%s is about a system that is there: name it with --server", flag)
+		}
+	}
+}
+
 // strike adds what befalls processes. They must be there.
 func (d *drill) strike(c *failover.Config) error {
 	var errs []error
 	for _, pid := range d.kill {
 		p, err := process.Attach(pid, "")
-		if errs = append(errs, ofFlag("kill", err)); err == nil {
+		if errs = append(errs, ofFlag("kill", pid, err)); err == nil {
 			c.Faults = append(c.Faults, failover.Kill(d.before, p))
 		}
 	}
 	for _, pid := range d.stop {
 		p, err := process.Attach(pid, "")
-		if errs = append(errs, ofFlag("stop", err)); err == nil {
+		if errs = append(errs, ofFlag("stop", pid, err)); err == nil {
 			c.Faults = append(c.Faults, failover.Stop(d.before, d.down, p)...)
 		}
 	}
@@ -242,11 +255,14 @@ func (d *drill) strike(c *failover.Config) error {
 }
 
 // ofFlag is err with the flag that it comes from.
-func ofFlag(name string, err error) error {
-	if err == nil {
+func ofFlag(name string, pid int, err error) error {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		err = errors.New("no such process")
 	}
-	return fmt.Errorf("--%s: %w", name, err)
+	return fmt.Errorf("--%s %d: %w", name, pid, err)
 }
 
 // drilled is the report of a drill: as JSON one object, whose fields are those here and

@@ -239,6 +239,48 @@ var percentiles = kind[[]float64]{"percentages with commas between them, such as
 	return list, nil
 }}
 
+// elsewhere says of memtier_benchmark's flags that are not here what stands for them.
+var elsewhere = map[string]string{
+	"authenticate":         "there is no authentication yet",
+	"clients-start":        "the number of connections stays what --clients says",
+	"connection-timeout":   "give --timeout, which bounds silence, too",
+	"data-import":          "keys and values are made here, see --key-pattern and --data-size",
+	"data-size-pattern":    "sizes do not depend on the key here, leave it out",
+	"data-verify":          "values are always checked here, leave it out",
+	"distinct-client-seed": "connections always draw differently here, leave it out or give --seed",
+	"hide-histogram":       "the histogram is hidden here unless --histogram asks for it, leave it out",
+	"host":                 "give --server",
+	"multi-key-get":        "give --multi-get, with which each get of --ratio has so many keys",
+	"R":                    "values always differ here, leave it out",
+	"random-data":          "values always differ here, leave it out",
+	"randomize":            "give --seed, another number for each run",
+	"rate-limiting":        "give --rate, which is of all connections together, where that is of each",
+	"run-count":            "call it again, or compare with magent bench compare",
+	"tls":                  "there is no TLS yet",
+	"x":                    "call it again, or compare with magent bench compare",
+}
+
+// withHints has cmd say of a flag that it does not know, and memtier_benchmark does, what
+// stands for it. What else is wrong with flags is for the command above to put into words.
+func withHints(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(func(called *cobra.Command, err error) error {
+		var unknown *pflag.NotExistError
+		if errors.As(err, &unknown) && called == cmd {
+			name, dashes := unknown.GetSpecifiedName(), "--"
+			if unknown.GetSpecifiedShortnames() != "" {
+				dashes = "-"
+			}
+			if hint := elsewhere[name]; hint != "" {
+				return fmt.Errorf("%s%s is memtier_benchmark's: %s", dashes, name, hint)
+			}
+		}
+		if above := cmd.Parent(); above != nil {
+			err = above.FlagErrorFunc()(called, err)
+		}
+		return err
+	})
+}
+
 const (
 	helpWidth = 100
 	helpLeft  = 34 // the column in which a flag's explanation begins

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"magent/bench/keys"
 	"magent/bench/load"
 	"magent/bench/wire"
@@ -59,12 +61,14 @@ type amount struct {
 
 // defaults are those in which commands differ.
 type defaults struct {
+	server string // what its help says of none
+
 	port, rate, clients, ratio, prefix, highest string
 }
 
 func (s *settings) bindTarget(d defaults) {
 	s.group("Target")
-	bindList(s.flags, &s.servers, "server,s", words, "the proxy or memcached to load, at `host[:port]`; repeat it for several doors of one cache (default 127.0.0.1)")
+	bindList(s.flags, &s.servers, "server,s", words, "the proxy or memcached to load, at `host[:port]`"+d.server+"; repeat it, or separate several by commas, for several doors of one cache")
 	bind(s.flags, &s.port, "port,p", d.port, port, "`port` of a server that has none; 12000 is the proxy of make run")
 	bindList(s.flags, &s.sockets, "unix-socket,S", words, "a door that is the unix socket at this `path`")
 	bind(s.flags, &s.dialect, "protocol,P", "memcache_text", dialect, "`name` of the protocol: memcache_text or memcache_meta")
@@ -312,9 +316,15 @@ func (s *settings) ends(c *load.Config, n int, fault func(bool, string, ...any))
 
 // targets puts the doors together.
 func (s *settings) targets(c *load.Config) (faults []error) {
-	servers := s.servers
-	if len(servers) == 0 && len(s.sockets) == 0 {
+	var servers []string
+	for _, list := range s.servers {
+		servers = append(servers, strings.Split(list, ",")...)
+	}
+	switch {
+	case len(servers)+len(s.sockets) == 0:
 		servers = []string{"127.0.0.1"}
+	case len(servers) == 0 && s.given("port"):
+		faults = append(faults, errors.New("--port is of a --server, and only --unix-socket is given"))
 	}
 	for _, text := range servers {
 		addr, err := target(text, s.port)
@@ -348,6 +358,17 @@ func target(text string, defaultPort int) (string, error) {
 		return "", fmt.Errorf("--server %q is not host[:port]", text)
 	}
 	return net.JoinHostPort(host, number), nil
+}
+
+// alive is an error that names each process to charge that is not there.
+func (s *settings) alive() error {
+	var errs []error
+	for _, p := range s.procs {
+		if unix.Kill(p.pid, 0) == unix.ESRCH {
+			errs = append(errs, fmt.Errorf("--proc %s=%d: no such process", p.name, p.pid))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // named gives the processes that are charged.

@@ -67,6 +67,9 @@ func TestFlagsMakeALoad(t *testing.T) {
 		{"-s h -s other:7 -p 11211 -S /run/x -s ::1 -s [::2] -s [::3]:9", func(c *load.Config) {
 			c.Targets = []string{"h:11211", "other:7", "[::1]:11211", "[::2]:11211", "[::3]:9", "/run/x"}
 		}},
+		{"-s a:1,b -p 11211 -s [::1],c", func(c *load.Config) {
+			c.Targets = []string{"a:1", "b:11211", "[::1]:11211", "c:11211"}
+		}},
 		{"-S /run/x", func(c *load.Config) { c.Targets = []string{"/run/x"} }},
 		{"-P memcache_meta", func(c *load.Config) { c.Dialect = wire.Meta }},
 		{"-t 4 -c 10 -n 100", func(c *load.Config) { c.Threads, c.Conns, c.Requests = 4, 40, 4000 }},
@@ -143,6 +146,8 @@ func TestBadFlagsOfALoad(t *testing.T) {
 	for args, words := range map[string][]string{
 		"-t 0 -c x --pipeline -1 --multi-get 1.5 -n 0": {"--threads takes", "--clients takes", "--pipeline takes", "--multi-get takes", "--requests takes"},
 		"-p 0 -P binary -s a:b:c -s a:0 -s a/b":        {"--port takes a port", "--protocol takes memcache_text or", `--server "a:b:c"`, `--server "a:0"`, `--server "a/b"`},
+		"-s a,,b -s a:1,b/c":                           {`--server ""`, `--server "b/c"`},
+		"-S /run/x -p 11211":                           {"--port is of a --server, and only --unix-socket is given"},
 		"--ratio 1 --mix get":                          {"--ratio takes", "--mix takes", "--mix and --ratio"},
 		"--ratio 0:0":                                  {"--ratio takes SET:GET"},
 		"--mix get=1,get=2":                            {"--mix takes"},
@@ -233,9 +238,11 @@ func TestBadFlagsOfADrill(t *testing.T) {
 	for args, words := range map[string][]string{
 		"-s h": {"nothing is to fail"},
 		"-S /s --scenario kill --direct --memcached m --magent x --magent-flag y --exec z": {"--scenario is", "--direct is", "--memcached is", "--magent is", "--magent-flag is"},
-		"--before 0 --down 0 --back 0":                         {"there is no drill"},
-		"--scenario fire --kill 1 --stop x --max-errors -1":    {"--scenario takes some of none, kill,", "--kill takes", "--stop takes", "--max-errors takes"},
-		"--scenario kill,kill":                                 {"--scenario takes"},
+		"--before 0 --down 0 --back 0": {"there is no drill"},
+		"--scenario fire --kill 1 --stop x --max-errors -1": {"--scenario takes some of none, kill,", "--kill takes", "--stop takes", "--max-errors takes",
+			"--kill is about a system that is there", "--stop is about a system that is there"},
+		"--kill 12 -p 11211":   {"--kill is about a system that is there: name it with --server", "--port is about a system that is there"},
+		"--scenario kill,kill": {"--scenario takes"},
 		"--scenario kill,none --out x --max-gap 1 --exec true": {"--out is about one drill", "--max-gap is about one", "--exec is about one"},
 		"-s h --exec true --rounds 2 --results r":              {"--rounds is about a system of its own", "--results is"},
 		"--rate x -t 0": {"--rate takes", "--threads takes"},
@@ -248,5 +255,5 @@ func TestBadFlagsOfADrill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	faultsOf(t, "processes that are not there", d.strike(&c), []string{"--kill: ", "--stop: "})
+	faultsOf(t, "processes that are not there", d.strike(&c), []string{"--kill 2147483647: no such process", "--stop 2147483646: no such process"})
 }

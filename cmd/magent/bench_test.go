@@ -135,6 +135,7 @@ func TestBenchOutputs(t *testing.T) {
 		}
 	}
 	missing := filepath.Join(dir, "missing", "x")
+	magent(t, append(load, "--hdr-file-prefix", missing)...).wantFault(t, "--hdr-file-prefix: ", missing)
 	magent(t, append(load, "-o", missing)...).wantFault(t, "--out-file: ", missing)
 	magent(t, append(load, "--json-out-file", missing)...).wantFault(t, "--json-out-file: ", missing)
 }
@@ -197,11 +198,13 @@ func TestBenchFaults(t *testing.T) {
 		t.Errorf("exit status %d, %q", r.code, r.stderr)
 	}
 	magent(t, "bench", "--bogus").wantFault(t, "--bogus")
-	magent(t, "bench", "bogus").wantFault(t, "bogus")
+	magent(t, "bench", "127.0.0.1:1").wantFault(t, `unexpected argument "127.0.0.1:1"`, "--server")
+	magent(t, "bench", "--proc", "node=2147483647").wantFault(t, "--proc node=2147483647: no such process")
 	magent(t, "bench", "-s", freeAddr(t)).wantFault(t, "connection refused")
 	magent(t, "bench", "--profile", "heat").wantFault(t, "--profile heat is not known")
 	magent(t, "bench", "--profile", "cpu", "--profile-dir", "/nowhere").wantFault(t, "--profile cpu: open /nowhere")
 	magent(t, "bench", "compare", "--ours", "bogus").wantFault(t, "bogus")
+	magent(t, "bench", "compare", "--rounds", "few").wantFault(t, `--rounds takes a whole number, not "few"`)
 	magent(t, "bench", "report", filepath.Join(t.TempDir(), "x.md")).wantFault(t, "x.md")
 }
 
@@ -264,6 +267,11 @@ func TestReadmeHasTheFlagsOfMemtier(t *testing.T) {
 			continue
 		}
 		theirs, ours := words(row[0]), words(row[1])
+		for _, name := range theirs {
+			if f := flags.Lookup(strings.TrimPrefix(name, "--")); f == nil && strings.HasPrefix(name, "--") || name == "-R" || name == "-x" {
+				magent(t, "bench", name).wantFault(t, name+" is memtier_benchmark's: ")
+			}
+		}
 		if strings.TrimSpace(row[1]) == "the same" {
 			ours = theirs
 		}

@@ -162,8 +162,9 @@ func TestFailoverInterrupted(t *testing.T) {
 
 func TestFailoverFaults(t *testing.T) {
 	magent(t, "failover", "-s", freeAddr(t)).wantFault(t, "nothing is to fail", "--kill")
-	magent(t, "failover", "-s", freeAddr(t), "--kill", "2147483647").wantFault(t, "--kill: ")
+	magent(t, "failover", "-s", freeAddr(t), "--kill", "2147483647").wantFault(t, "--kill 2147483647: no such process")
 	magent(t, "failover", "-s", freeAddr(t), "--exec", "true").wantFault(t, "connection refused")
+	magent(t, "failover", "--hide-histogram").wantFault(t, "--hide-histogram is memtier_benchmark's: ")
 	magent(t, "failover", "--memcached", "/nowhere/memcached").wantFault(t, "/nowhere/memcached")
 	magent(t, "failover", "--out", "/nowhere/x.svg").wantFault(t, "--out: ", "/nowhere/x.svg")
 }
