@@ -211,7 +211,7 @@ func warnings(cfg load.Config, rep *load.Report) []string {
 	warn(bottleneck, "the generator was the bottleneck: it kept %.2f CPUs busy with %s. Give it more with --threads, or the target less.",
 		rep.Self.Cores, plural(int64(cfg.Threads), "thread"))
 	warn(!bottleneck && rep.Host.All.Idle <= 1-hostBusy, "the host was saturated: %s of its CPUs were busy. Generator and target took them from each other; "+
-		"CPU per request holds, rates and latencies do not.", percent(1-rep.Host.All.Idle))
+		"CPU per request suffers least, rates and latencies most.", percent(1-rep.Host.All.Idle))
 	warn(rep.Host.Noise > noisy, "other programs took %s of the CPUs. Run it again, or name them with --proc if they belong to it.", percent(rep.Host.Noise))
 	stall := time.Duration(rep.WorstStall * float64(time.Microsecond))
 	warn(stall >= standstill, "the generator itself stood still for up to %s: latencies of that size may be its own.", short(stall))
