@@ -167,6 +167,9 @@ func early(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w before anything was measured", ErrInterrupted)
 	}
+	if errors.Is(err, unix.EMFILE) {
+		return fmt.Errorf("%w: raise ulimit -n above the number of connections, or ask for fewer with --clients", err)
+	}
 	return err
 }
 

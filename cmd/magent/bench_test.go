@@ -151,6 +151,15 @@ func TestBenchFindsWrongData(t *testing.T) {
 	}
 }
 
+// Each connection is an open file.
+func TestBenchWithoutFiles(t *testing.T) {
+	addr := newNode(t).Addr()
+	got, err := exec.Command("bash", "-c", "ulimit -n 30 && exec "+binary+" bench -c 100 --key-maximum 9 -s "+addr).CombinedOutput()
+	if err == nil || !strings.HasPrefix(string(got), "magent: ") || !strings.HasSuffix(string(got), "too many open files: raise ulimit -n above the number of connections, or ask for fewer with --clients\n") {
+		t.Errorf("%v, %s", err, got)
+	}
+}
+
 // What is out of step ends the run, and is reported.
 func TestBenchOfBabble(t *testing.T) {
 	node := faultyNode(t, `(on get (after 100 reply "HELLO"))`)
