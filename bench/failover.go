@@ -236,21 +236,24 @@ func (d *drill) ofItsOwn() {
 	}
 }
 
-// strike adds what befalls processes. They must be there.
+// strike adds what befalls processes, before the commands: a drill is called by its first
+// step. The processes must be there.
 func (d *drill) strike(c *failover.Config) error {
 	var errs []error
+	var steps []failover.Step
 	for _, pid := range d.kill {
 		p, err := process.Attach(pid, "")
 		if errs = append(errs, ofFlag("kill", pid, err)); err == nil {
-			c.Faults = append(c.Faults, failover.Kill(d.before, p))
+			steps = append(steps, failover.Kill(d.before, p))
 		}
 	}
 	for _, pid := range d.stop {
 		p, err := process.Attach(pid, "")
 		if errs = append(errs, ofFlag("stop", pid, err)); err == nil {
-			c.Faults = append(c.Faults, failover.Stop(d.before, d.down, p)...)
+			steps = append(steps, failover.Stop(d.before, d.down, p)...)
 		}
 	}
+	c.Faults = append(steps, c.Faults...)
 	return errors.Join(errs...)
 }
 

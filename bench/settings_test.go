@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -231,6 +233,21 @@ func TestCommandOfADrill(t *testing.T) {
 	}
 	if !slices.Equal(d.scenarios, failover.Names()) || !d.several() || drillOf(t, "--scenario", "stop").several() {
 		t.Errorf("%q", d.scenarios)
+	}
+}
+
+// A drill is called by its first step, which is to be what fails.
+func TestDrillBeginsWithWhatFails(t *testing.T) {
+	pid := strconv.Itoa(os.Getpid())
+	for flag, want := range map[string]string{"--kill": "kill -9 of", "--stop": "SIGSTOP of"} {
+		d := drillOf(t, "-s", "h", "--restart", "systemctl start memcached", flag, pid)
+		c, _, err := d.plan()
+		if err == nil {
+			err = d.strike(&c)
+		}
+		if err != nil || !strings.HasPrefix(c.Faults[0].Name, want) || !slices.ContainsFunc(c.Faults, func(s failover.Step) bool { return s.Name == "systemctl start memcached" }) {
+			t.Errorf("%s: %+v, %v", flag, c.Faults, err)
+		}
 	}
 }
 
