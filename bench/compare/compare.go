@@ -63,6 +63,12 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 		return nil, errors.New("compare: a comparison needs rounds, a duration or requests, and another side")
 	}
 	if len(cfg.LoadCPUs) > 0 {
+		if len(cfg.ProxyCPUs) == 0 { // or it would be pinned as this process is, which starts it
+			var err error
+			if cfg.ProxyCPUs, err = process.CPUs(); err != nil {
+				return nil, err
+			}
+		}
 		if err := process.Pin(os.Getpid(), cfg.LoadCPUs); err != nil {
 			return nil, err
 		}
@@ -106,7 +112,7 @@ func compareOne(ctx context.Context, cfg Config, w Workload) (_ []Row, err error
 	}
 	sides := contestants(cfg, w, nodes[:perCopy], nodes[perCopy:])
 	if len(sides) < 2 {
-		cfg.say("%-15s left out: %s\n", w.Name, "without a proxy there is but one node to talk to")
+		cfg.say("%-15s left out: nothing is left to compare\n", w.Name)
 		return nil, nil
 	}
 	if cfg.betweenBuilds() {
@@ -120,6 +126,7 @@ func compareOne(ctx context.Context, cfg Config, w Workload) (_ []Row, err error
 		}
 		if discarded < cfg.Rounds && tooNoisy(reports, cfg.MaxNoise) {
 			discarded++
+			cfg.say("%-15s round %d was noisier than allowed, and is run again\n", w.Name, done+1)
 			continue
 		}
 		if i := slices.IndexFunc(reports, func(r *load.Report) bool { return r.Requests == 0 }); i >= 0 {
@@ -133,9 +140,14 @@ func compareOne(ctx context.Context, cfg Config, w Workload) (_ []Row, err error
 	return makeRows(w, sides, discarded), nil
 }
 
-// contestants lists the sides of w, the one to judge first.
+// contestants lists the sides of w, the one to judge first. There are none if that is left
+// out.
 func contestants(cfg Config, w Workload, nodes, backups []*process.Process) (sides []contestant) {
 	add := func(name string, r Rival, s Setting) {
+		if n, known := r.behind(); known && n != len(nodes) {
+			cfg.say("%-15s %s is left out: it has %d nodes behind it, the others %d\n", w.Name, name, n, len(nodes))
+			return
+		}
 		t := Topology{Nodes: nodes, Flags: s.Flags, CPUs: cfg.ProxyCPUs}
 		if s.Copies > 1 {
 			t.Backups = backups
@@ -143,11 +155,10 @@ func contestants(cfg Config, w Workload, nodes, backups []*process.Process) (sid
 		sides = append(sides, contestant{name: name, rival: r, topology: t})
 	}
 	if len(w.Against) == 0 || cfg.betweenBuilds() {
-		add(cfg.Ours.Name, cfg.Ours, w.Ours)
+		if add(cfg.Ours.Name, cfg.Ours, w.Ours); len(sides) == 0 {
+			return nil
+		}
 		for _, r := range cfg.Others {
-			if r.Direct && len(nodes) > 1 {
-				continue // it has not what the proxies have behind them
-			}
 			s := Setting{}
 			if r.Own {
 				s = w.Ours
@@ -155,6 +166,10 @@ func contestants(cfg Config, w Workload, nodes, backups []*process.Process) (sid
 			add(r.Name, r, s)
 		}
 		return sides
+	}
+	if !cfg.Ours.Own {
+		cfg.say("%-15s %s is left out: it has no settings of magent's\n", w.Name, cfg.Ours.Name)
+		return nil
 	}
 	for _, s := range append([]Setting{w.Ours}, w.Against...) {
 		add(cfg.Ours.Name+", "+s.String(), cfg.Ours, s)
@@ -214,9 +229,9 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 			return nil, fmt.Errorf("%s: %w", sides[i].name, err)
 		}
 		reports[i] = rep
-		cfg.say("%-15s round %d  %-44s %8.0f/s  %6s µs/req  p50 %5.0f µs  p99 %5.0f µs  noise %2.0f%%  %d errors  %d wrong  %d stale\n",
+		cfg.say("%-15s round %d  %-44s %8.0f/s  %6s µs/req  p50 %5.0f µs  p99 %5.0f µs  noise %2.0f%%  %d errors  %d wrong  %d stale  %d misses\n",
 			w.Name, round+1, sides[i].name, rep.Rate, median(Spread{Median: proxyCPU(rep)}, "%.2f"), rep.Latency.P50, rep.Latency.P99,
-			100*rep.Host.Noise, rep.Errors, rep.Wrong, rep.Stale)
+			100*rep.Host.Noise, rep.Errors, rep.Wrong, rep.Stale, rep.Misses)
 	}
 	return reports, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"magent/bench/keys"
 	"magent/bench/load"
 	"magent/bench/meter"
 	"magent/bench/process"
@@ -68,12 +70,17 @@ func TestRowRatios(t *testing.T) {
 	sides[1].reports[2].Errors, sides[1].reports[2].FirstError = 2, "SERVER_ERROR busy"
 	sides[0].reports[2].Wrong = 1
 	rows = makeRows(Workload{}, sides, 0)
-	if rows[0].Faults != 3 || rows[0].FirstFault != "ours: 1 wrong values, 0 stale" || rows[1].Faults != 1 {
+	if rows[0].Faults != 3 || rows[0].FirstFault != "ours: 1 wrong values, 0 stale, 0 misses" || rows[1].Faults != 1 {
 		t.Errorf("faults %d (%s) and %d", rows[0].Faults, rows[0].FirstFault, rows[1].Faults)
 	}
 	sides[0].reports[2].Wrong = 0
 	if got := makeRows(Workload{}, sides, 0)[0].FirstFault; got != "theirs: SERVER_ERROR busy" {
 		t.Errorf("first fault %q", got)
+	}
+	// Every key was stored, and to find none is the cheapest answer of all.
+	sides[0].reports[0].Misses = 5
+	if got := makeRows(Workload{}, sides, 0)[0]; got.Faults != 7 || got.FirstFault != "ours: 0 wrong values, 0 stale, 5 misses" {
+		t.Errorf("faults %d (%s)", got.Faults, got.FirstFault)
 	}
 	if got := spread([]float64{4, 1, 3, 2}); got != (Spread{2.5, 1, 4}) {
 		t.Errorf("spread of an even number: %+v", got)
@@ -94,6 +101,10 @@ func TestVerdict(t *testing.T) {
 		{Row{MustP50: 2, P50Ratio: Spread{Median: 2.1}}, "MISSED"},
 		{Row{Must: 1, Aim: 1, MustP50: 2, CPURatio: Spread{Median: 1}, P50Ratio: Spread{Median: 2.1}}, "MISSED"},
 		{Row{Must: 1, Aim: 0.9, Faults: 3}, "3 FAULTS"},
+		// What was not measured holds no bound.
+		{Row{Must: 1, Aim: 0.9}, "MISSED"},
+		{Row{Must: 1, MustP50: 2, CPURatio: Spread{Median: 1}}, "MISSED"},
+		{Row{Must: 1, CPURatio: Spread{Median: math.NaN()}}, "MISSED"},
 	} {
 		if got := c.row.Verdict(); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.row, got, c.want)
@@ -152,6 +163,11 @@ func TestFlagsAreChecked(t *testing.T) {
 		"--ours direct --workloads get-c5": "mixed-c1000",
 		"--ours direct --cpus-load x":      "CPU list",
 		"--ours direct --rival x=1":        "NAME=PORT:PID",
+		"--ours direct --gate 15":          "--gate (15) is a share from 0 to 1",
+		"--ours direct --gate -0.1":        "--gate (-0.1)",
+		"--ours direct --gate NaN":         "--gate (NaN)",
+		"--ours direct --max-noise 20":     "--max-noise (20)",
+		"--ours direct --max-noise -1":     "--max-noise (-1)",
 	} {
 		if err := compareWith(t, new(bytes.Buffer), strings.Fields(bad)...); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("flags %q: %v, want a word of %q", bad, err, word)
@@ -206,7 +222,7 @@ func TestTooNoisy(t *testing.T) {
 // anew in every round; a side that cannot start fails its workload alone.
 func TestCompareSettings(t *testing.T) {
 	var seen []string
-	ours := Rival{Name: "ours", Start: func(_ context.Context, top Topology) (*process.Process, error) {
+	ours := Rival{Name: "ours", Own: true, Start: func(_ context.Context, top Topology) (*process.Process, error) {
 		seen = append(seen, fmt.Sprintf("%d+%d%q", len(top.Nodes), len(top.Backups), top.Flags))
 		return &process.Process{Addr: top.Nodes[0].Addr, PID: top.Nodes[0].PID}, nil
 	}}
@@ -237,6 +253,73 @@ func TestCompareSettings(t *testing.T) {
 	} {
 		if got := fmt.Sprintf("%s against %s: %s", rows[i].Ours, rows[i].Theirs, rows[i].Verdict()); got != want {
 			t.Errorf("row %d: %s, want %s", i, got, want)
+		}
+	}
+}
+
+// A proxy that is pinned to nothing may run anywhere, although the load that starts it is
+// pinned.
+func TestProxyIsPinnedByItsOwnFlagAlone(t *testing.T) {
+	all, err := process.CPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := process.Pin(os.Getpid(), all); err != nil {
+			t.Error(err)
+		}
+	})
+	last := all[len(all)-1:]
+	for _, c := range []struct{ load, proxy, want []int }{{last, nil, all}, {nil, nil, nil}, {last, all[:1], all[:1]}} {
+		var got []int
+		spy := Rival{Name: "spy", Start: func(_ context.Context, top Topology) (*process.Process, error) {
+			got = top.CPUs
+			return nil, errors.New("seen")
+		}}
+		Run(t.Context(), Config{Ours: spy, Others: []Rival{spy}, Rounds: 1, Requests: 1, LoadCPUs: c.load, ProxyCPUs: c.proxy,
+			Workloads: []Workload{{Name: "w", Load: load.Config{Conns: 1}}}})
+		if !slices.Equal(got, c.want) {
+			t.Errorf("load on %v, proxy on %v: it is started on %v, want %v", c.load, c.proxy, got, c.want)
+		}
+	}
+}
+
+// What takes no settings cannot stand against itself in another one.
+func TestSettingsAreOursAlone(t *testing.T) {
+	nodes := []*process.Process{{Addr: "127.0.0.1:1"}}
+	two := Workload{Name: "two", Ours: twoCopies(), Against: []Setting{{}}}
+	var out strings.Builder
+	for _, r := range []Rival{Nutcracker("", 0), Direct()} {
+		out.Reset()
+		cfg := Config{Ours: r, Others: []Rival{r}, Progress: &out}
+		if sides := contestants(cfg, two, nodes, nodes); len(sides) > 0 || !strings.Contains(out.String(), r.Name+" is left out") {
+			t.Errorf("%s has %d sides, and it says %q", r.Name, len(sides), &out)
+		}
+	}
+}
+
+// What has another number of nodes behind it than the proxies have is no match for them.
+func TestSidesHaveTheSameNodes(t *testing.T) {
+	nodes := []*process.Process{{Addr: "127.0.0.1:1"}, {Addr: "127.0.0.1:2"}}
+	others := []Rival{
+		{Name: "proxy"}, Direct(), {Name: "one", Attached: true, NodePIDs: []int{7}},
+		{Name: "two", Attached: true, NodePIDs: []int{7, 8}}, {Name: "unknown", Attached: true},
+	}
+	for many, want := range map[int]string{1: "ours proxy direct one unknown", 2: "ours proxy two unknown"} {
+		var out strings.Builder
+		cfg := Config{Ours: Rival{Name: "ours"}, Others: others, Progress: &out}
+		var got []string
+		for _, s := range contestants(cfg, Workload{Name: "w"}, nodes[:many], nil) {
+			got = append(got, s.name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%d nodes: %q, want %s", many, got, want)
+		}
+		if sides := contestants(Config{Ours: Direct(), Others: others}, Workload{}, nodes[:many], nil); (len(sides) == 0) != (many > 1) {
+			t.Errorf("%d nodes: direct has %d sides", many, len(sides))
+		}
+		if left := strings.Count(out.String(), "left out"); left != 1+len(others)-len(got) {
+			t.Errorf("%d nodes: %d are said to be left out:\n%s", many, left, &out)
 		}
 	}
 }
@@ -438,7 +521,7 @@ func TestGate(t *testing.T) {
 		{[]Row{ok, free}, nil},
 		{[]Row{ok, slow}, []string{"slow: ", "against them: CPU ratio 1.16 [1.00–2.00], at most 1.00 and 15 %; noise 50 %"}},
 		{[]Row{late, slow}, []string{"late: ", "p50 ratio 2.40", "slow: "}},
-		{[]Row{ok, faulty}, []string{"faulty against them: 1 errors, wrong or stale values; first them: gone"}},
+		{[]Row{ok, faulty}, []string{"faulty against them: 1 errors, misses, wrong or stale values; first them: gone"}},
 		{[]Row{free}, []string{"nothing to judge"}},
 		{nil, []string{"nothing to judge"}},
 	} {
@@ -492,8 +575,18 @@ func TestStandardWorkloads(t *testing.T) {
 			t.Errorf("%s must hold %v, promised is %v", w.Name, w.Must, must)
 		}
 		delete(promised, w.Name)
-		if w.Title == "" || strings.ContainsAny(w.Title, "|`\n") {
-			t.Errorf("%q is entitled %q", w.Name, w.Title)
+		if !strings.Contains(w.Title, fmt.Sprintf("%d connection", w.Load.Conns)) || strings.ContainsAny(w.Title, "|`\n") {
+			t.Errorf("%q with %d connections is entitled %q", w.Name, w.Load.Conns, w.Title)
+		}
+		// As BENCHMARKS.md has them.
+		space, many := keys.NewSpace(w.Load.Keys), 10_000
+		if w.Load.Values.Max() > 0 {
+			many = 1000
+		}
+		for _, k := range []int{0, space.Len() - 1} {
+			if name := space.AppendKey(nil, k); len(name) != 20 || space.Len() != many {
+				t.Errorf("%q has %d keys, and %s is of %d bytes", w.Name, space.Len(), name, len(name))
+			}
 		}
 	}
 	if len(promised) > 0 {

@@ -85,6 +85,11 @@ func (o *Options) Run(ctx context.Context, out io.Writer) error {
 
 // resolve turns names into workloads, rivals and CPUs.
 func (o *Options) resolve(out io.Writer) (err error) {
+	for name, share := range map[string]float64{"gate": o.gate, "max-noise": o.cfg.MaxNoise} {
+		if !(share >= 0 && share <= 1) { // so that no NaN passes
+			return fmt.Errorf("compare: --%s (%v) is a share from 0 to 1: 0.15 is 15 %%", name, share)
+		}
+	}
 	if o.cfg.Workloads, err = pick(o.workloads); err != nil {
 		return err
 	}

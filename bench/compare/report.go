@@ -31,10 +31,12 @@ type block struct {
 	write func(dir string, r *Result, rows []Row) (text string, files map[string][]byte, err error)
 }
 
+const hostName = "host"
+
 // blocks are by name. Those of rivals have what stands against ours; those of settings
 // have what ours costs when it is set up in other ways.
 var blocks = map[string]block{
-	"host":           {anyRow, hostBlock},
+	hostName:         {anyRow, hostBlock},
 	"rivals":         {amongRivals, ratioBlock},
 	"rivals-sides":   {amongRivals, sideBlock},
 	"rivals-plots":   {amongRivals, plotBlock("rivals")},
@@ -52,8 +54,8 @@ func amongRivals(r *Row) bool { return !amongSettings(r) }
 
 // Report writes the blocks of the document at path, and their plots into the directories
 // of their results. Where results is not empty, blocks of other results are of those from
-// now on, if they have all the rows that the block shows; moved names these, and it is an
-// error if there is none. What is as it should be is not written.
+// now on, if they have all the rows that the block shows; a host goes with the block before
+// it. moved names these, and it is an error if there is none. What is as it should be is not written.
 func Report(path, results string) (moved []string, err error) {
 	doc, err := os.ReadFile(path)
 	if err != nil {
@@ -104,9 +106,12 @@ func relative(base, path string) (string, error) {
 type filler struct {
 	base   string
 	newest string // results that blocks move to; empty: none do
-	read   map[string]*Result
-	files  map[string][]byte // what the blocks want beside the document
-	moved  []string
+	// wasOf and isOf are the results of the block before, as the document had them and
+	// as they are now.
+	wasOf, isOf string
+	read        map[string]*Result
+	files       map[string][]byte // what the blocks want beside the document
+	moved       []string
 }
 
 func newFiller(base string) *filler {
@@ -158,6 +163,7 @@ func (f *filler) block(name, dir string) (string, error) {
 		known := slices.AppendSeq(slices.Collect(maps.Keys(blocks)), maps.Keys(drillBlocks))
 		return "", fmt.Errorf("there are %s", strings.Join(slices.Sorted(slices.Values(known)), ", "))
 	}
+	was := dir
 	res, err := f.result(dir)
 	if err != nil {
 		return "", err
@@ -167,11 +173,16 @@ func (f *filler) block(name, dir string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if covers(b.rows(newest), b.rows(res)) {
+		moves := covers(b.rows(newest), b.rows(res))
+		if name == hostName && f.wasOf == dir { // it tells of the block before it
+			moves = f.isOf == f.newest
+		}
+		if moves {
 			dir, res = f.newest, newest
 			f.moved = append(f.moved, name)
 		}
 	}
+	f.wasOf, f.isOf = was, dir
 	rows := b.rows(res)
 	if len(rows) == 0 {
 		return "", fmt.Errorf("nothing in %s is of it", dir)
@@ -206,7 +217,9 @@ func (f *filler) result(dir string) (*Result, error) {
 		return r, nil
 	}
 	r, err := Load(filepath.Join(f.base, dir))
-	f.read[dir] = r
+	if err == nil {
+		f.read[dir] = r
+	}
 	return r, err
 }
 

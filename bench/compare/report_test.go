@@ -3,6 +3,7 @@ package compare
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -100,6 +101,18 @@ func TestReport(t *testing.T) {
 	for _, want := range []string{"bench:begin rivals " + full, "bench:begin settings " + old, "bench:begin rivals-plots " + full, "| 2.00 [2.00–2.00] |", "| direct |"} {
 		if !strings.Contains(moved, want) {
 			t.Errorf("%q is missing in\n%s", want, moved)
+		}
+	}
+	// The host is that of the block before it.
+	const hosts = "<!-- bench:begin rivals DIR -->\n<!-- bench:end -->\n<!-- bench:begin host DIR -->\n<!-- bench:end -->\n" +
+		"<!-- bench:begin settings DIR -->\n<!-- bench:end -->\n<!-- bench:begin host DIR -->\n<!-- bench:end -->\n"
+	if err := os.WriteFile(doc, []byte(strings.ReplaceAll(hosts, "DIR", old)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dirs := regexp.MustCompile(`bench:begin \S+ (\S+)`).FindAllStringSubmatch(written(filepath.Join(dir, full)), -1)
+	for i, want := range []string{full, full, old, old} {
+		if len(dirs) != 4 || dirs[i][1] != want {
+			t.Errorf("blocks are of %q, want number %d of %s", dirs, i, want)
 		}
 	}
 	other := results(t, dir, "other", row("get-c50-p16", "magent", "nutcracker", 1))

@@ -27,8 +27,8 @@ type Rival struct {
 	Name string
 	// Own says that it takes Settings, as our proxy does: it is another build of it.
 	Own bool
-	// Direct says that it is a node and no proxy: it has no CPU of its own, holds no
-	// bound, and is left out where the proxies have several nodes behind them.
+	// Direct says that it is a node and no proxy: it has no CPU of its own, and holds
+	// no bound.
 	Direct bool
 	// Attached says that somebody else started it, over nodes of its own. NodePIDs
 	// are those that are known.
@@ -112,6 +112,14 @@ func Direct() Rival {
 	return Rival{Name: "direct", Direct: true, Start: func(_ context.Context, t Topology) (*process.Process, error) {
 		return &process.Process{Name: "direct", Addr: t.Nodes[0].Addr, PID: t.Nodes[0].PID}, nil
 	}}
+}
+
+// behind is how many nodes r has behind it however many the others have, if that is known.
+func (r Rival) behind() (n int, known bool) {
+	if r.Direct {
+		return 1, true
+	}
+	return len(r.NodePIDs), len(r.NodePIDs) > 0
 }
 
 // charge names the processes to charge a run of r to, name → pid: p, as r started it,

@@ -49,8 +49,8 @@ type Row struct {
 	Must    float64 `json:"must,omitempty"`
 	Aim     float64 `json:"aim,omitempty"`
 	MustP50 float64 `json:"must_p50,omitempty"`
-	// Faults are errors and wrong or stale values in any run. A row with faults holds
-	// nothing.
+	// Faults are errors, wrong or stale values and misses in any run. A row with faults
+	// holds nothing.
 	Faults int64 `json:"faults"`
 	// FirstFault is whose the first of them was, and what it said.
 	FirstFault string `json:"first_fault,omitempty"`
@@ -189,12 +189,14 @@ func (r *Row) blame(side string, rep *load.Report) {
 		return
 	}
 	r.FirstFault = fmt.Sprintf("%s: %s", side, rep.FirstError)
-	if rep.Wrong+rep.Stale > 0 {
-		r.FirstFault = fmt.Sprintf("%s: %d wrong values, %d stale", side, rep.Wrong, rep.Stale)
+	if rep.Wrong+rep.Stale+rep.Misses > 0 {
+		r.FirstFault = fmt.Sprintf("%s: %d wrong values, %d stale, %d misses", side, rep.Wrong, rep.Stale, rep.Misses)
 	}
 }
 
-func faults(r *load.Report) int64 { return r.Errors + r.Wrong + r.Stale }
+// faults are what makes a run say nothing of its side's cost. A miss is one: every key
+// was stored before and none is deleted, and no answer is as cheap.
+func faults(r *load.Report) int64 { return r.Errors + r.Wrong + r.Stale + r.Misses }
 
 // spread is the median of v, which must not be empty, and its ends. Of an even
 // number the median is the mean of the two in the middle.
@@ -215,7 +217,8 @@ func (r *Row) bounded() bool { return r.Must > 0 || r.MustP50 > 0 }
 func (r *Row) missed(slack float64) string {
 	var what []string
 	add := func(name string, got Spread, must float64) {
-		if must > 0 && got.Median > must*(1+slack) {
+		// A ratio of 0, or of none, was not measured.
+		if holds := got.Median > 0 && got.Median <= must*(1+slack); must > 0 && !holds {
 			what = append(what, fmt.Sprintf("%s ratio %.2f [%.2f–%.2f], at most %.2f and %.0f %%", name, got.Median, got.Min, got.Max, must, 100*slack))
 		}
 	}
@@ -243,7 +246,7 @@ func (r *Row) Verdict() string {
 func faultsOf(rows []Row) (err error) {
 	for i := range rows {
 		if r := &rows[i]; r.Faults > 0 {
-			err = errors.Join(err, fmt.Errorf("compare: %s against %s: %d errors, wrong or stale values; first %s", r.Workload, r.Theirs, r.Faults, r.FirstFault))
+			err = errors.Join(err, fmt.Errorf("compare: %s against %s: %d errors, misses, wrong or stale values; first %s", r.Workload, r.Theirs, r.Faults, r.FirstFault))
 		}
 	}
 	return err

@@ -59,7 +59,7 @@ func Workloads() []Workload {
 	// A set's other settings: one copy, which the bounds hold against, and what
 	// --writes and --ack give those who choose otherwise.
 	sets := []Setting{{}, twoCopies(parallel...), twoCopies(ackLead...), twoCopies(slices.Concat(parallel, ackLead)...)}
-	return []Workload{
+	all := []Workload{
 		{Name: "get-c50", Title: "get, 50 connections",
 			Load: load.Config{Conns: 50}, Must: 1.00, Aim: 0.90},
 		{Name: "get-c50-p16", Title: "get, 50 connections × 16 pipelined",
@@ -88,6 +88,10 @@ func Workloads() []Workload {
 		{Name: "gets-2copies", Title: "gets, 50 connections",
 			Load: load.Config{Conns: 50, Mix: load.Mix{wire.Gets: 1}}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
 	}
+	for i := range all {
+		all[i].Load.Keys.Size = 20
+	}
+	return all
 }
 
 // oneInTen is a set among ten requests.

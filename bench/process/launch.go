@@ -62,11 +62,28 @@ func startPinned(cmd *exec.Cmd, cpus []int) error {
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
 		return err
 	}
-	set := cpuSet(cpus)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("CPUs %v: %w", cpus, err)
+	err := bind(0, cpus)
+	if err == nil {
+		err = cmd.Start()
 	}
-	return errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &before))
+	return errors.Join(err, unix.SchedSetaffinity(0, &before))
+}
+
+// bind binds one thread to cpus, and fails unless to all of them. The kernel takes those
+// that are there, and says nothing of the others.
+func bind(tid int, cpus []int) error {
+	set := cpuSet(cpus)
+	err := unix.SchedSetaffinity(tid, &set)
+	if err == nil {
+		var got unix.CPUSet
+		if err = unix.SchedGetaffinity(tid, &got); err == nil && got != set {
+			err = unix.EINVAL
+		}
+	}
+	if err == unix.EINVAL {
+		return fmt.Errorf("CPUs %v are not all there: %w", cpus, err)
+	}
+	return err
 }
 
 func cpuSet(cpus []int) (set unix.CPUSet) {
@@ -92,10 +109,10 @@ func Pin(pid int, cpus []int) error {
 			err := unix.SchedGetaffinity(tid, &now)
 			if err == nil && now != set {
 				changed = true
-				err = unix.SchedSetaffinity(tid, &set)
+				err = bind(tid, cpus)
 			}
 			if err != nil && err != unix.ESRCH { // else the thread ended
-				return fmt.Errorf("process: pinning %d to CPUs %v: %w", pid, cpus, err)
+				return fmt.Errorf("process: pinning %d: %w", pid, err)
 			}
 		}
 	}
@@ -115,4 +132,18 @@ func threads(pid int) ([]int, error) {
 		}
 	}
 	return tids, nil
+}
+
+// CPUs are those that this process may use.
+func CPUs() (cpus []int, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, fmt.Errorf("process: %w", err)
+	}
+	for c := range 1024 {
+		if set.IsSet(c) {
+			cpus = append(cpus, c)
+		}
+	}
+	return cpus, nil
 }

@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -218,10 +219,13 @@ func (p *Process) Stop() error {
 	return errors.Join(p.end(), os.RemoveAll(p.dir))
 }
 
-// end sends TERM, waits, and kills what does not go.
+// end sends TERM, waits, and kills what does not go. One that is frozen is thawed, for
+// it would not hear of it.
 func (p *Process) end() error {
-	if err := p.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
+	for _, s := range []syscall.Signal{unix.SIGTERM, unix.SIGCONT} {
+		if err := p.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
 	}
 	if p.gone(stopTimeout) {
 		return nil

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -202,14 +203,26 @@ func TestProgramThatIsMissing(t *testing.T) {
 	s.left(t)
 }
 
+// All the CPUs named have to be there: on some of them it would not be what was asked for.
 func TestProgramThatCannotBePinned(t *testing.T) {
+	all, err := process.CPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := &self{role: "serve"}
 	r := s.recipe()
-	r.CPUs = []int{1000}
-	if _, err := process.Start(t.Context(), r); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "1000") {
-		t.Errorf("got %v", err)
+	for _, r.CPUs = range [][]int{{1000}, append(slices.Clone(all), 1000)} {
+		if _, err := process.Start(t.Context(), r); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "1000") {
+			t.Errorf("started on %v: %v", r.CPUs, err)
+		}
+		s.left(t)
+		if err := process.Pin(os.Getpid(), r.CPUs); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "1000") {
+			t.Errorf("pinned to %v: %v", r.CPUs, err)
+		}
 	}
-	s.left(t)
+	if now, err := process.CPUs(); err != nil || !slices.Equal(now, all) {
+		t.Errorf("may use %v after it, %v; before it %v", now, err, all)
+	}
 }
 
 func TestRecipeThatFails(t *testing.T) {
@@ -443,6 +456,17 @@ func TestFreezeAndThaw(t *testing.T) {
 	}
 	if err := p.Kill(); err != nil {
 		t.Errorf("the frozen are killed, too: %v", err)
+	}
+}
+
+// One that is frozen is stopped as any other: it must not wait to be killed.
+func TestStopOfOneThatIsFrozen(t *testing.T) {
+	p := (&self{role: "serve"}).start(t)
+	if err := p.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Stop(); err != nil {
+		t.Error(err)
 	}
 }
 
