@@ -115,16 +115,14 @@ func compareOne(ctx context.Context, cfg Config, w Workload) (_ []Row, err error
 		cfg.say("%-15s left out: nothing is left to compare\n", w.Name)
 		return nil, nil
 	}
-	if cfg.betweenBuilds() {
-		w.Must, w.Aim, w.MustP50 = 0, 0, 0
-	}
+	w = cfg.bound(w)
 	discarded := 0
 	for done := 0; done < cfg.Rounds; {
 		reports, err := oneRound(ctx, cfg, w, nodes, sides, done)
 		if err != nil { // what was measured so far still counts
 			return makeRows(w, sides, discarded), err
 		}
-		if discarded < cfg.Rounds && tooNoisy(reports, cfg.MaxNoise) {
+		if cfg.again(reports, discarded) {
 			discarded++
 			cfg.say("%-15s round %d was noisier than allowed, and is run again\n", w.Name, done+1)
 			continue
@@ -181,17 +179,25 @@ func contestants(cfg Config, w Workload, nodes, backups []*process.Process) (sid
 // is then set up alike in all workloads, and bounds hold for none.
 func (cfg Config) betweenBuilds() bool { return cfg.Others[0].Own && cfg.Ours.Own }
 
-// tooNoisy says whether a round should be run again. Faults are findings,
-// whatever the noise.
-func tooNoisy(reports []*load.Report, limit float64) bool {
+// bound is w with those bounds that hold for what cfg compares.
+func (cfg Config) bound(w Workload) Workload {
+	if cfg.betweenBuilds() {
+		w.Must, w.Aim, w.MustP50 = 0, 0, 0
+	}
+	return w
+}
+
+// again says whether a round should be run again, after so many that were. Faults are
+// findings, whatever the noise.
+func (cfg Config) again(reports []*load.Report, discarded int) bool {
 	noisy := false
 	for _, r := range reports {
 		if faults(r) > 0 {
 			return false
 		}
-		noisy = noisy || r.Host.Noise > limit
+		noisy = noisy || r.Host.Noise > cfg.MaxNoise
 	}
-	return noisy && limit > 0
+	return noisy && cfg.MaxNoise > 0 && discarded < cfg.Rounds
 }
 
 // oneRound starts every side, runs each once and returns a report for each. All
@@ -216,9 +222,7 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 		running = append(running, procs[i])
-		cfg := w.Load
-		cfg.Targets = []string{procs[i].Addr}
-		if err := load.Preload(ctx, cfg); err != nil {
+		if err := load.Preload(ctx, cfg.load(w, procs[i].Addr, round)); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
@@ -238,17 +242,23 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 
 // oneRun measures what listens on addr. procs are charged: name → pid.
 func oneRun(ctx context.Context, cfg Config, w Workload, procs map[string]int, addr string, round int) (*load.Report, error) {
-	l := w.Load
-	l.Targets, l.Duration, l.Warmup = []string{addr}, cfg.Duration, cfg.Warmup
-	if cfg.Requests > 0 {
-		l.Requests, l.Duration = cfg.Requests, 0
-	}
-	l.Seed, l.Procs = uint64(round), procs
+	l := cfg.load(w, addr, round)
+	l.Procs = procs
 	rep, err := load.Run(ctx, l)
 	if err == nil {
 		err = ctx.Err() // a run cut short is no run
 	}
 	return rep, err
+}
+
+// load is what addr is asked in a round of w: but for addr the same of every side.
+func (cfg Config) load(w Workload, addr string, round int) load.Config {
+	l := w.Load
+	l.Targets, l.Duration, l.Warmup, l.Seed = []string{addr}, cfg.Duration, cfg.Warmup, uint64(round)
+	if cfg.Requests > 0 {
+		l.Requests, l.Duration = cfg.Requests, 0
+	}
+	return l
 }
 
 func (cfg Config) say(format string, args ...any) {

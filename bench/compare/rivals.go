@@ -49,21 +49,24 @@ func Nutcracker(path string, mbuf int) Rival {
 		if len(t.Backups) > 0 || len(t.Flags) > 0 {
 			return nil, errors.New("compare: nutcracker keeps no second copy and knows no flags of magent")
 		}
-		return process.Start(ctx, process.Recipe{Name: "nutcracker", Path: path, CPUs: t.CPUs,
-			Args: func(port int, dir string) ([]string, error) {
-				stats, err := process.FreePort()
-				if err != nil {
-					return nil, err
-				}
-				conf := filepath.Join(dir, "nutcracker.yml")
-				if err := os.WriteFile(conf, nutcrackerConf(port, t.Nodes), 0o600); err != nil {
-					return nil, err
-				}
-				return []string{
-					"-c", conf, "-p", filepath.Join(dir, "pid"), "-o", filepath.Join(dir, "log"),
-					"-a", "127.0.0.1", "-s", strconv.Itoa(stats), "-m", strconv.Itoa(mbuf),
-				}, nil
-			}})
+		return process.Start(ctx, nutcrackerRecipe(path, mbuf, t))
+	}}
+}
+
+func nutcrackerRecipe(path string, mbuf int, t Topology) process.Recipe {
+	return process.Recipe{Name: "nutcracker", Path: path, CPUs: t.CPUs, Args: func(port int, dir string) ([]string, error) {
+		stats, err := process.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		conf := filepath.Join(dir, "nutcracker.yml")
+		if err := os.WriteFile(conf, nutcrackerConf(port, t.Nodes), 0o600); err != nil {
+			return nil, err
+		}
+		return []string{
+			"-c", conf, "-p", filepath.Join(dir, "pid"), "-o", filepath.Join(dir, "log"),
+			"-a", "127.0.0.1", "-s", strconv.Itoa(stats), "-m", strconv.Itoa(mbuf),
+		}, nil
 	}}
 }
 
@@ -91,20 +94,21 @@ func nutcrackerConf(port int, nodes []*process.Process) []byte {
 func Magent(name, path string) Rival {
 	version := func() string { return process.Version(path, "version") }
 	return Rival{Name: name, Own: true, Version: version, Start: func(ctx context.Context, t Topology) (*process.Process, error) {
-		return process.Start(ctx, process.Recipe{Name: name, Path: path, CPUs: t.CPUs,
-			Args: func(port int, _ string) ([]string, error) { return magentArgs(port, t), nil }})
+		return process.Start(ctx, magentRecipe(name, path, t))
 	}}
 }
 
-func magentArgs(port int, t Topology) []string {
-	args := []string{"serve", "-D", "-l", "127.0.0.1", "-p", strconv.Itoa(port), "-n", "16384"}
-	for _, n := range t.Nodes {
-		args = append(args, "-s", n.Addr)
-	}
-	for _, n := range t.Backups {
-		args = append(args, "-b", n.Addr)
-	}
-	return append(args, t.Flags...)
+func magentRecipe(name, path string, t Topology) process.Recipe {
+	return process.Recipe{Name: name, Path: path, CPUs: t.CPUs, Args: func(port int, _ string) ([]string, error) {
+		args := []string{"serve", "-D", "-l", "127.0.0.1", "-p", strconv.Itoa(port), "-n", "16384"}
+		for _, n := range t.Nodes {
+			args = append(args, "-s", n.Addr)
+		}
+		for _, n := range t.Backups {
+			args = append(args, "-b", n.Addr)
+		}
+		return append(args, t.Flags...), nil
+	}}
 }
 
 // Direct is no proxy: the first node itself.

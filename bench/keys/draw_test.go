@@ -208,6 +208,7 @@ func TestPatternFaults(t *testing.T) {
 		{Pattern{Exponent: math.Inf(1)}, []string{"exponent (+Inf)"}},
 		{Pattern{Median: -1, Stddev: -2}, []string{"median (-1)", "stddev (-2)"}},
 		{Pattern{Share: 1, Weight: -0.1}, []string{"share of hot keys (1)", "weight of hot keys (-0.1)"}},
+		{Pattern{Share: -0.1, Weight: 1}, []string{"share of hot keys (-0.1)", "weight of hot keys (1)"}},
 	} {
 		err := c.Validate()
 		for _, want := range c.want {

@@ -55,6 +55,17 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// Flags tell a key from as many others as fit into 16 bits: so many have always been kept,
+// whatever the server (doc/protocol.txt).
+func TestFlags(t *testing.T) {
+	s := NewSpace(Config{Max: 1 << 20})
+	for k, want := range map[int]uint32{0: 0, 1: 1, 0x8000: 0x8000, 0xffff: 0xffff, 0x10000: 0, 0xabcde: 0xbcde} {
+		if got := s.Flags(k); got != want {
+			t.Errorf("key %#x has flags %#x, want %#x", k, got, want)
+		}
+	}
+}
+
 func TestConfigFaults(t *testing.T) {
 	for _, c := range []struct {
 		Config
@@ -141,6 +152,44 @@ func TestValues(t *testing.T) {
 			w[at] ^= 1
 			if _, ok := checked(s, 42, size, w); ok {
 				t.Fatalf("size %d: byte %d spoilt, and found good", size, at)
+			}
+		}
+	}
+}
+
+// Two writes of a key differ in all that follows the key, so that a value which begins as
+// one and ends as the other is wrong wherever it is torn.
+func TestTornValues(t *testing.T) {
+	const size = 300
+	s := NewSpace(Config{Size: 20, MaxValue: size})
+	first := s.AppendValue(nil, 42, Mark{Run: 1, Seq: 1}, size)
+	for seq := uint32(2); seq < 100; seq++ {
+		second := s.AppendValue(nil, 42, Mark{Run: 1, Seq: seq}, size)
+		// Before, it is but the second; and the last bytes may be alike by chance.
+		for cut := 20 + Overhead; cut < size-8; cut++ {
+			if m, ok := checked(s, 42, size, first[:cut], second[cut:]); ok {
+				t.Fatalf("write 1 until byte %d, then write %d, is found good and of %+v", cut, seq, m)
+			}
+		}
+	}
+}
+
+// A Check that has seen a good value does not take what is left of it for the next.
+func TestCheckForgets(t *testing.T) {
+	s := NewSpace(Config{Size: 20, MaxValue: 100})
+	var c Check
+	for size := 1; size <= 100; size++ {
+		v := s.AppendValue(nil, 42, Mark{Run: 1, Seq: 1}, size)
+		c.Begin(s, 42, size)
+		c.Feed(v)
+		if _, ok := c.End(); !ok {
+			t.Fatalf("%d bytes: found wrong", size)
+		}
+		for cut := range v {
+			c.Begin(s, 42, size)
+			c.Feed(v[:cut])
+			if _, ok := c.End(); ok {
+				t.Fatalf("%d of %d bytes are found good", cut, size)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -58,6 +59,46 @@ func TestUsage(t *testing.T) {
 	}
 	if got := usage(7, a, b, 0, 4*time.Second); got.CPU != 0 || got.Cores != 0.5 {
 		t.Errorf("without requests: %+v", got)
+	}
+}
+
+// One field's name is the end of another's.
+func TestStatusNumber(t *testing.T) {
+	status := []byte("Name:\tx\nnonvoluntary_ctxt_switches:\t7\nvoluntary_ctxt_switches:\t5\n")
+	for field, want := range map[string]int64{"voluntary_ctxt_switches:": 5, "nonvoluntary_ctxt_switches:": 7, "none:": 0} {
+		if got := statusNumber(status, field); got != want {
+			t.Errorf("%s %d, want %d", field, got, want)
+		}
+	}
+}
+
+// Of two CPUs one is kept busy, and half of the other: one by a process with two names,
+// a quarter by this process, and a quarter by a stranger, which is the noise.
+func TestSince(t *testing.T) {
+	at := time.Now()
+	self := os.Getpid()
+	a := Sample{
+		at: at, pids: map[string]int{"x": self + 1, "same": self + 1}, procs: map[string]procSample{},
+		host: []cpuTicks{{}, {}, {}},
+	}
+	b := Sample{
+		at: at.Add(4 * time.Second), pids: a.pids,
+		procs: map[string]procSample{"x": {cpu: 4 * time.Second}, "same": {cpu: 4 * time.Second}},
+		self:  procSample{cpu: time.Second},
+		host:  []cpuTicks{{idle: 200, total: 800}, {total: 400}, {idle: 200, total: 400}},
+	}
+	got := b.Since(a, 1000)
+	if got.Wall != 4*time.Second || got.Self.Cores != 0.25 || got.Self.CPU != 1000 || got.Self.PID != self {
+		t.Errorf("in %v this process spent %+v", got.Wall, got.Self)
+	}
+	for _, name := range []string{"x", "same"} {
+		if u := got.Procs[name]; len(got.Procs) != 2 || u.Cores != 1 || u.CPU != 4000 || u.PID != self+1 {
+			t.Errorf("%s of %d spent %+v", name, len(got.Procs), u)
+		}
+	}
+	want := []CPUShare{{Busy: 1}, {Busy: 0.5, Idle: 0.5}}
+	if h := got.Host; h.All != (CPUShare{Busy: 0.75, Idle: 0.25}) || !slices.Equal(h.CPU, want) || h.Noise != 0.125 {
+		t.Errorf("the host: %+v, want noise of 0.125 and CPUs %+v", h, want)
 	}
 }
 
