@@ -191,6 +191,8 @@ func TestFlagsAreChecked(t *testing.T) {
 		"--ours direct --theirs before":    "--before",
 		"--ours direct --workloads get-c5": "mixed-c1000",
 		"--ours direct --cpus-load x":      "CPU list",
+		"--ours direct --cpus-load 1000":   "--cpus-load 1000: there is no CPU 1000 for us, there are [",
+		"--ours direct --cpus-proxy 1000":  "--cpus-proxy 1000: ",
 		"--ours direct --rival x=1":        "NAME=PORT:PID",
 		"--ours direct --gate 15":          "--gate (15) is a share from 0 to 1",
 		"--ours direct --gate -0.1":        "--gate (-0.1)",
@@ -525,7 +527,7 @@ func TestRivalFlag(t *testing.T) {
 // A rival that says STORED and keeps nothing answers faster than any other. It is found
 // out, and the comparison fails, with a gate and without.
 func TestLiarIsFoundOut(t *testing.T) {
-	rival := fmt.Sprintf("liar=%d:%d", liar(t), os.Getpid())
+	rival := fmt.Sprintf("liar=%d:%d", liar(t, 0), os.Getpid())
 	for _, more := range [][]string{nil, {"--gate", "0.5"}} {
 		var out bytes.Buffer
 		err := compareWith(t, &out, append(more, "--ours", "direct", "--theirs", "direct", "--rival", rival, "--workloads", "get-c50",
@@ -542,8 +544,23 @@ func TestLiarIsFoundOut(t *testing.T) {
 	}
 }
 
-// liar is a port whose server stores nothing and finds nothing.
-func liar(t *testing.T) int {
+// A side that answers nothing in the time given has no cost per request.
+func TestSideWithoutAnAnswer(t *testing.T) {
+	late := Rival{Name: "late", Start: func(context.Context, Topology) (*process.Process, error) {
+		addr := fmt.Sprintf("127.0.0.1:%d", liar(t, 100*time.Millisecond))
+		return &process.Process{Addr: addr, PID: os.Getpid()}, nil
+	}}
+	rows, err := Run(t.Context(), Config{
+		Ours: Direct(), Others: []Rival{late}, Rounds: 1, Duration: 10 * time.Millisecond,
+		Workloads: []Workload{{Name: "w", Load: load.Config{Conns: 1}}},
+	})
+	if len(rows) != 0 || err == nil || !strings.Contains(err.Error(), "w: late: not one answer in the time given") {
+		t.Errorf("%d rows, %v", len(rows), err)
+	}
+}
+
+// liar is a port whose server stores nothing and finds nothing, the latter after a delay.
+func liar(t *testing.T, delay time.Duration) int {
 	return listen(t, func(c net.Conn) {
 		for in := bufio.NewReader(c); ; {
 			line, err := in.ReadString('\n')
@@ -555,6 +572,8 @@ func liar(t *testing.T) int {
 				answer = "STORED\r\n"
 				size, _ := strconv.Atoi(f[4])
 				in.Discard(size + len("\r\n"))
+			} else {
+				time.Sleep(delay)
 			}
 			io.WriteString(c, answer)
 		}

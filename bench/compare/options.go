@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"magent/bench/process"
 )
 
 // Options are a comparison as a user asks for it: Bind names the flags, and Run makes
@@ -38,7 +41,7 @@ func (o *Options) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.before, "before", "", "`path` of another build of magent, the rival named before: what a change costs")
 	fs.StringVar(&o.ours, "ours", "magent", "what to judge: magent, nutcracker or direct (nutcracker against itself shows the noise)")
 	fs.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker", "direct"}, "what to judge it against: magent, before, nutcracker, direct, which is the node without a proxy; bounds hold against the first that is a proxy (workloads named 2copies judge settings of --ours instead, unless that is before)")
-	fs.StringArrayVar(&o.rivals, "rival", nil, "another proxy, `NAME=PORT:PID[:NODEPID...]`, that listens on 127.0.0.1 already: started, pinned as --cpus-proxy says and set up over as many nodes as the workload has by whoever started it (a NODEPID's CPU is charged as a node's; unnamed nodes count as noise)")
+	fs.StringArrayVar(&o.rivals, "rival", nil, "another proxy, `NAME=PORT:PID[:NODEPID...]`, that listens on 127.0.0.1 already: started, pinned as --cpus-proxy says and set up over as many nodes as the workload has by whoever started it (a NODEPID's CPU is charged as a node's; unnamed nodes count as noise; workloads with another number of nodes than it names leave it out)")
 	fs.StringSliceVar(&o.workloads, "workloads", nil, "which workloads (default all)")
 	fs.IntVar(&o.cfg.Rounds, "rounds", 9, "how often to measure each pair")
 	fs.DurationVar(&o.cfg.Duration, "duration", time.Second, "how long to measure each run")
@@ -59,7 +62,7 @@ func (o *Options) Bind(fs *pflag.FlagSet) {
 // values, and with --gate if a bound was missed; without, that is in the table and no
 // failure.
 func (o *Options) Run(ctx context.Context, out io.Writer) error {
-	if err := o.resolve(out); err != nil {
+	if err := errors.Join(o.resolve(out), o.cpusAreThere()); err != nil {
 		return err
 	}
 	o.cfg.Progress = out
@@ -194,6 +197,23 @@ func parseCPUs(list string) (cpus []int, err error) {
 		}
 	}
 	return cpus, nil
+}
+
+// cpusAreThere fails if a CPU is asked for that this process may not use.
+func (o *Options) cpusAreThere() error {
+	there, err := process.CPUs()
+	if err != nil {
+		return err
+	}
+	check := func(flag, list string, cpus []int) error {
+		for _, c := range cpus {
+			if !slices.Contains(there, c) {
+				return fmt.Errorf("compare: --%s %s: there is no CPU %d for us, there are %v", flag, list, c, there)
+			}
+		}
+		return nil
+	}
+	return errors.Join(check("cpus-proxy", o.proxyCPUs, o.cfg.ProxyCPUs), check("cpus-load", o.loadCPUs, o.cfg.LoadCPUs))
 }
 
 // command is the command line that asks for the same. Paths are cut to their last part:
