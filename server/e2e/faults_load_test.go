@@ -3,10 +3,10 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
-	"magent/bench/failover"
 	"magent/bench/keys"
 	"magent/bench/load"
 	"magent/bench/wire"
@@ -69,31 +69,59 @@ func observe(ctx context.Context, c load.Config, beside func(began time.Time)) (
 	return o, nil
 }
 
-// A timing is a time without the generator's own stalls, and with them.
-type timing struct{ net, whole time.Duration }
-
-// seen is what became of the requests that were due from then on and that of says are
-// meant.
-func (o *observed) seen(from time.Duration, of func(*load.Sample) bool) *failover.Result {
-	var some []load.Sample
+// count is how many requests ended so.
+func (o *observed) count(v load.Verdict) (n int) {
 	for i := range o.Samples {
-		if s := &o.Samples[i]; s.Due >= from && of(s) {
-			some = append(some, *s)
+		if o.Samples[i].Verdict == v {
+			n++
 		}
 	}
-	return failover.Analyse(failover.Observation{Samples: some, Stalls: o.Stalls})
+	return n
 }
 
-// slowest is the slowest of them, and 0 of none.
-func (o *observed) slowest(from time.Duration, of func(*load.Sample) bool) timing {
-	r := o.seen(from, of)
-	return timing{time.Duration(max(0, r.Total.Net.Slowest)), time.Duration(max(0, r.Total.Latency.Slowest))}
+// took is the latencies, in order, of requests that were due from then on and that of
+// says are meant. With own, what the generator was stalled meanwhile is taken off.
+func (o *observed) took(from time.Duration, own bool, of func(*load.Sample) bool) (all []time.Duration) {
+	for i := range o.Samples {
+		s := &o.Samples[i]
+		if s.Due < from || !of(s) {
+			continue
+		}
+		took := s.Took
+		for _, stall := range o.Stalls { // of one thread: they lie apart
+			if own {
+				took -= max(0, min(stall.To, s.Due+s.Took)-max(stall.From, s.Due))
+			}
+		}
+		all = append(all, took)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// slowest is the last of durations in order, and 0 of none.
+func slowest(all []time.Duration) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	return all[len(all)-1]
 }
 
 // p99 is their 99th percentile.
-func (o *observed) p99(from time.Duration, of func(*load.Sample) bool) timing {
-	r := o.seen(from, of)
-	return timing{time.Duration(max(0, r.Total.Net.P99)), time.Duration(max(0, r.Total.Latency.P99))}
+func p99(all []time.Duration) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	return all[len(all)*99/100]
+}
+
+// longestStall is for how long the generator was held up at worst, and the machine
+// with it.
+func (o *observed) longestStall() (worst time.Duration) {
+	for _, s := range o.Stalls {
+		worst = max(worst, s.To-s.From)
+	}
+	return worst
 }
 
 func every(*load.Sample) bool { return true }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"magent/bench/load"
 )
 
 var roundsFlag = flag.Int("rounds", 0, "how often each fault is measured at full load; 0 has them once at little load, and times are not looked at")
@@ -43,11 +45,12 @@ type row struct {
 	outage bool // errors that say so are right, and misses
 }
 
-// A bound is a time that is measured and what it may be at most.
+// A bound is a time that is measured and what it may be at most. own says that the
+// generator's stalls are to be taken off.
 type bound struct {
 	name string
 	most time.Duration
-	of   func(x *exposure) timing
+	of   func(x *exposure, own bool) time.Duration
 }
 
 // An exposure is a load that is exposed to a fault.
@@ -64,11 +67,11 @@ type exposure struct {
 func (x *exposure) at(d time.Duration) { <-time.After(time.Until(x.began.Add(x.leadIn + d))) }
 
 // all is the slowest of all requests since the lead-in.
-func all(x *exposure) timing { return x.slowest(x.leadIn, every) }
+func all(x *exposure, own bool) time.Duration { return slowest(x.took(x.leadIn, own, every)) }
 
 // later is the slowest of those due after the timeout had passed.
-func later(x *exposure) timing {
-	return x.slowest(x.leadIn+defaultTimeout+20*time.Millisecond, every)
+func later(x *exposure, own bool) time.Duration {
+	return slowest(x.took(x.leadIn+defaultTimeout+20*time.Millisecond, own, every))
 }
 
 var frozenBounds = []bound{
@@ -105,8 +108,8 @@ var rows = []row{
 	{
 		fault: "lead: SIGSTOP, --hedge 5ms", node: memcachedTarget, flags: []string{"--hedge", "5ms"}, apart: true,
 		strike: func(x *exposure) { freeze(x.lead, x) }, lasts: frozenFor,
-		bounds: []bound{{"slowest read", 25 * time.Millisecond, func(x *exposure) timing {
-			return x.slowest(x.leadIn, reads)
+		bounds: []bound{{"slowest read", 25 * time.Millisecond, func(x *exposure, own bool) time.Duration {
+			return slowest(x.took(x.leadIn, own, reads))
 		}}},
 	},
 	{
@@ -117,8 +120,8 @@ var rows = []row{
 			x.at(x.slow)
 			x.lead.slow(0)
 		},
-		bounds: []bound{{"p99 of reads after 1 s", 10 * time.Millisecond, func(x *exposure) timing {
-			return x.p99(x.leadIn+time.Second, reads)
+		bounds: []bound{{"p99 of reads after 1 s", 10 * time.Millisecond, func(x *exposure, own bool) time.Duration {
+			return p99(x.took(x.leadIn+time.Second, own, reads))
 		}}},
 	},
 	{
@@ -156,17 +159,16 @@ var rows = []row{
 			x.follower.restart()
 		},
 		bounds: []bound{
-			{"slowest error", 5 * time.Millisecond, func(x *exposure) timing {
-				return x.slowest(0, refusals)
+			{"slowest error", 5 * time.Millisecond, func(x *exposure, own bool) time.Duration {
+				return slowest(x.took(0, own, refusals))
 			}},
-			{"last error after the return", time.Second, func(x *exposure) timing {
-				after := time.Duration(0)
+			{"last error after the return", time.Second, func(x *exposure, _ bool) (after time.Duration) {
 				for i := range x.Samples {
 					if s := &x.Samples[i]; refusals(s) {
 						after = max(after, s.Due+s.Took-x.back)
 					}
 				}
-				return timing{after, after}
+				return after
 			}},
 		},
 	},
@@ -262,15 +264,12 @@ func (c *verdicts) add(d verdicts) {
 
 // measure is the result of one round.
 func measure(w *row, x *exposure) *result {
-	seen := x.seen(0, every)
-	n, refused := seen.Total.Counts, int(x.ServerErrors)
-	r := &result{
-		counts: verdicts{n.Misses, n.Stale, n.Wrong, refused, n.Errors() - refused + int(x.Unsent)},
-		stall:  time.Duration(seen.LongestStall),
-	}
+	r := &result{stall: x.longestStall(), counts: verdicts{
+		misses: x.count(load.Miss), stale: x.count(load.Stale), wrong: x.count(load.Wrong), serverErrors: int(x.ServerErrors),
+		cut: x.count(load.Failed) + x.count(load.Lost) - int(x.ServerErrors) + int(x.Unsent),
+	}}
 	for _, b := range w.bounds {
-		t := b.of(x)
-		r.times, r.due = append(r.times, []time.Duration{t.net}), append(r.due, t.whole)
+		r.times, r.due = append(r.times, []time.Duration{b.of(x, true)}), append(r.due, b.of(x, false))
 	}
 	return r
 }
