@@ -248,6 +248,13 @@ func oneRun(ctx context.Context, cfg Config, w Workload, procs map[string]int, a
 	if err == nil {
 		err = ctx.Err() // a run cut short is no run
 	}
+	if err == nil {
+		for name, u := range rep.Procs {
+			if u.Ended {
+				return nil, fmt.Errorf("%s ended while it was measured", name)
+			}
+		}
+	}
 	return rep, err
 }
 

@@ -125,7 +125,8 @@ type Config struct {
 	// requests. Default 0: never.
 	ReopenEvery int
 	// Procs names processes on this machine whose CPU is charged to the
-	// requests: name → pid.
+	// requests: name → pid. They must be there when measuring begins; one that
+	// ends before the run does is marked so in the Report.
 	Procs map[string]int
 	// Samples keeps a Sample of every measured request in the Report.
 	Samples bool

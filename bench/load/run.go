@@ -154,7 +154,7 @@ func drive(ctx context.Context, s *shared) (*Report, error) {
 		}
 	}
 	ctxErr := await(ctx, done, cfg.Duration)
-	after, sampleErr := meter.Take(cfg.Procs)
+	after, sampleErr := before.Again()
 	if ctxErr == nil {
 		s.turnTo(draining)
 		select {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -270,6 +271,31 @@ func TestRunMeasuresAfterTheWarmup(t *testing.T) {
 	exact := mustRun(t, Config{Targets: []string{tg.addr}, Conns: 3, Pipeline: 5, Warmup: warmup, Requests: 500})
 	if exact.Requests != 500 {
 		t.Errorf("%d requests after a warm-up, want 500", exact.Requests)
+	}
+}
+
+// Of the processes charged one ends in mid-run: all else is told as ever.
+func TestRunOutlivesAProcess(t *testing.T) {
+	child := exec.Command("sleep", "1000")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tg := startTarget(t, func(c call) (string, error) {
+		if c.n == 100 {
+			child.Process.Kill()
+			child.Wait()
+		}
+		return c.reply, nil
+	})
+	rep := mustRun(t, Config{
+		Targets: []string{tg.addr}, Conns: 1, Requests: 200,
+		Procs: map[string]int{"target": os.Getpid(), "child": child.Process.Pid},
+	})
+	if rep.Requests != 200 || rep.Rate <= 0 || rep.Seconds <= 0 || len(rep.Host.CPU) == 0 || rep.Self.CPU <= 0 {
+		t.Errorf("%d requests in %v s at %v, host %+v, self %+v", rep.Requests, rep.Seconds, rep.Rate, rep.Host, rep.Self)
+	}
+	if !rep.Procs["child"].Ended || rep.Procs["target"].Ended || rep.Procs["target"].CPU <= 0 {
+		t.Errorf("processes: %+v", rep.Procs)
 	}
 }
 

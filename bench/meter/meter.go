@@ -23,6 +23,9 @@ import (
 // Usage is what one process spent while requests were measured.
 type Usage struct {
 	PID int `json:"pid"`
+	// Ended says that it is no more. What it spent is known only if nobody has
+	// collected its exit status yet, and else 0.
+	Ended bool `json:"ended,omitempty"`
 	// CPU, User and System are µs per request.
 	CPU    float64 `json:"cpu_us"`
 	User   float64 `json:"user_us"`
@@ -47,7 +50,8 @@ type Host struct {
 	All CPUShare   `json:"all"`
 	CPU []CPUShare `json:"cpu"`
 	// Noise is the share of all CPUs that went to neither this process nor
-	// those named: other programs, the kernel's own threads, and steal.
+	// those named: other programs, the kernel's own threads, and steal; and what a
+	// named one spent that has ended.
 	Noise float64 `json:"noise"`
 }
 
@@ -56,6 +60,8 @@ type procSample struct {
 	cpu                    time.Duration // user and system, all threads, the dead ones too
 	userTicks, systemTicks uint64
 	voluntary, involuntary int64
+	started                uint64 // ticks after the host: tells it from a later one of its pid
+	ended                  bool
 }
 
 // cpuClock is the clock of all CPU time of process pid. The encoding is that of
@@ -77,7 +83,7 @@ func readProc(pid int) (procSample, error) {
 	if err != nil {
 		return s, fmt.Errorf("meter: %w", err)
 	}
-	if s.userTicks, s.systemTicks, err = parseStat(stat); err != nil {
+	if err = s.parseStat(stat); err != nil {
 		return s, err
 	}
 	tasks, err := filepath.Glob(filepath.Join(dir, "task", "*", "status"))
@@ -98,20 +104,24 @@ func readProc(pid int) (procSample, error) {
 	return s, nil
 }
 
-// parseStat finds utime and stime, fields 14 and 15 of proc_pid_stat(5). The
-// second field, the name, may hold blanks and brackets: count from its end.
-func parseStat(b []byte) (user, system uint64, err error) {
+// parseStat finds state, utime, stime and starttime, fields 3, 14, 15 and 22 of
+// proc_pid_stat(5). The second field, the name, may hold blanks and brackets: count from
+// its end.
+func (s *procSample) parseStat(b []byte) error {
 	end := bytes.LastIndexByte(b, ')')
-	if f := bytes.Fields(b[end+1:]); end >= 0 && len(f) > 12 {
-		user, err = strconv.ParseUint(string(f[11]), 10, 64)
-		if err == nil {
-			system, err = strconv.ParseUint(string(f[12]), 10, 64)
-		}
-		if err == nil {
-			return user, system, nil
-		}
+	f := bytes.Fields(b[end+1:])
+	if end < 0 || len(f) < 20 {
+		return fmt.Errorf("meter: cannot read /proc/PID/stat: %.80q", b)
 	}
-	return 0, 0, fmt.Errorf("meter: cannot read /proc/PID/stat: %.80q", b)
+	s.ended = f[0][0] == 'Z' || f[0][0] == 'X'
+	for i, to := range map[int]*uint64{11: &s.userTicks, 12: &s.systemTicks, 19: &s.started} {
+		n, err := strconv.ParseUint(string(f[i]), 10, 64)
+		if err != nil {
+			return fmt.Errorf("meter: cannot read /proc/PID/stat: %w", err)
+		}
+		*to = n
+	}
+	return nil
 }
 
 func statusNumber(status []byte, field string) int64 {
@@ -128,8 +138,9 @@ func statusNumber(status []byte, field string) int64 {
 func usage(pid int, a, b procSample, requests int64, wall time.Duration) Usage {
 	cpu := b.cpu - a.cpu
 	u := Usage{
-		PID: pid, Cores: cpu.Seconds() / wall.Seconds(),
-		Voluntary: b.voluntary - a.voluntary, Involuntary: b.involuntary - a.involuntary,
+		PID: pid, Ended: b.ended, Cores: cpu.Seconds() / wall.Seconds(),
+		// Threads that ended took theirs with them.
+		Voluntary: max(0, b.voluntary-a.voluntary), Involuntary: max(0, b.involuntary-a.involuntary),
 	}
 	if requests == 0 {
 		return u
@@ -196,26 +207,48 @@ type Sample struct {
 }
 
 // Take reads the counters of this process, of those named in procs, name → pid, and
-// of the host. The time is read last.
+// of the host. All of them must be there. The time is read last.
 func Take(procs map[string]int) (s Sample, err error) {
 	s.pids, s.procs = procs, make(map[string]procSample, len(procs))
 	for name, pid := range procs {
 		if s.procs[name], err = readProc(pid); err != nil {
 			return s, fmt.Errorf("%w (%s)", err, name)
 		}
+		if s.procs[name].ended {
+			return s, fmt.Errorf("meter: process %d has ended (%s)", pid, name)
+		}
 	}
+	return s, s.finish()
+}
+
+// Again reads the counters of the same processes. Those that have ended are marked so.
+func (s Sample) Again() (Sample, error) {
+	b := Sample{pids: s.pids, procs: make(map[string]procSample, len(s.procs))}
+	for name, before := range s.procs {
+		now, err := readProc(s.pids[name])
+		if err != nil || now.started != before.started { // it could be read, and now cannot
+			now = before
+			now.ended = true
+		}
+		b.procs[name] = now
+	}
+	return b, b.finish()
+}
+
+// finish reads what is not of others.
+func (s *Sample) finish() (err error) {
 	if s.self, err = readProc(os.Getpid()); err != nil {
-		return s, err
+		return err
 	}
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return s, fmt.Errorf("meter: %w", err)
+		return fmt.Errorf("meter: %w", err)
 	}
 	if s.host, err = parseHost(stat); err != nil {
-		return s, err
+		return err
 	}
 	s.at = time.Now()
-	return s, nil
+	return nil
 }
 
 // Account is what was spent between two samples.
@@ -228,7 +261,7 @@ type Account struct {
 	Host  Host
 }
 
-// Since is the account from a to s, both of the same processes, charged to requests.
+// Since is the account from a to s, which is a taken Again, charged to requests.
 func (s Sample) Since(a Sample, requests int64) Account {
 	acc := Account{Wall: s.at.Sub(a.at), Procs: make(map[string]Usage, len(s.procs))}
 	acc.Self = usage(os.Getpid(), a.self, s.self, requests, acc.Wall)

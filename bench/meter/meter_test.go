@@ -2,21 +2,79 @@ package meter
 
 import (
 	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
 
 func TestParseStat(t *testing.T) {
 	line := "42 (a) b (c)) S 1 42 42 0 -1 4194560 100 0 0 0 1234 567 8 9 20 0 4 0 100 1000 10 18446744073709551615\n"
-	user, system, err := parseStat([]byte(line))
-	if err != nil || user != 1234 || system != 567 {
-		t.Errorf("got %d, %d, %v; want 1234, 567", user, system, err)
+	var got procSample
+	if err := got.parseStat([]byte(line)); err != nil || got != (procSample{userTicks: 1234, systemTicks: 567, started: 100}) {
+		t.Errorf("got %+v, %v; want 1234, 567, since 100", got, err)
 	}
-	for _, bad := range []string{"", "42 (x", "42 (x) S 1 2 3", "42 (x) S 1 42 42 0 -1 4194560 100 0 0 0 x 567 8\n"} {
-		if _, _, err := parseStat([]byte(bad)); err == nil {
+	if err := got.parseStat([]byte(strings.Replace(line, ") S ", ") Z ", 1))); err != nil || !got.ended {
+		t.Errorf("a zombie: got %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "42 (x", "42 (x) S 1 2 3", strings.Replace(line, "1234", "x", 1)} {
+		if err := got.parseStat([]byte(bad)); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
+	}
+}
+
+// A process that ends meanwhile is told of as one, whether its parent has taken notice
+// or not, and whoever has its number then. The others are charged as ever.
+func TestProcessesMayEnd(t *testing.T) {
+	child := exec.Command("sleep", "1000")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	procs := map[string]int{"self": os.Getpid(), "child": child.Process.Pid}
+	a, err := Take(procs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := func() bool {
+		t.Helper()
+		b, err := a.Again()
+		if err != nil {
+			t.Fatal(err)
+		}
+		acc := b.Since(a, 1)
+		if self := acc.Procs["self"]; self.Ended || self.CPU <= 0 || acc.Wall <= 0 || len(acc.Host.CPU) == 0 {
+			t.Fatalf("this process: %+v in %v", self, acc.Wall)
+		}
+		u := acc.Procs["child"]
+		if u.PID != child.Process.Pid || u.CPU < 0 || u.Voluntary < 0 {
+			t.Fatalf("the child: %+v", u)
+		}
+		return u.Ended
+	}
+	if ended() {
+		t.Error("the child is said to have ended")
+	}
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); !ended(); {
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("the child was killed and is not said to have ended")
+		}
+	}
+	if _, err := Take(procs); err == nil || !strings.Contains(err.Error(), "child") {
+		t.Errorf("a zombie to begin with: %v", err)
+	}
+	if err := child.Wait(); err == nil || !ended() {
+		t.Errorf("collected with %v, ended: %v", err, ended())
+	}
+	self := a.procs["self"]
+	self.started--
+	a.procs["child"], a.pids["child"] = self, os.Getpid()
+	if b, err := a.Again(); err != nil || !b.procs["child"].ended {
+		t.Errorf("another process of its number: %+v, %v", b.procs["child"], err)
 	}
 }
 
