@@ -136,8 +136,8 @@ func TestJSON(t *testing.T) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	want := strings.Fields(`bytes_in bytes_out conflicts errors first_error hits host latency lost misses ops preloaded procs rate
-		reopened requests seconds self settings stale started warnings wrong`)
+	want := strings.Fields(`bytes_in bytes_out conflicts errors failed first_error hits host latency lost misses ops preloaded procs rate
+		reopened requests seconds self served settings stale started warnings wrong`)
 	if !slices.Equal(names, want) {
 		t.Errorf("the fields are\n%v, want\n%v", names, want)
 	}

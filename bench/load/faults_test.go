@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"magent/bench/keys"
 	"magent/bench/wire"
 )
@@ -328,5 +330,89 @@ func TestTargetsAreDealtRound(t *testing.T) {
 	rep := mustRun(t, Config{Targets: []string{a.addr, b.addr}, Conns: 5, Threads: 2, Requests: 1000})
 	if a.connections() != 3 || b.connections() != 2 || a.count("get") == 0 || a.count("get")+b.count("get") != 1000 || rep.Requests != 1000 {
 		t.Errorf("%d and %d connections, %d and %d gets; want 3, 2 and 1000 in all", a.connections(), b.connections(), a.count("get"), b.count("get"))
+	}
+}
+
+// A preload that the target refuses ends with its first refusal, and says what it is.
+func TestPreloadGivesUp(t *testing.T) {
+	tg := startTarget(t, func(c call) (string, error) {
+		if c.n > 100 || strings.Contains(c.words[1], "counter") {
+			return "SERVER_ERROR object too large for cache\r\n", nil
+		}
+		return c.reply, nil
+	})
+	cfg := Config{Targets: []string{tg.addr}, Values: keys.Fixed(77), Keys: keys.Config{Max: 99_999}}
+	err := Preload(t.Context(), cfg)
+	want := fmt.Sprintf(`preload of %s: key:100 (77 bytes) was answered "SERVER_ERROR object too large for cache"`, tg.addr)
+	if err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v; want %s", err, want)
+	}
+	if sets := tg.count("set"); sets > 1000 {
+		t.Errorf("%d keys were written before the end", sets)
+	}
+	cfg.Keys.Max, cfg.Mix, cfg.Conns = 9, Mix{wire.Incr: 1}, 3
+	if err := Preload(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "key:counter:0 (1 bytes)") {
+		t.Errorf("counters: %v", err)
+	}
+}
+
+// What failed of what was measured is told apart from all the rest.
+func TestWhatFailedIsCounted(t *testing.T) {
+	tg := startTarget(t, func(c call) (string, error) {
+		switch {
+		case c.n%10 == 0:
+			return "SERVER_ERROR no\r\n", nil
+		case c.n == 55:
+			return "", errHangUp
+		}
+		return c.reply, nil
+	})
+	cfg := Config{Targets: []string{tg.addr}, Conns: 1, Requests: 100, Reopen: true}
+	rep := mustRun(t, cfg)
+	if rep.Requests != 99 || rep.Served != 90 || rep.Failed != 10 || rep.Errors != 10 {
+		t.Errorf("of %d requests %d served, %d failed, %d errors; want 99, 90, 10, 10", rep.Requests, rep.Served, rep.Failed, rep.Errors)
+	}
+	s := newShared(cfg.withDefaults())
+	w := newWorker(s, 0, -1)
+	w.add(0, -1, nil)
+	f := flight{Request: wire.Request{Op: wire.Get, Keys: 1}}
+	for _, w.phase = range []phase{warming, measuring, draining} {
+		w.settle(&w.conns[0], &f, nil, &wire.Reply{Status: wire.Failed}, nil, 1)
+		w.loss(wire.Get, 0, 1)
+	}
+	if rep := collect(s, []*worker{w}); rep.Errors != 6 || rep.Failed != 2 || rep.Served != 0 || rep.Requests != 1 {
+		t.Errorf("in three phases %d errors, of %d requests %d served, %d failed; want 6, 1, 0, 2", rep.Errors, rep.Requests, rep.Served, rep.Failed)
+	}
+}
+
+// Bytes count while measuring, and neither before nor after.
+func TestBytesOfWhatIsMeasured(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[1])
+	w := newWorker(newShared(Config{Targets: []string{"x:1"}, Conns: 1, Requests: 1}.withDefaults()), 0, -1)
+	defer w.close()
+	w.add(0, pair[0], nil)
+	c := &w.conns[0]
+	asked := int64(0)
+	for _, w.phase = range []phase{warming, measuring, draining} {
+		w.ask(c, 0, 0)
+		if w.phase == measuring {
+			asked = int64(len(c.out))
+		}
+		if !w.flush(c) {
+			t.Fatal(w.fault.text)
+		}
+		if _, err := unix.Write(pair[1], []byte("END\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if !w.read(c) || w.flying != 0 {
+			t.Fatalf("%d in flight; %s", w.flying, w.fault.text)
+		}
+	}
+	if w.in != 5 || w.out != asked {
+		t.Errorf("%d bytes came and %d went, want 5 and %d", w.in, w.out, asked)
 	}
 }

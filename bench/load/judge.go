@@ -26,15 +26,16 @@ type tally struct {
 	lap     *lap // nil if nobody looks on
 }
 
-// counts: errors, server errors, wrong, stale, conflicts, lost and reopened count from the first request
-// on; the others what is measured.
+// counts: errors, server errors, wrong, stale, conflicts, lost and reopened count from
+// the first request on; the others what is measured.
 type counts struct {
 	requests, inTime, misses  int64
 	unsent                    int64
 	errors, serverErrors      int64
 	wrong, stale              int64
 	conflicts, lost, reopened int64
-	in, out                   int64 // bytes since measuring began
+	in, out                   int64 // bytes while measuring
+	failed, dropped           int64 // answered with an error, and not at all
 }
 
 // opTally is of one operation. hist is nil before the first answer.
@@ -117,6 +118,9 @@ func (w *worker) settle(c *conn, f *flight, acked []uint32, out *wire.Reply, tex
 		if strings.HasPrefix(c.scan.ErrLine, "SERVER_ERROR ") {
 			w.serverErrors++
 		}
+		if w.fill && w.refusal == nil {
+			w.refusal = w.unstored(f, c.scan.ErrLine)
+		}
 		c.scan.ErrLine = "" // so that the next has its own
 	}
 	took := min(now-f.due, histMax)
@@ -127,6 +131,9 @@ func (w *worker) settle(c *conn, f *flight, acked []uint32, out *wire.Reply, tex
 		return
 	}
 	w.requests++
+	if verdict == Failed {
+		w.failed++
+	}
 	if now <= w.end {
 		w.inTime++
 	}
@@ -146,6 +153,15 @@ func (w *worker) settle(c *conn, f *flight, acked []uint32, out *wire.Reply, tex
 	if w.cfg.Samples {
 		w.sample(Sample{Due: time.Duration(f.due - w.begin), Took: time.Duration(now - f.due), Op: f.Op, Verdict: verdict})
 	}
+}
+
+// unstored is why a preload ends: f was answered with line.
+func (w *worker) unstored(f *flight, line string) error {
+	name, size := w.space.AppendKey(nil, int(f.Key)), int(f.Size)
+	if f.Op == wire.SetCounter {
+		name, size = w.space.AppendCounter(nil, int(f.Key)), len("0")
+	}
+	return fmt.Errorf("load: preload of %s: %s (%d bytes) was answered %q", w.cfg.Targets[0], name, size, line)
 }
 
 // judgeGet holds the values that came against the ledger.
@@ -272,7 +288,11 @@ func (w *worker) forgo(c *conn, due, now int64) {
 
 func (w *worker) loss(op wire.Op, due, now int64) {
 	w.errors++
-	if w.cfg.Samples && w.measured(due) {
+	if !w.measured(due) {
+		return
+	}
+	w.dropped++
+	if w.cfg.Samples {
 		w.sample(Sample{Due: time.Duration(due - w.begin), Took: time.Duration(now - due), Op: op, Verdict: Lost})
 	}
 }

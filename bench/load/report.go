@@ -93,6 +93,12 @@ type Report struct {
 	// Unsent were due in an open loop and never sent: the connection had its
 	// Pipeline in flight until the end, or was lost for good.
 	Unsent int64 `json:"unsent,omitempty"`
+	// Served are the Requests that were answered with no error. Failed are those
+	// that were, and the measured ones that are not among the Requests since their
+	// connection was lost or could not be opened. Without any Served the target is
+	// of no use.
+	Served int64 `json:"served"`
+	Failed int64 `json:"failed"`
 	// Hits and Misses count the keys of Gets and Getses, not requests.
 	Hits   int64 `json:"hits"`
 	Misses int64 `json:"misses"`
@@ -177,6 +183,8 @@ func collect(s *shared, workers []*worker) *Report {
 func (r *Report) add(t *tally) {
 	r.Requests += t.requests
 	r.inTime += t.inTime
+	r.Served += t.requests - t.failed
+	r.Failed += t.failed + t.dropped
 	r.Unsent += t.unsent
 	r.Conflicts += t.conflicts
 	r.Errors += t.errors

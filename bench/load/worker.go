@@ -51,6 +51,7 @@ type worker struct {
 	phase     phase   // as last seen
 	heard     int64   // when the last bytes came, or were first waited for
 	looked    int64   // for silent connections
+	refusal   error   // of a preload: it ends it
 	buf       []byte
 
 	tally
@@ -102,6 +103,9 @@ func (w *worker) run() error {
 				continue
 			}
 			w.ready(&w.conns[ev.Fd], ev.Events)
+		}
+		if w.refusal != nil {
+			return w.refusal
 		}
 		if n <= 0 && w.deaf() {
 			return fmt.Errorf("load: no answer from %s in %v to %d requests", w.doors(), w.cfg.Timeout, w.flying)
@@ -168,7 +172,6 @@ func (w *worker) enter() {
 	if p := phase(w.word.Load()); p != w.phase {
 		switch p {
 		case measuring:
-			w.in, w.out = 0, 0
 			if w.schedule == nil && w.quota >= 0 { // what the warm-up left in flight will count
 				w.quota = max(0, w.quota-int64(w.flying))
 			}
@@ -265,7 +268,9 @@ func (w *worker) read(c *conn) bool {
 		}
 		w.heard = w.now()
 		c.heard = w.heard
-		w.in += int64(n)
+		if w.phase == measuring {
+			w.in += int64(n)
+		}
 		if err := w.replies(c, w.buf[:n], w.heard); err != nil {
 			return w.lose(c, err)
 		}
@@ -371,7 +376,9 @@ func (w *worker) flush(c *conn) bool {
 			return w.lose(c, fmt.Errorf("load: write: %w", err))
 		}
 		c.sent += n
-		w.out += int64(n)
+		if w.phase == measuring {
+			w.out += int64(n)
+		}
 	}
 	if c.sent == len(c.out) {
 		c.out, c.sent = c.out[:0], 0
