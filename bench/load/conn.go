@@ -158,7 +158,7 @@ func (w *worker) reopen(now int64) (next int64) {
 		c := &w.conns[id]
 		switch {
 		case c.state == opening && now-c.heard > int64(openTimeout):
-			w.refused(c, errors.New("load: connect: timed out"))
+			w.refused(c, errors.New("connect: timed out"))
 		case c.state == closed && c.retry <= now:
 			w.connect(c, now)
 		}
@@ -188,7 +188,7 @@ func (w *worker) connect(c *conn, now int64) {
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		w.refused(c, fmt.Errorf("load: socket: %w", err))
+		w.refused(c, fmt.Errorf("socket: %w", err))
 		return
 	}
 	c.fd, c.state, c.heard = fd, opening, now
@@ -203,7 +203,7 @@ func (w *worker) connect(c *conn, now int64) {
 		err = w.watch(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN|unix.EPOLLOUT, c.id)
 	}
 	if err != nil {
-		w.refused(c, fmt.Errorf("load: connect: %w", err))
+		w.refused(c, fmt.Errorf("connect: %w", err))
 	}
 }
 
@@ -217,7 +217,7 @@ func (w *worker) opened(c *conn) {
 		err = w.watch(unix.EPOLL_CTL_MOD, c.fd, unix.EPOLLIN, c.id)
 	}
 	if err != nil {
-		w.refused(c, fmt.Errorf("load: connect: %w", err))
+		w.refused(c, fmt.Errorf("connect: %w", err))
 		return
 	}
 	c.state = up
@@ -244,7 +244,7 @@ func (w *worker) refused(c *conn, cause error) {
 func (w *worker) expire(now int64) {
 	for i := range w.conns {
 		if c := &w.conns[i]; c.state == up && c.flights.n > 0 && now-c.heard > int64(w.cfg.Timeout) {
-			w.lose(c, fmt.Errorf("load: no answer in %v to %d requests", w.cfg.Timeout, c.flights.n))
+			w.lose(c, fmt.Errorf("no answer in %v to %d requests", w.cfg.Timeout, c.flights.n))
 		}
 	}
 }
@@ -256,8 +256,14 @@ func dial(ctx context.Context, addr string, timeout time.Duration) (fd int, door
 	if strings.HasPrefix(addr, "/") {
 		network = "unix"
 	}
-	d := net.Dialer{Timeout: timeout}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var d net.Dialer
 	c, err := d.DialContext(ctx, network, addr)
+	// A unix socket with a full backlog says so at once, where TCP would wait.
+	for errors.Is(err, unix.EAGAIN) && pause(ctx, retryWait) {
+		c, err = d.DialContext(ctx, network, addr)
+	}
 	if err != nil {
 		return -1, nil, fmt.Errorf("load: %w", err)
 	}
@@ -275,4 +281,14 @@ func dial(ctx context.Context, addr string, timeout time.Duration) (fd int, door
 		return -1, nil, fmt.Errorf("load: %w", err)
 	}
 	return fd, door, nil
+}
+
+// pause waits for d, and returns false if ctx ended meanwhile.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

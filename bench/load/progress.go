@@ -91,9 +91,9 @@ func (r *reporter) describe(p *Progress, now int64) {
 	}
 	lap := r.sum.TotalCount()
 	r.before += lap
-	p.Phase = [...]string{"warm-up", "measure", "drain", "drain"}[r.phase]
+	p.Phase = [...]string{PhaseWarmup, PhaseMeasure, PhaseDrain, PhaseDrain}[r.phase]
 	if r.s.fill {
-		p.Phase = "preload"
+		p.Phase = PhasePreload
 	}
 	p.Requests = r.before
 	p.Rate = float64(lap) / time.Duration(now-r.last).Seconds()

@@ -43,7 +43,7 @@ type Stall struct{ From, To time.Duration }
 
 // Progress is how a run goes.
 type Progress struct {
-	// Phase is "preload", "warm-up", "measure" or "drain".
+	// Phase is one of the constants below.
 	Phase string
 	// Elapsed is since the phase began; Left is until it ends, 0 if unknown.
 	Elapsed, Left time.Duration
@@ -55,6 +55,14 @@ type Progress struct {
 	// Errors, Wrong, Stale and Misses are counted as in the Report.
 	Errors, Wrong, Stale, Misses int64
 }
+
+// The phases of a run.
+const (
+	PhasePreload = "preload"
+	PhaseWarmup  = "warm-up"
+	PhaseMeasure = "measure"
+	PhaseDrain   = "drain" // the last answers are waited for
+)
 
 // Latency is a summary of latencies, in µs.
 type Latency struct {

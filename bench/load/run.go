@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"magent/bench/keys"
 	"magent/bench/meter"
 	"magent/bench/wire"
@@ -173,7 +175,8 @@ func drive(ctx context.Context, s *shared) (*Report, error) {
 }
 
 // start sets the workers going. done is closed when all have ended, and Progress will
-// not be called again; then failed returns their errors.
+// not be called again; then failed returns the error of one, if any has one: what ails
+// one worker mostly ails them all.
 func start(s *shared, workers []*worker) (done chan struct{}, failed func() error) {
 	done = make(chan struct{})
 	ended := make(chan struct{})
@@ -191,7 +194,14 @@ func start(s *shared, workers []*worker) (done chan struct{}, failed func() erro
 		watch.Wait()
 		close(done)
 	}()
-	return done, func() error { return errors.Join(errs...) }
+	return done, func() error {
+		for _, err := range errs {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // await returns when the workers are done, after d unless d is 0, or with
@@ -215,6 +225,10 @@ func await(ctx context.Context, done <-chan struct{}, d time.Duration) error {
 // newWorkers dials all connections and deals them, and the requests, out.
 func newWorkers(ctx context.Context, s *shared) ([]*worker, error) {
 	cfg := &s.cfg
+	sockets, err := dialAll(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
 	workers := make([]*worker, 0, cfg.Threads)
 	for i := range cfg.Threads {
 		quota := int64(-1)
@@ -225,18 +239,55 @@ func newWorkers(ctx context.Context, s *shared) ([]*worker, error) {
 		w := newWorker(s, i, quota)
 		workers = append(workers, w)
 		for no, to := cfg.connsOf(i); no < to; no++ {
-			fd, door, err := dial(ctx, cfg.Targets[no%len(cfg.Targets)], cfg.Timeout)
-			if err != nil {
-				closeAll(workers)
-				return nil, err
-			}
-			w.add(no, fd, door)
+			w.add(no, sockets[no].fd, sockets[no].door)
 		}
 		if s.open() {
 			w.schedule = newSchedule(cfg, i)
 		}
 	}
 	return workers, nil
+}
+
+// dialers is how many connections are dialled at a time: where the target is slow to
+// accept, the kernel tries each again only after a second.
+const dialers = 64
+
+// socket is a connection, and where it leads.
+type socket struct {
+	fd   int
+	door unix.Sockaddr
+}
+
+// dialAll dials cfg's connections, or none.
+func dialAll(ctx context.Context, cfg *Config) ([]socket, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	sockets := make([]socket, cfg.Conns)
+	for no := range sockets {
+		sockets[no].fd = -1
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(dialers, cfg.Conns) {
+		wg.Go(func() {
+			for no := next.Add(1) - 1; no < int64(cfg.Conns) && ctx.Err() == nil; no = next.Add(1) - 1 {
+				fd, door, err := dial(ctx, cfg.Targets[no%int64(len(cfg.Targets))], cfg.Timeout)
+				if err != nil {
+					cancel(err) // the first is the cause
+					return
+				}
+				sockets[no] = socket{fd, door}
+			}
+		})
+	}
+	wg.Wait()
+	err := context.Cause(ctx)
+	for _, s := range sockets {
+		if err != nil && s.fd >= 0 {
+			unix.Close(s.fd)
+		}
+	}
+	return sockets, err
 }
 
 func closeAll(workers []*worker) {

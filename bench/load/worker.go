@@ -78,7 +78,7 @@ func (w *worker) run() error {
 	defer runtime.UnlockOSThread()
 	defer w.close()
 	if err := w.enrol(); err != nil {
-		return err
+		return fmt.Errorf("load: %w", err)
 	}
 	w.heard = w.now()
 	w.enter()
@@ -132,10 +132,10 @@ func (w *worker) deaf() bool {
 // expect its descriptor: the kernel does not look at it.
 func (w *worker) enrol() (err error) {
 	if w.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return fmt.Errorf("load: epoll_create: %w", err)
+		return fmt.Errorf("epoll_create: %w", err)
 	}
 	if w.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
-		return fmt.Errorf("load: timerfd_create: %w", err)
+		return fmt.Errorf("timerfd_create: %w", err)
 	}
 	// Edge-triggered, it says once that it fired, and need not be read.
 	if err := w.watch(unix.EPOLL_CTL_ADD, w.timer, unix.EPOLLIN|unix.EPOLLET, timerID); err != nil {
@@ -151,7 +151,7 @@ func (w *worker) enrol() (err error) {
 
 func (w *worker) watch(op, fd int, events uint32, id int32) error {
 	if err := unix.EpollCtl(w.ep, op, fd, &unix.EpollEvent{Events: events, Fd: id}); err != nil {
-		return fmt.Errorf("load: epoll_ctl: %w", err)
+		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	return nil
 }
@@ -262,9 +262,9 @@ func (w *worker) read(c *conn) bool {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
-			return w.lose(c, fmt.Errorf("load: read: %w", err))
+			return w.lose(c, fmt.Errorf("read: %w", err))
 		case n == 0:
-			return w.lose(c, errors.New("load: connection closed by the target"))
+			return w.lose(c, errors.New("connection closed by the target"))
 		}
 		w.heard = w.now()
 		c.heard = w.heard
@@ -272,6 +272,9 @@ func (w *worker) read(c *conn) bool {
 			w.in += int64(n)
 		}
 		if err := w.replies(c, w.buf[:n], w.heard); err != nil {
+			if c.used == c.flights.n { // it has answered nothing yet
+				err = fmt.Errorf("%w; is it a memcached?", err)
+			}
 			return w.lose(c, err)
 		}
 		if n < len(w.buf) {
@@ -284,7 +287,7 @@ func (w *worker) read(c *conn) bool {
 func (w *worker) replies(c *conn, b []byte, now int64) error {
 	for len(b) > 0 {
 		if c.flights.n == 0 {
-			return fmt.Errorf("load: an answer to nothing: %.80q", b)
+			return fmt.Errorf("an answer to nothing: %.80q", b)
 		}
 		f, acked := c.flights.front()
 		n, out, done, err := c.scan.Next(b, &f.Request)
@@ -373,7 +376,7 @@ func (w *worker) flush(c *conn) bool {
 			continue
 		}
 		if err != nil {
-			return w.lose(c, fmt.Errorf("load: write: %w", err))
+			return w.lose(c, fmt.Errorf("write: %w", err))
 		}
 		c.sent += n
 		if w.phase == measuring {

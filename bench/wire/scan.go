@@ -101,7 +101,7 @@ func (s *Scanner) Next(b []byte, r *Request) (n int, out Reply, done bool, err e
 		if end < 0 {
 			s.carry = append(s.carry, b[n:]...)
 			if len(s.carry) > maxLine {
-				return n, Reply{}, false, fmt.Errorf("wire: reply line of more than %d bytes: %.40q…", maxLine, s.carry)
+				return n, Reply{}, false, fmt.Errorf("reply line of more than %d bytes: %.40q…", maxLine, s.carry)
 			}
 			return len(b), Reply{}, false, nil
 		}
@@ -151,7 +151,7 @@ func (s *Scanner) line(line []byte, r *Request) (done bool, err error) {
 }
 
 func outOfStep(line []byte, r *Request) error {
-	return fmt.Errorf("wire: stream out of step: a %s was answered %.80q", r.Op, line)
+	return fmt.Errorf("stream out of step: a %s was answered %.80q", r.Op, line)
 }
 
 // ending is a line that ends a reply, and what it means.
@@ -362,7 +362,7 @@ func (s *Scanner) value(b []byte, r *Request) (int, error) {
 	if cut < n {
 		at := off + cut - s.size
 		if string(b[cut:n]) != crlf[at:at+n-cut] {
-			return 0, fmt.Errorf("wire: value of %d bytes ends in %q, not in a line end", s.size, b[cut:n])
+			return 0, fmt.Errorf("value of %d bytes ends in %q, not in a line end", s.size, b[cut:n])
 		}
 	}
 	if s.left -= n; s.left == 0 {
