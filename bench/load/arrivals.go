@@ -69,7 +69,7 @@ func newArrivals(cfg *Config, i int, rate float64, first, conns int) *arrivals {
 	a := &arrivals{
 		first: first,
 		conns: conns,
-		step:  float64(time.Second) / rate / float64(conns),
+		step:  min(float64(time.Second)/rate/float64(conns), farthest),
 		phase: float64(i) / float64(cfg.Threads),
 		n:     -1,
 	}
@@ -83,15 +83,18 @@ func newArrivals(cfg *Config, i int, rate float64, first, conns int) *arrivals {
 // arrivalStream keeps the chance of arrivals apart from that of what is asked.
 const arrivalStream = 1 << 40
 
+// farthest is where arrivals end, in ns: after some hundred years.
+const farthest = 1 << 62
+
 // advance goes to the next arrival.
 func (a *arrivals) advance() {
 	if a.rng != nil {
 		a.last += a.step * a.rng.ExpFloat64()
-		a.next, a.conn = int64(a.last), a.first+a.rng.IntN(a.conns)
+		a.next, a.conn = int64(min(a.last, farthest)), a.first+a.rng.IntN(a.conns)
 		return
 	}
 	a.n++
-	a.next = int64((float64(a.n) + a.phase) * a.step)
+	a.next = int64(min((float64(a.n)+a.phase)*a.step, farthest))
 	a.conn = a.first + int(a.n%int64(a.conns))
 }
 

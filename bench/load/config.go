@@ -54,6 +54,10 @@ func (m Mix) requests() (n int) {
 // writes says whether m changes any key of the space.
 func (m Mix) writes() bool { return m[wire.Set]+m[wire.CAS]+m[wire.Delete] > 0 }
 
+// mostRate is how many requests a second may become due at a worker: more than it could
+// ask for, and less than it takes it a second to note.
+const mostRate = 1e7
+
 // openPipeline is the default of Config.Pipeline in an open loop.
 const openPipeline = 4096
 
@@ -86,7 +90,7 @@ type Config struct {
 	Pipeline int
 	// Rate is how many requests a second become due over all connections, whatever
 	// becomes of them: an open loop, and latency counts from when a request was
-	// due. Default 0, a closed loop: a request is sent when another was answered.
+	// due. At most ten million for each thread. Default 0, a closed loop: a request is sent when another was answered.
 	Rate float64
 	// Arrivals says when requests are due in an open loop. Default Even.
 	Arrivals Arrivals
@@ -188,7 +192,7 @@ func (c Config) Validate() error {
 	check(c.Threads > 0, "threads (%d) must be positive", c.Threads)
 	check(c.Conns >= c.Threads, "conns (%d) must be at least threads (%d)", c.Conns, c.Threads)
 	check(c.Pipeline > 0, "pipeline (%d) must be positive", c.Pipeline)
-	check(c.Rate >= 0 && c.Rate <= math.MaxFloat64, "rate (%v) must not be negative", c.Rate)
+	check(c.Rate >= 0 && c.Rate <= mostRate*float64(max(c.Threads, 1)), "rate (%v) must be from 0 to %.0e for each thread", c.Rate, mostRate)
 	check(c.Arrivals <= Poisson, "there are no such arrivals (%d)", c.Arrivals)
 	sum := 0
 	for op, weight := range c.Mix {

@@ -144,13 +144,20 @@ func TestLedgerDoubts(t *testing.T) {
 	l.doubt(1, 4)
 	l.doubt(1, 5)
 	l.ack(1, 7)
-	for seq, want := range []bool{false, false, false, false, true, true, false, false} {
+	l.doubt(1, 9)
+	for seq, want := range []bool{false, false, false, false, true, true, false, false, false, true} {
 		if got := l.doubtful(1, uint32(seq)); got != want {
 			t.Errorf("write %d is doubtful: %v, want %v", seq, got, want)
 		}
 	}
 	if l.acked(1) != 7 || l.acked(0) != 0 || l.doubtful(0, 4) {
 		t.Errorf("acknowledged %d and %d, want 7 and 0", l.acked(1), l.acked(0))
+	}
+	for seq := uint32(11); seq < 1000; seq += 2 { // memory has a bound; beyond it the judge is lenient
+		l.doubt(1, seq)
+	}
+	if n := len(l.doubts[1]); n != mostDoubts || !l.doubtful(1, 999) || !l.doubtful(1, 501) || l.doubtful(1, 8) {
+		t.Errorf("%d doubts", n)
 	}
 }
 
@@ -297,6 +304,18 @@ func TestSilentConnectionsAreOpenedAgain(t *testing.T) {
 	rep := mustRun(t, Config{Targets: []string{tg.addr}, Conns: 2, Requests: 100, Duration: time.Hour, Reopen: true, Timeout: 100 * time.Millisecond})
 	if rep.Lost < 2 || rep.Requests+rep.Errors != 100 || !strings.Contains(rep.FirstError, "no answer in 100ms") {
 		t.Errorf("lost %d, requests %d, errors %d, first %q", rep.Lost, rep.Requests, rep.Errors, rep.FirstError)
+	}
+}
+
+// Nor does a run with an hour to go wait for a target that says nothing, though its
+// timer wakes it for what is due.
+func TestOpenLoopGivesUpOnSilence(t *testing.T) {
+	tg := startTarget(t, func(call) (string, error) { return "", nil })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	rep, err := Run(ctx, Config{Targets: []string{tg.addr}, Conns: 1, Rate: 500, Duration: time.Hour, Timeout: 50 * time.Millisecond})
+	if err == nil || !strings.Contains(err.Error(), "no answer from") || rep.Interrupted {
+		t.Errorf("a silent target: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -15,7 +16,7 @@ type ledger struct {
 	keys []entry
 
 	mu     sync.Mutex
-	doubts map[uint32]doubt
+	doubts map[uint32][]doubt
 }
 
 type entry struct {
@@ -23,11 +24,14 @@ type entry struct {
 	issued uint32 // the writer's alone
 }
 
-// doubt holds every number of a key that ended so, and what lies between them.
+// doubt is a run of numbers of a key that ended so, as they do while a target is away.
 type doubt struct{ from, to uint32 }
 
+// mostDoubts are kept of a key; the last grows over what lies between it and any more.
+const mostDoubts = 8
+
 func newLedger(n int) *ledger {
-	return &ledger{keys: make([]entry, n), doubts: make(map[uint32]doubt)}
+	return &ledger{keys: make([]entry, n), doubts: make(map[uint32][]doubt)}
 }
 
 // issue numbers the next write of key k.
@@ -48,18 +52,17 @@ func (l *ledger) acked(k uint32) uint32 { return l.keys[k].acked.Load() }
 func (l *ledger) doubt(k, seq uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	d, ok := l.doubts[k]
-	if !ok {
-		d.from = seq
+	all := l.doubts[k]
+	if n := len(all); n > 0 && (all[n-1].to+1 == seq || n == mostDoubts) {
+		all[n-1].to = seq
+		return
 	}
-	d.to = seq
-	l.doubts[k] = d
+	l.doubts[k] = append(all, doubt{seq, seq})
 }
 
 // doubtful says whether write seq of key k may yet take effect.
 func (l *ledger) doubtful(k, seq uint32) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	d, ok := l.doubts[k]
-	return ok && d.from <= seq && seq <= d.to
+	return slices.ContainsFunc(l.doubts[k], func(d doubt) bool { return d.from <= seq && seq <= d.to })
 }

@@ -73,6 +73,28 @@ func TestEvenArrivals(t *testing.T) {
 	}
 }
 
+// However seldom they are, arrivals come one after the other, and not before their time.
+func TestSeldomArrivals(t *testing.T) {
+	for _, rate := range []float64{1e-3, 1e-12, math.SmallestNonzeroFloat64} {
+		for _, arrivals := range []Arrivals{Even, Poisson} {
+			a := newArrivals(&Config{Threads: 2, Arrivals: arrivals}, 1, rate, 0, 3)
+			for last := int64(0); a.n < 20 && last < farthest; a.advance() {
+				if a.next < last || a.next > farthest {
+					t.Fatalf("%v at %v a second: %d after %d", arrivals, rate, a.next, last)
+				}
+				last = a.next
+			}
+		}
+	}
+	// Nor do the last of a long run drift: the ten thousand millionth of a million a
+	// second comes after ten thousand seconds.
+	a := newArrivals(&Config{Threads: 1}, 0, 1e6, 0, 1)
+	a.n = 1e10 - 1
+	if a.advance(); a.next != 1e13 {
+		t.Errorf("the last is due at %d, want 1e13", a.next)
+	}
+}
+
 // The gaps of a Poisson process are exponential: their variance is the square of their
 // mean. So are they at each connection, and one seed gives one schedule.
 func TestPoissonArrivals(t *testing.T) {

@@ -68,14 +68,19 @@ func (r *reporter) look(ended <-chan struct{}) (Progress, bool) {
 	var p Progress
 	for i, w := range r.workers {
 		select {
-		case l := <-w.laps:
+		case l, ok := <-w.laps:
+			if ok {
+				r.spare[i] = l
+			} else { // it has ended, and left its last
+				l = w.lap
+				l.counts = w.counts
+			}
 			r.sum.Merge(l.hist)
 			p.Errors += l.counts.errors
 			p.Wrong += l.counts.wrong
 			p.Stale += l.counts.stale
 			p.Misses += l.counts.misses
 			l.hist.Reset()
-			r.spare[i] = l
 		case <-ended:
 			return Progress{}, false
 		}

@@ -157,7 +157,13 @@ type Report struct {
 
 // collect adds the workers up.
 func collect(s *shared, workers []*worker) *Report {
-	rep := &Report{Target: s.cfg.Rate, Began: s.epoch.Add(time.Duration(s.begin)), Hist: newHistogram(), Ops: make(map[string]OpReport)}
+	samples := 0
+	for _, w := range workers {
+		for _, piece := range w.samples {
+			samples += len(piece)
+		}
+	}
+	rep := &Report{Samples: slices.Grow([]Sample(nil), samples), Target: s.cfg.Rate, Began: s.epoch.Add(time.Duration(s.begin)), Hist: newHistogram(), Ops: make(map[string]OpReport)}
 	var first fault
 	for _, w := range workers {
 		rep.add(&w.tally)

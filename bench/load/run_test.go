@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -341,6 +342,11 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	for _, fault := range []string{"writers (3)", "a rate", "gets and writes"} {
 		if err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("no word of %s in: %v", fault, err)
+		}
+	}
+	for _, rate := range []float64{-1, math.NaN(), math.Inf(1), 1e7 + 1} {
+		if err := (Config{Targets: []string{"x:1"}, Requests: 1, Rate: rate}).withDefaults().Validate(); err == nil || !strings.Contains(err.Error(), "rate") {
+			t.Errorf("a rate of %v: %v", rate, err)
 		}
 	}
 	if err := (Config{Targets: []string{"x:1"}, Requests: 1}).withDefaults().Validate(); err != nil {

@@ -56,7 +56,7 @@ type worker struct {
 
 	tally
 	fresh atomic.Pointer[lap] // to put into the place of the lap at hand
-	laps  chan *lap           // what was at hand then
+	laps  chan *lap           // what was at hand then; closed when the worker ends
 }
 
 // newWorker is worker i. quota is how many requests it may send and measure, or -1.
@@ -77,6 +77,7 @@ func (w *worker) run() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer w.close()
+	defer close(w.laps)
 	if err := w.enrol(); err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
@@ -107,7 +108,7 @@ func (w *worker) run() error {
 		if w.refusal != nil {
 			return w.refusal
 		}
-		if n <= 0 && w.deaf() {
+		if idle := n <= 0 || n == 1 && events[0].Fd == timerID; idle && w.deaf() {
 			return fmt.Errorf("load: no answer from %s in %v to %d requests", w.doors(), w.cfg.Timeout, w.flying)
 		}
 	}
