@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,11 +136,12 @@ func TestRunsLeaveNothingBehind(t *testing.T) {
 		{Targets: []string{tg.addr}, Requests: 500, Threads: 3, Reopen: true, Progress: func(Progress) {}},
 		{Targets: []string{tg.addr}, Requests: 500, ReopenEvery: 3},
 		{Targets: []string{tg.addr}, Requests: 5000, Rate: 100e3},
-		{Targets: []string{tg.addr, filepath.Join(t.TempDir(), "nobody")}, Requests: 10},
+		// The last is dialled when others are connected: more than are dialled at a time.
+		{Targets: append(slices.Repeat([]string{tg.addr}, 2*dialers), filepath.Join(t.TempDir(), "nobody")), Conns: 2*dialers + 1, Requests: 10},
 		{Targets: []string{silent.addr}, Requests: 10, Timeout: 50 * time.Millisecond},
 		{Targets: []string{tg.addr}, Requests: 10, Procs: map[string]int{"nobody": 1 << 30}},
 	} {
-		cfg.Conns = 10
+		cfg.Conns = max(cfg.Conns, 10)
 		if rep, err := Run(t.Context(), cfg); err == nil && rep.Requests == 0 {
 			t.Errorf("%+v: no requests, and no error", cfg)
 		}

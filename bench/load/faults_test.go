@@ -161,6 +161,40 @@ func TestLedgerDoubts(t *testing.T) {
 	}
 }
 
+// What a write comes to decides what may be read after it.
+func TestWritesAreBooked(t *testing.T) {
+	w := newWorker(newShared(Config{Targets: []string{"x:1"}, Mix: Mix{wire.Set: 1}, Requests: 1}.withDefaults()), 0, -1)
+	book := func(op wire.Op, seq uint32, is wire.Status) {
+		f := flight{Request: wire.Request{Op: op, Keys: 1, Key: 3}}
+		f.Mark.Seq = seq
+		w.judgeWrite(&f, &wire.Reply{Status: is})
+	}
+	lose := func(seq uint32) {
+		f := flight{Request: wire.Request{Op: wire.Set, Keys: 1, Key: 3}}
+		f.Mark.Seq = seq
+		w.abandon(&f, 0)
+	}
+	for _, c := range []struct {
+		what     string
+		book     func()
+		acked    uint32
+		seq      uint32
+		doubtful bool
+	}{
+		{"refused", func() { book(wire.Set, 1, wire.Failed) }, 0, 1, true},
+		{"stored", func() { book(wire.Set, 2, wire.OK) }, 2, 2, false},
+		{"lost", func() { lose(3) }, 2, 3, true},
+		{"overtaken", func() { book(wire.CAS, 4, wire.Exists) }, 2, 4, false},
+		{"a cas of nothing", func() { book(wire.CAS, 5, wire.NotFound) }, 2, 5, false},
+		{"a delete of nothing", func() { book(wire.Delete, 6, wire.NotFound) }, 6, 6, false},
+	} {
+		c.book()
+		if acked, doubtful := w.ledger.acked(3), w.ledger.doubtful(3, c.seq); acked != c.acked || doubtful != c.doubtful {
+			t.Errorf("%s: acknowledged %d, %d doubtful: %v; want %d, %v", c.what, acked, c.seq, doubtful, c.acked, c.doubtful)
+		}
+	}
+}
+
 func TestCounters(t *testing.T) {
 	tg := startTarget(t, func(c call) (string, error) {
 		switch {
