@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
@@ -59,10 +60,15 @@ func (t *ticker) print(text string) {
 	fmt.Fprint(t.out, text)
 }
 
+// doing is each phase in words for people.
+var doing = map[string]string{
+	"preload": "writing the keys", "warm-up": "warming up", "measure": "measuring", "drain": "waiting for the last answers",
+}
+
 // progressLine is p in less than width columns. What does not fit is left out, from the
 // end: the line begins with what matters most.
 func progressLine(p load.Progress, width int) string {
-	parts := []string{p.Phase, thousands(p.Rate, 0) + " req/s", "p99 " + short(p.P99), plural(p.Errors, "error")}
+	parts := []string{cmp.Or(doing[p.Phase], p.Phase), thousands(p.Rate, 0) + " req/s", "p99 " + short(p.P99), plural(p.Errors, "error")}
 	if p.Wrong > 0 {
 		parts = append(parts, thousands(float64(p.Wrong), 0)+" WRONG")
 	}

@@ -23,14 +23,15 @@ func TestProgressLine(t *testing.T) {
 		change func(*load.Progress)
 		want   string
 	}{
-		{80, nil, "measure  123,457 req/s  p99 1.23 ms  1 error  48s left  p50 480 µs"},
-		{67, nil, "measure  123,457 req/s  p99 1.23 ms  1 error  48s left  p50 480 µs"},
-		{66, nil, "measure  123,457 req/s  p99 1.23 ms  1 error  48s left"},
-		{30, nil, "measure  123,457 req/s"},
-		{5, nil, "measure"},
+		{80, nil, "measuring  123,457 req/s  p99 1.23 ms  1 error  48s left  p50 480 µs"},
+		{69, nil, "measuring  123,457 req/s  p99 1.23 ms  1 error  48s left  p50 480 µs"},
+		{68, nil, "measuring  123,457 req/s  p99 1.23 ms  1 error  48s left"},
+		{30, nil, "measuring  123,457 req/s"},
+		{5, nil, "measuring"},
 		{120, func(p *load.Progress) { p.Wrong, p.Stale, p.Misses, p.Errors = 1000, 2, 3, 0 },
-			"measure  123,457 req/s  p99 1.23 ms  0 errors  1,000 WRONG  2 STALE  48s left  p50 480 µs  3 misses"},
-		{80, func(p *load.Progress) { p.Left = 0 }, "measure  123,457 req/s  p99 1.23 ms  1 error  for 12s  p50 480 µs"},
+			"measuring  123,457 req/s  p99 1.23 ms  0 errors  1,000 WRONG  2 STALE  48s left  p50 480 µs  3 misses"},
+		{80, func(p *load.Progress) { p.Left = 0 }, "measuring  123,457 req/s  p99 1.23 ms  1 error  for 12s  p50 480 µs"},
+		{47, func(p *load.Progress) { p.Phase = "drain" }, "waiting for the last answers  123,457 req/s"},
 	} {
 		q := p
 		if c.change != nil {
@@ -79,7 +80,7 @@ func TestProgressOnATerminal(t *testing.T) {
 	ticker.line("something happened")
 	ticker.show(load.Progress{Phase: "measure", Rate: 2000})
 	ticker.end()
-	want := clearLine + "warm-up  1,000 req/s" + clearLine + "something happened\r\n" + clearLine + "measure  2,000 req/s" + clearLine
+	want := clearLine + "warming up  1,000 req/s" + clearLine + "something happened\r\n" + clearLine + "measuring  2,000 req/s" + clearLine
 	terminal.Close() // which ends what there is to read, with EIO
 	if got, err := io.ReadAll(screen); !errors.Is(err, unix.EIO) || string(got) != want {
 		t.Errorf("on the screen is %q, %v, want %q", got, err, want)
