@@ -31,11 +31,11 @@ func Analyse(o Observation) *Result {
 		Gap: 0, GapAt: Never, WarmAfter: Never, Settle: Millis(o.Settle), SlowestError: Never,
 	}
 	for _, m := range o.Marks {
-		if m.Fails && (r.Fault < 0 || m.From < r.Fault) {
+		if m.Fails && m.Error == "" && (r.Fault < 0 || m.From < r.Fault) {
 			r.Fault = m.From
 		}
-		if m.Returns && m.To >= 0 && (r.Back < 0 || m.To < r.Back) {
-			r.Back = m.To
+		if at := m.returned(); at >= 0 && (r.Back < 0 || at < r.Back) {
+			r.Back = at
 		}
 	}
 	held := newStalls(o.Stalls)
@@ -47,6 +47,17 @@ func Analyse(o Observation) *Result {
 	r.slowest(o.Samples, held)
 	r.Timeline = timeline(o)
 	return r
+}
+
+// returned is when m had brought something back, Never if it did not.
+func (m *Mark) returned() Millis {
+	switch {
+	case !m.Returns:
+		return Never
+	case m.RunsOn:
+		return m.From
+	}
+	return m.To
 }
 
 func done(s *load.Sample) time.Duration { return s.Due + s.Took }

@@ -172,7 +172,7 @@ func (c *Config) drill(ctx context.Context) (*Result, error) {
 	taken := make(chan struct{})
 	go func() {
 		defer close(taken)
-		if marks, stepErr = take(inner, began, c.Faults, c.Told); stepErr != nil {
+		if marks, stepErr = take(inner, began, c.Load.Duration, c.Faults, c.Told); stepErr != nil {
 			cancel()
 		}
 	}()

@@ -56,8 +56,9 @@ type Result struct {
 	Name   string  `json:"name"`
 	Rate   float64 `json:"rate"`
 	Length Millis  `json:"length_ms"`
-	// Fault is when the first step that makes something fail began. Back is the end
-	// of the first step that brings something back.
+	// Fault is when the first step that makes something fail began; one that could not
+	// be taken makes none. Back is the end of the first step that brings something back;
+	// of a command that runs on it is the beginning.
 	Fault Millis `json:"fault_ms"`
 	Back  Millis `json:"back_ms"`
 	Marks []Mark `json:"marks"`
@@ -188,11 +189,14 @@ type Bin struct {
 type Mark struct {
 	Name string `json:"name"`
 	From Millis `json:"from_ms"`
-	// To is when it was done: Never if it failed.
+	// To is when it was done: Never if it failed, or runs on.
 	To Millis `json:"to_ms"`
 	// Fails: it made something fail. Returns: it brought something back.
 	Fails   bool `json:"fails"`
 	Returns bool `json:"returns"`
+	// RunsOn: its command still ran when the drill was over. One that brings something
+	// back was left running, any other was ended.
+	RunsOn bool `json:"runs_on,omitempty"`
 	// Output is the end of what its command printed, Error why it failed.
 	Output string `json:"output,omitempty"`
 	Error  string `json:"error,omitempty"`

@@ -86,7 +86,7 @@ func (s *Set) rounds(ctx context.Context, c Config, told func(int, string, *Resu
 func (c Config) inWords() string {
 	l := c.WithDefaults().Load
 	gets, sets := asked(l.Mix)
-	return fmt.Sprintf("%d clients of %.0f requests/s each, %.0f %% writes", l.Conns, l.Rate/float64(l.Conns), 100*float64(sets)/float64(max(gets+sets, 1)))
+	return fmt.Sprintf("%d clients of %s requests/s each, %.0f %% writes", l.Conns, perSecond(l.Rate/float64(l.Conns)), 100*float64(sets)/float64(max(gets+sets, 1)))
 }
 
 // worst is the round with the most that should not be, and of those the slowest.

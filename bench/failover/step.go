@@ -74,47 +74,89 @@ func Flap(at, length time.Duration, p *process.Process) []Step {
 	return steps
 }
 
-// Exec makes something fail by a command of the shell's.
+// Exec makes something fail by a command of the shell's. It is waited for until the
+// drill's time is over, and then ended, with all that is in its process group.
 func Exec(at time.Duration, command string) Step {
-	return Step{At: at, Name: command, Fails: true, Do: shell(command)}
+	return Step{At: at, Name: command, Fails: true, Do: shell(command, terminate)}
 }
 
-// RestartBy brings something back by a command of the shell's. What that leaves running
-// in the background stays.
+// RestartBy brings something back by a command of the shell's. It is waited for until the
+// drill's time is over. If it runs on then, it stays, for it is what it has restarted, in
+// the foreground; so does what it leaves in the background.
 func RestartBy(at time.Duration, command string) Step {
-	return Step{At: at, Name: command, Returns: true, Owed: true, Do: shell(command)}
+	return Step{At: at, Name: command, Returns: true, Owed: true, Do: shell(command, func(int, <-chan struct{}) {})}
 }
 
 const (
 	// termPatience is how long a command may take to end when it is told to.
 	termPatience = 2 * time.Second
-	// owedPatience is how long each step that is owed may take then.
-	owedPatience = 30 * time.Second
+	// patience is how long a step may take at least, if it is not interrupted: also one
+	// that is taken at the end, or is owed after it.
+	patience = 5 * time.Second
 	// outputMost is how much is kept of what a command prints: the end.
 	outputMost = 4 << 10
 )
 
+// errRunsOn is the error of a command that had not ended when there was no more time.
+var errRunsOn = errors.New("still running at the end of the drill")
+
 // shell runs command in a process group of its own, so that an interrupt at the
-// terminal does not reach it before it is told by us. It prints to a file: a pipe would
-// be held open by what it leaves in the background.
-func shell(command string) func(context.Context) (string, error) {
+// terminal does not reach it. It prints to a file: a pipe would be held open by what it
+// leaves in the background. If ctx ends first, late is called with the group and a channel
+// that is closed when the command has ended.
+func shell(command string, late func(group int, ended <-chan struct{})) func(context.Context) (string, error) {
 	return func(ctx context.Context) (_ string, err error) {
 		out, err := os.CreateTemp("", "magent-failover-")
 		if err != nil {
 			return "", err
 		}
 		defer func() { err = errors.Join(err, out.Close(), os.Remove(out.Name())) }()
-		cmd := exec.CommandContext(ctx, "sh", "-c", command)
+		cmd := exec.Command("sh", "-c", command)
 		cmd.Stdout, cmd.Stderr = out, out
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
-		cmd.WaitDelay = termPatience
-		runErr := cmd.Run()
+		if err := cmd.Start(); err != nil {
+			return "", err
+		}
+		var runErr error
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			runErr = cmd.Wait()
+		}()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			late(cmd.Process.Pid, ended)
+			output, readErr := tail(out)
+			return output, errors.Join(errRunsOn, readErr)
+		}
 		output, readErr := tail(out)
 		if runErr != nil && output != "" {
 			runErr = fmt.Errorf("%w: %s", runErr, output)
 		}
 		return output, errors.Join(runErr, readErr)
+	}
+}
+
+// terminate ends a process group: TERM, and KILL for what does not go.
+func terminate(group int, ended <-chan struct{}) {
+	_ = unix.Kill(-group, unix.SIGTERM) // none is left: then all is well
+	late := time.NewTimer(termPatience)
+	defer late.Stop()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for unix.Kill(-group, 0) == nil {
+		select {
+		case <-poll.C:
+			continue
+		case <-late.C:
+		}
+		_ = unix.Kill(-group, unix.SIGKILL)
+		break
+	}
+	select {
+	case <-ended:
+	case <-time.After(termPatience): // the kernel holds it
 	}
 }
 
@@ -131,9 +173,10 @@ func tail(f *os.File) (string, error) {
 	return string(bytes.TrimSpace(b)), nil
 }
 
-// take takes steps, in order of At since began, and tells of each when it is over. When
-// ctx ends, or one fails, it takes what is owed and no other.
-func take(ctx context.Context, began time.Time, steps []Step, told func(Mark)) (marks []Mark, err error) {
+// take takes steps, in order of At since began, and tells of each when it is over. A drill
+// is over after length, and no step is waited for longer, but for patience. When ctx
+// ends, or a step fails, it takes what is owed and no other.
+func take(ctx context.Context, began time.Time, length time.Duration, steps []Step, told func(Mark)) (marks []Mark, err error) {
 	steps = slices.Clone(steps)
 	slices.SortStableFunc(steps, func(a, b Step) int { return cmp.Compare(a.At, b.At) })
 	failed, early := false, false
@@ -146,13 +189,16 @@ func take(ctx context.Context, began time.Time, steps []Step, told func(Mark)) (
 		}
 		failed = failed || s.Fails
 		m := Mark{Name: s.Name, From: Millis(time.Since(began)), To: Never, Fails: s.Fails, Returns: s.Returns}
-		output, stepErr := s.do(ctx, early)
+		output, stepErr := s.do(ctx, early, began.Add(length))
 		m.Output = output
-		if stepErr != nil {
+		switch {
+		case errors.Is(stepErr, errRunsOn):
+			m.RunsOn = true
+		case stepErr != nil:
 			early = true
 			m.Error = stepErr.Error()
 			err = errors.Join(err, fmt.Errorf("failover: %s: %w", s.Name, stepErr))
-		} else {
+		default:
 			m.To = Millis(time.Since(began))
 		}
 		marks = append(marks, m)
@@ -163,13 +209,18 @@ func take(ctx context.Context, began time.Time, steps []Step, told func(Mark)) (
 	return marks, err
 }
 
-// do does s. If the drill ends early, what ends it must not end s.
-func (s *Step) do(ctx context.Context, early bool) (string, error) {
+// do does s, until end or for as long as patience goes, whichever is later. If the drill
+// ends early, what ends it must not end s.
+func (s *Step) do(ctx context.Context, early bool, end time.Time) (string, error) {
+	least := time.Now().Add(patience)
 	if early {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), owedPatience)
-		defer cancel()
+		ctx, end = context.WithoutCancel(ctx), least
 	}
+	if end.Before(least) {
+		end = least
+	}
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
 	return s.Do(ctx)
 }
 

@@ -52,7 +52,7 @@ func TestSteps(t *testing.T) {
 		}
 		told = append(told, m)
 	}
-	marks, err := take(t.Context(), time.Now(), steps, look)
+	marks, err := take(t.Context(), time.Now(), time.Hour, steps, look)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestInterruptedWhileFrozen(t *testing.T) {
 	p := node(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	steps := append(Flap(0, time.Hour, p), Kill(time.Minute, p))
-	marks, err := take(ctx, time.Now(), steps[:2], func(m Mark) {
+	marks, err := take(ctx, time.Now(), time.Hour, steps[:2], func(m Mark) {
 		if m.Fails {
 			cancel()
 		}
@@ -84,7 +84,7 @@ func TestInterruptedWhileFrozen(t *testing.T) {
 		t.Errorf("%v, %+v; stands: %v", err, marks, stands(t, p.PID))
 	}
 	// Before anything was made to fail, nothing is owed.
-	if marks, err := take(ctx, time.Now(), steps, nil); err != nil || len(marks) > 0 {
+	if marks, err := take(ctx, time.Now(), time.Hour, steps, nil); err != nil || len(marks) > 0 {
 		t.Errorf("nothing was owed: %v, %+v", err, marks)
 	}
 }
@@ -107,12 +107,12 @@ func TestFlap(t *testing.T) {
 // the error; what is owed is done all the same.
 func TestCommands(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "back")
-	marks, err := take(t.Context(), time.Now(), []Step{Exec(0, "echo out; echo err >&2"), RestartBy(ms, "echo back > "+file)}, nil)
+	marks, err := take(t.Context(), time.Now(), time.Hour, []Step{Exec(0, "echo out; echo err >&2"), RestartBy(ms, "echo back > "+file)}, nil)
 	if err != nil || len(marks) != 2 || marks[0].Output != "out\nerr" || marks[0].Error != "" {
 		t.Errorf("%v, %+v", err, marks)
 	}
 	os.Remove(file)
-	marks, err = take(t.Context(), time.Now(), []Step{
+	marks, err = take(t.Context(), time.Now(), time.Hour, []Step{
 		Exec(0, "echo no such table; exit 4"), Exec(ms, "echo not reached >> "+file), RestartBy(time.Hour, "echo back >> "+file),
 	}, nil)
 	if err == nil || !strings.Contains(err.Error(), "exit status 4: no such table") || len(marks) != 2 {
@@ -130,11 +130,12 @@ func TestCommands(t *testing.T) {
 func TestInterruptedCommand(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pid")
 	ctx, cancel := context.WithCancel(t.Context())
+	var marks []Mark
 	var err error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, err = take(ctx, time.Now(), []Step{Exec(0, "sleep 1000 & echo $! > "+file+"; wait")}, nil)
+		marks, err = take(ctx, time.Now(), time.Hour, []Step{Exec(0, "sleep 1000 & echo $! > "+file+"; wait")}, nil)
 	}()
 	pid := 0
 	proctest.Eventually(t, "the command runs", func() bool {
@@ -144,19 +145,73 @@ func TestInterruptedCommand(t *testing.T) {
 	})
 	cancel()
 	<-done
-	if err == nil {
-		t.Error("no error")
+	if err != nil || len(marks) != 1 || !marks[0].RunsOn {
+		t.Errorf("%v, %+v", err, marks)
 	}
-	proctest.Eventually(t, "what it started has ended", func() bool {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return err != nil || strings.Contains(string(text), ") Z ") // nobody may reap it here
-	})
+	proctest.Eventually(t, "what it started has ended", func() bool { return !lives(pid) })
+}
+
+// lives says whether process pid has not ended; nobody may reap it here.
+func lives(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(text), ") Z ")
+}
+
+// A command that makes a failure does not hold up the drill for good: it is ended, even
+// if it does not hear of it.
+func TestExecThatStays(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*ms)
+	defer cancel()
+	output, err := Exec(0, "trap '' TERM; echo $$; while :; do sleep 0.01; done").Do(ctx)
+	pid, _ := strconv.Atoi(output)
+	if !errors.Is(err, errRunsOn) || pid == 0 || lives(pid) {
+		t.Errorf("%q, %v; lives: %v", output, err, lives(pid))
+	}
+}
+
+// A restart in the foreground does not either: it is what was restarted, and stays. One
+// that begins at the end has its time.
+func TestRestartThatStays(t *testing.T) {
+	began := time.Now()
+	marks, err := take(t.Context(), began, 0, []Step{RestartBy(0, "echo $$; exec sleep 1000")}, nil)
+	if err != nil || len(marks) != 1 {
+		t.Fatalf("%v, %+v", err, marks)
+	}
+	m := marks[0]
+	pid, _ := strconv.Atoi(m.Output)
+	if !m.RunsOn || m.To != Never || m.Error != "" || pid == 0 || unix.Kill(-pid, unix.SIGKILL) != nil {
+		t.Errorf("%+v", m)
+	}
+	if d := time.Since(began); d < patience || d > 3*patience {
+		t.Errorf("it was waited for, for %v", d)
+	}
+}
+
+// Nor if it is under way when the drill is interrupted.
+func TestInterruptedRestartStays(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pid")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		proctest.Eventually(t, "the command runs", func() bool {
+			text, _ := os.ReadFile(file)
+			return strings.HasSuffix(string(text), "\n")
+		})
+		cancel()
+	}()
+	marks, err := take(ctx, time.Now(), time.Hour, []Step{RestartBy(0, "echo $$ | tee "+file+"; exec sleep 1000")}, nil)
+	if err != nil || len(marks) != 1 || !marks[0].RunsOn {
+		t.Fatalf("%v, %+v", err, marks)
+	}
+	pid, err := strconv.Atoi(marks[0].Output)
+	if err != nil || unix.Kill(pid, unix.SIGKILL) != nil {
+		t.Errorf("%v, %d does not run", err, pid)
+	}
 }
 
 // What a restart leaves running stays, and is not waited for.
 func TestBackgroundStays(t *testing.T) {
 	began := time.Now()
-	marks, err := take(t.Context(), began, []Step{RestartBy(0, "sleep 1000 & echo $!")}, nil)
+	marks, err := take(t.Context(), began, time.Hour, []Step{RestartBy(0, "sleep 1000 & echo $!")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +229,7 @@ func TestBackgroundStays(t *testing.T) {
 
 // Only the end of what a command prints is kept.
 func TestLongOutput(t *testing.T) {
-	marks, err := take(t.Context(), time.Now(), []Step{Exec(0, "seq 100000")}, nil)
+	marks, err := take(t.Context(), time.Now(), time.Hour, []Step{Exec(0, "seq 100000")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,14 +246,14 @@ func TestForeignProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if marks, err := take(t.Context(), time.Now(), Stop(0, ms, p), nil); err != nil || stands(t, own.PID) || len(marks) != 2 {
+	if marks, err := take(t.Context(), time.Now(), time.Hour, Stop(0, ms, p), nil); err != nil || stands(t, own.PID) || len(marks) != 2 {
 		t.Errorf("%v, %+v", err, marks)
 	}
-	if _, err := take(t.Context(), time.Now(), []Step{Kill(0, p)}, nil); err != nil {
+	if _, err := take(t.Context(), time.Now(), time.Hour, []Step{Kill(0, p)}, nil); err != nil {
 		t.Error(err)
 	}
 	<-own.Done()
-	if _, err := take(t.Context(), time.Now(), Stop(0, ms, p), nil); !errors.Is(err, os.ErrProcessDone) {
+	if _, err := take(t.Context(), time.Now(), time.Hour, Stop(0, ms, p), nil); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("a process that has ended is frozen: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,12 +16,20 @@ func (r *Result) Write(w io.Writer) error {
 	if r.Name != "" {
 		fmt.Fprintf(&b, "%s\n", r.Name)
 	}
-	fmt.Fprintf(&b, "%.0f requests/s for %s\n\n", r.Rate, clock(r.Length))
+	fmt.Fprintf(&b, "%s requests/s for %s\n\n", perSecond(r.Rate), clock(r.Length))
 	r.writePhases(&b)
 	b.WriteByte('\n')
 	r.writeTimes(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// perSecond is a rate: a whole number, or three digits of a small one.
+func perSecond(rate float64) string {
+	if rate >= 100 {
+		return fmt.Sprintf("%.0f", rate)
+	}
+	return fmt.Sprintf("%.3g", rate)
 }
 
 // clock is a time since the load began.
@@ -51,7 +60,7 @@ func (r *Result) writePhases(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(t, "phase\tfrom\trequests\tgood/s\terrors\tmisses\tstale\twrong\thits\tp50 ms\tp99 ms\tslowest ms\t\n")
 	for _, p := range append(r.Phases[:len(r.Phases):len(r.Phases)], r.Total) {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%.0f\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", p.Name, clock(p.From), p.Requests, p.Rate,
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", p.Name, clock(p.From), p.Requests, perSecond(p.Rate),
 			p.Errors(), p.Misses, p.Stale, p.Wrong, percent(p.Ratio()), short(p.Net.P50), short(p.Net.P99), short(p.Net.Slowest))
 	}
 	t.Flush() // to a Builder, which does not fail
@@ -66,11 +75,18 @@ func (r *Result) writeTimes(w io.Writer) {
 		switch {
 		case m.Error != "":
 			line(clock(m.From), "%s: failed: %s", m.Name, m.Error)
+		case m.RunsOn && m.Returns:
+			line(clock(m.From), "%s (still running at the end, and left running)", m.Name)
+		case m.RunsOn:
+			line(clock(m.From), "%s (still running at the end, and ended)", m.Name)
 		case m.To-m.From >= Millis(100*time.Millisecond):
 			line(clock(m.From), "%s (took %v)", m.Name, m.To-m.From)
 		case m.Fails || m.Returns:
 			line(clock(m.From), "%s", m.Name)
 		}
+	}
+	if r.Fault < 0 && slices.ContainsFunc(r.Marks, func(m Mark) bool { return m.Fails }) {
+		line("fault", "none was made: what was to make it failed, and ended the drill")
 	}
 	if r.Fault >= 0 {
 		if r.FirstError < 0 {
