@@ -36,8 +36,9 @@ const (
 // what was not good, above each other, with the fault and the return marked.
 func (r *Result) Plot(w io.Writer) error {
 	panels := []*plot.Plot{r.ratePanel(), r.latencyPanel(), r.badPanel()}
-	c := vgsvg.New(plotWidth, plotHeight)
-	r.draw(panels, draw.New(c))
+	head := r.heading(panels[0].Title.TextStyle, panels[0].Legend.TextStyle)
+	c := vgsvg.New(plotWidth, plotHeight+head.height())
+	r.draw(panels, head.draw(draw.New(c)))
 	if _, err := c.WriteTo(w); err != nil {
 		return fmt.Errorf("failover: the plot: %w", err)
 	}
@@ -51,15 +52,14 @@ func (r *Result) draw(panels []*plot.Plot, dc draw.Canvas) {
 		end = math.Max(end, seconds(r.Timeline[n-1].At)+binWidth.Seconds())
 	}
 	for i, p := range panels {
-		r.mark(p, i == 0)
+		p.Add(r.marks(p.Legend.TextStyle))
 		p.X.Min, p.X.Max = 0, end
 		p.X.Tick.Marker = round(10)
 		rows[i] = []*plot.Plot{p}
 	}
-	panels[0].Title.Text = r.Name
-	panels[0].Title.Padding = vg.Points(6)
 	panels[len(panels)-1].X.Label.Text = "seconds since the load began"
-	tiles := draw.Tiles{Rows: len(rows), Cols: 1, PadY: vg.Points(6), PadTop: vg.Points(6), PadBottom: vg.Points(6), PadLeft: vg.Points(6), PadRight: vg.Points(14)}
+	// The numbers of the marks are above each panel.
+	tiles := draw.Tiles{Rows: len(rows), Cols: 1, PadY: vg.Points(18), PadTop: vg.Points(18), PadBottom: vg.Points(6), PadLeft: vg.Points(6), PadRight: vg.Points(14)}
 	for i, row := range plot.Align(rows, tiles, dc) {
 		panels[i].Draw(row[0])
 	}
@@ -183,70 +183,5 @@ func (r *Result) line(p *plot.Plot, name string, c color.Color, dash []vg.Length
 	flush()
 	if name != "" {
 		p.Legend.Add(name, &plotter.Line{LineStyle: style})
-	}
-}
-
-// A signpost is a vertical line at a moment, with a name if there is room for it.
-type signpost struct {
-	at    Millis
-	name  string
-	color color.Color
-	dash  []vg.Length
-}
-
-// mark marks the steps, and when all was well again. The time without what failed is
-// shaded.
-func (r *Result) mark(p *plot.Plot, named bool) {
-	var posts []signpost
-	for _, m := range r.Marks {
-		post := signpost{m.From, "", grey, dashes(1, 3)}
-		if m.Fails {
-			post = signpost{m.From, m.Name, vermillion, nil}
-		}
-		if m.Returns && m.To >= 0 {
-			post = signpost{m.To, m.Name, green, nil}
-		}
-		posts = append(posts, post)
-	}
-	if r.WarmAfter > 0 {
-		posts = append(posts, signpost{r.Back + r.WarmAfter, "warm", green, dashes(4, 4)})
-	}
-	until := r.Length
-	if r.Back >= r.Fault && r.Back >= 0 {
-		until = r.Back
-	}
-	p.Add(&marks{posts: posts, from: r.Fault, to: until, named: named, style: p.Legend.TextStyle})
-}
-
-// marks are drawn over the whole height of a panel, whatever its scale.
-type marks struct {
-	posts    []signpost
-	from, to Millis // of the shade; from is Never for none
-	named    bool
-	style    text.Style
-}
-
-// Plot makes marks a plot.Plotter.
-func (m *marks) Plot(c draw.Canvas, p *plot.Plot) {
-	x := func(at Millis) vg.Length { return c.X(p.X.Norm(math.Min(seconds(at), p.X.Max))) }
-	if m.from >= 0 {
-		c.FillPolygon(shade, []vg.Point{{X: x(m.from), Y: c.Min.Y}, {X: x(m.from), Y: c.Max.Y}, {X: x(m.to), Y: c.Max.Y}, {X: x(m.to), Y: c.Min.Y}})
-	}
-	lines := 0
-	for _, post := range m.posts {
-		at := x(post.at)
-		c.StrokeLine2(draw.LineStyle{Color: post.color, Width: vg.Points(1.2), Dashes: post.dash}, at, c.Min.Y, at, c.Max.Y)
-		if !m.named || post.name == "" {
-			continue
-		}
-		style := m.style
-		style.Color, style.XAlign, style.YAlign = color.Black, text.XLeft, text.YBottom
-		gap := vg.Points(4)
-		if at > (c.Min.X+c.Max.X)/2 {
-			style.XAlign, gap = text.XRight, -gap
-		}
-		height := style.Font.Size * 1.3
-		c.FillText(style, vg.Point{X: at + gap, Y: c.Min.Y + height*vg.Length(lines) + vg.Points(4)}, fmt.Sprintf("%s, %.2f s", post.name, seconds(post.at)))
-		lines++
 	}
 }

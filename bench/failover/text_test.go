@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,34 @@ own stalls         1, the longest 2.0 ms, taken off above; with them the slowest
 	}
 }
 
+// What a command did that was not over with the drill is said, and so is it that nothing
+// was made to fail; a rate below one is not 0.
+func TestTextOfCommands(t *testing.T) {
+	text := func(marks ...Mark) string {
+		var b bytes.Buffer
+		r := Analyse(Observation{Length: time.Second, Samples: steady(time.Second, nil), Marks: marks})
+		r.Rate = 0.5
+		if err := r.Write(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	exec := Mark{Name: "exec", From: Millis(100 * ms), To: Never, Fails: true}
+	restart := Mark{Name: "restart", From: Millis(200 * ms), To: Never, Returns: true}
+	exec.RunsOn, restart.RunsOn = true, true
+	got := text(exec, restart)
+	for _, want := range []string{"0.5 requests/s for", "exec (still running at the end, and ended)", "restart (still running at the end, and left running)", "warm               at once", "warm  0.200 s"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("there is no %q in\n%s", want, got)
+		}
+	}
+	exec.RunsOn, exec.Error = false, "exit status 1"
+	got = text(exec)
+	if !strings.Contains(got, "none was made") || strings.Contains(got, "never") || strings.Contains(got, "first good") || strings.Contains(got, "down") {
+		t.Errorf("of no fault:\n%s", got)
+	}
+}
+
 // The JSON has every figure, in ms, and null for what did not happen.
 func TestJSON(t *testing.T) {
 	b, err := json.Marshal(outage())
@@ -121,8 +150,8 @@ func TestPlot(t *testing.T) {
 			continue
 		}
 		if r.Fault >= 0 {
-			for _, want := range []string{"kill, 1.00 s", "restart, 2.00 s", "good answers per second", "seconds since the load began", ">errors<", ">misses<", ">p99<"} {
-				if !strings.Contains(b.String(), want) && !(r.Back < 0 && strings.HasPrefix(want, "restart")) {
+			for _, want := range []string{"1 at 1.00 s: kill", "2 at 2.00 s: restart", "good answers per second", "seconds since the load began", ">errors<", ">misses<", ">p99<"} {
+				if !strings.Contains(b.String(), want) && !(r.Back < 0 && strings.HasSuffix(want, "restart")) {
 					t.Errorf("%s: %q is not in the plot", name, want)
 				}
 			}
@@ -137,5 +166,25 @@ func TestPlot(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 		}
+	}
+}
+
+// The legend says what each number stands for, in order of time, of many marks only the
+// first; and no command is too long for it, nor for its title.
+func TestLegend(t *testing.T) {
+	r := outage()
+	r.Name = strings.Repeat("a long command ", 30)
+	r.Marks[0].Name = r.Name
+	var b bytes.Buffer
+	if err := r.Plot(&b); err != nil {
+		t.Fatal(err)
+	}
+	if text := b.String(); strings.Count(text, "…</text>") != 2 || strings.Contains(text, strings.Repeat("a long command ", 15)) || !strings.Contains(text, "2 at 2.00 s: restart") {
+		t.Errorf("the legend does not fit:\n%s", text)
+	}
+	r.Marks = slices.Repeat([]Mark{{Name: "at most", To: Millis(1), Fails: true}, {Name: "between", To: Millis(1)}}, 20)
+	r.WarmAfter = Millis(7 * time.Second)
+	if lines := r.legend(); len(lines) != legendMost+1 || lines[legendMost-1] != "and 12 more" || !strings.HasPrefix(lines[legendMost], "dotted") {
+		t.Errorf("of many marks: %q", lines)
 	}
 }
