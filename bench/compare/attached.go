@@ -32,14 +32,14 @@ var attachedForm = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*)=(\d{1,5}):(
 func parseAttached(text string, taken []string) (*attached, error) {
 	m := attachedForm.FindStringSubmatch(text)
 	if m == nil {
-		return nil, fmt.Errorf("compare: --rival %q is not of the form NAME=PORT:PID[:NODEPID...], with letters, digits and ._- in the name", text)
+		return nil, fmt.Errorf("--rival %q is not of the form NAME=PORT:PID[:NODEPID...], with letters, digits and ._- in the name", text)
 	}
 	if slices.Contains(taken, m[1]) {
-		return nil, fmt.Errorf("compare: --rival %s: the name %s is taken", text, m[1])
+		return nil, fmt.Errorf("--rival %s: the name %s is taken", text, m[1])
 	}
 	port, _ := strconv.Atoi(m[2]) // digits, few enough
 	if port < 1 || port > 65535 {
-		return nil, fmt.Errorf("compare: --rival %s: there is no port %d", text, port)
+		return nil, fmt.Errorf("--rival %s: there is no port %d", text, port)
 	}
 	a := &attached{name: m[1], addr: net.JoinHostPort("127.0.0.1", m[2])}
 	a.pid, _ = strconv.Atoi(m[3])
@@ -57,15 +57,15 @@ const attachedTimeout = 2 * time.Second
 // if its port does not answer a get.
 func (a *attached) attach() (err error) {
 	if a.proc, err = process.Attach(a.pid, a.addr); err != nil {
-		return fmt.Errorf("compare: --rival %s: no process %d: %w", a.name, a.pid, err)
+		return fmt.Errorf("--rival %s: no process %d: %w", a.name, a.pid, err)
 	}
 	for _, pid := range append([]int{a.pid}, a.nodes...) {
 		if _, err := meter.Take(map[string]int{a.name: pid}); err != nil {
-			return fmt.Errorf("compare: --rival %s: no process %d to charge: %w", a.name, pid, err)
+			return fmt.Errorf("--rival %s: no process %d to charge: %w", a.name, pid, err)
 		}
 	}
 	if err := a.answers(); err != nil {
-		return fmt.Errorf("compare: --rival %s: %s does not answer a get as memcached would: %w", a.name, a.addr, err)
+		return fmt.Errorf("--rival %s: %s does not answer a get as memcached would: %w", a.name, a.addr, err)
 	}
 	return nil
 }

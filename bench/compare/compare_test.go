@@ -662,6 +662,25 @@ func TestGate(t *testing.T) {
 	}
 }
 
+// What is wrong with the command line is said at once, all of it; a time may be a number
+// of seconds.
+func TestAllFaultsAreSaid(t *testing.T) {
+	err := compareWith(t, io.Discard, "--rounds", "x", "--duration", "soon", "--warmup", "0.5", "--max-noise", "much",
+		"--ours", "y", "--workloads", "z", "--cpus-load", "w", "--gate", "7")
+	if err == nil {
+		t.Fatal("no fault is said")
+	}
+	for _, want := range []string{`--rounds takes a whole number, not "x"`, `--duration takes seconds or a duration`, `--max-noise takes a number, not "much"`,
+		`no rival "y"`, `"z"`, `bad CPU list "w"`, "--gate (7)"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("there is no %s in:\n%v", want, err)
+		}
+	}
+	if n := strings.Count(err.Error(), "\n"); n != 6 {
+		t.Errorf("%d faults, want 7:\n%v", n+1, err)
+	}
+}
+
 // The gate alone narrows a comparison to what it judges.
 func TestGateFlag(t *testing.T) {
 	for args, want := range map[string]string{

@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type Options struct {
 	Self string
 
 	flags                     *pflag.FlagSet
+	faults                    []error // of values that are none
 	cfg                       Config
 	workloads, theirs, rivals []string
 	magent, before, ours      string
@@ -39,22 +41,44 @@ func (o *Options) Bind(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	fs.StringVar(&o.magent, "magent", "", "`path` of the magent binary to judge (default: this one)")
 	fs.StringVar(&o.before, "before", "", "`path` of another build of magent, the rival named before: what a change costs")
-	fs.StringVar(&o.ours, "ours", "magent", "what to judge: magent, nutcracker or direct (nutcracker against itself shows the noise)")
-	fs.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker", "direct"}, "what to judge it against: magent, before, nutcracker, direct, which is the node without a proxy; bounds hold against the first that is a proxy (workloads named 2copies judge settings of --ours instead, unless that is before)")
+	fs.StringVar(&o.ours, "ours", "magent", "what to judge, by `name`: magent, nutcracker or direct (nutcracker against itself shows the noise)")
+	fs.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker", "direct"}, "what to judge it against, by `names` with commas between them: magent, before, nutcracker, direct, which is the node without a proxy; bounds hold against the first that is a proxy (workloads named 2copies judge settings of --ours instead, unless that is before)")
 	fs.StringArrayVar(&o.rivals, "rival", nil, "another proxy, `NAME=PORT:PID[:NODEPID...]`, that listens on 127.0.0.1 already: started, pinned as --cpus-proxy says and set up over as many nodes as the workload has by whoever started it (a NODEPID's CPU is charged as a node's; unnamed nodes count as noise; workloads with another number of nodes than it names leave it out)")
-	fs.StringSliceVar(&o.workloads, "workloads", nil, "which workloads (default all)")
-	fs.IntVar(&o.cfg.Rounds, "rounds", 9, "how often to measure each pair")
-	fs.DurationVar(&o.cfg.Duration, "duration", time.Second, "how long to measure each run")
-	fs.Int64Var(&o.cfg.Requests, "requests", 0, "measure so many requests in each run, however long they take")
-	fs.DurationVar(&o.cfg.Warmup, "warmup", 300*time.Millisecond, "load before each measurement")
-	fs.Float64Var(&o.cfg.MaxNoise, "max-noise", 0.15, "run a round again if other programs took more of the CPUs, --rounds times at most; 0: never")
-	fs.StringVar(&o.proxyCPUs, "cpus-proxy", "0", "CPUs of the proxy, such as 0 or 0,2-3; empty: all")
-	fs.StringVar(&o.loadCPUs, "cpus-load", "1", "CPUs of the load and the nodes; empty: all")
+	fs.StringSliceVar(&o.workloads, "workloads", nil, "which workloads, by `names` with commas between them (default all)")
+	fs.IntVar(&o.cfg.Rounds, "rounds", 9, "`number` of times to measure each pair")
+	fs.DurationVar(&o.cfg.Duration, "duration", time.Second, "`time`: how long to measure each run")
+	fs.Int64Var(&o.cfg.Requests, "requests", 0, "measure this `number` of requests in each run, however long they take")
+	fs.DurationVar(&o.cfg.Warmup, "warmup", 300*time.Millisecond, "`time`: make load before each measurement")
+	fs.Float64Var(&o.cfg.MaxNoise, "max-noise", 0.15, "run a round again if other programs took more than this `share` of the CPUs, --rounds times at most; 0: never")
+	fs.StringVar(&o.proxyCPUs, "cpus-proxy", "0", "`CPUs` of the proxy, such as 0 or 0,2-3; empty: all")
+	fs.StringVar(&o.loadCPUs, "cpus-load", "1", "`CPUs` of the load and the nodes; empty: all")
 	fs.StringVar(&o.nutcracker, "nutcracker", "nutcracker", "`path` of nutcracker")
-	fs.IntVar(&o.mbuf, "mbuf", 16384, "nutcracker's buffer size in bytes")
+	fs.IntVar(&o.mbuf, "mbuf", 16384, "nutcracker's buffer size, in `bytes`")
 	fs.StringVar(&o.memcached, "memcached", "memcached", "`path` of memcached")
-	fs.StringVar(&o.out, "out", "bench/results", "directory to make <date>-<commit>/ in; empty: write no files")
-	fs.Float64Var(&o.gate, "gate", 0, "fail if a bound is missed by more than this share of it, and measure only what has a bound, against nutcracker, unless other flags say otherwise; 0.15 allows 15 %")
+	fs.StringVar(&o.out, "out", "bench/results", "`directory` to make <date>-<commit>/ in; empty: write no files")
+	fs.Float64Var(&o.gate, "gate", 0, "fail if a bound is missed by more than this `share` of it, and measure only what has a bound, against nutcracker, unless other flags say otherwise; 0.15 allows 15 %")
+	fs.VisitAll(func(f *pflag.Flag) { f.Value = &patient{Value: f.Value, name: f.Name, faults: &o.faults} })
+}
+
+// patient is a flag's value that keeps what is wrong with it, so that all faults of all
+// flags are said at once: pflag gives up at the first.
+type patient struct {
+	pflag.Value
+	name   string
+	faults *[]error
+}
+
+// Set takes a number of seconds for a time, too.
+func (p *patient) Set(text string) error {
+	given := text
+	if _, err := strconv.ParseFloat(text, 64); err == nil && p.Type() == "duration" {
+		text += "s"
+	}
+	if err := p.Value.Set(text); err != nil {
+		want := map[string]string{"int": "a whole number", "int64": "a whole number", "float64": "a number", "duration": "seconds or a duration, such as 10 or 500ms"}
+		*p.faults = append(*p.faults, fmt.Errorf("--%s takes %s, not %q", p.name, cmp.Or(want[p.Type()], "something else"), given))
+	}
+	return nil
 }
 
 // Run makes the comparison: text to out, files under --out. An end of ctx stops it, and
@@ -86,37 +110,43 @@ func (o *Options) Run(ctx context.Context, out io.Writer) error {
 	return errors.Join(err, faultsOf(rows))
 }
 
-// resolve turns names into workloads, rivals and CPUs.
-func (o *Options) resolve(out io.Writer) (err error) {
-	for name, share := range map[string]float64{"gate": o.gate, "max-noise": o.cfg.MaxNoise} {
-		if !(share >= 0 && share <= 1) { // so that no NaN passes
-			return fmt.Errorf("compare: --%s (%v) is a share from 0 to 1: 0.15 is 15 %%", name, share)
+// resolve turns names into workloads, rivals and CPUs. The error names every fault of
+// every flag.
+func (o *Options) resolve(out io.Writer) error {
+	errs := slices.Clone(o.faults)
+	fault := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
 		}
 	}
-	if o.cfg.Workloads, err = pick(o.workloads); err != nil {
-		return err
+	for _, f := range []struct {
+		name  string
+		share float64
+	}{{"max-noise", o.cfg.MaxNoise}, {"gate", o.gate}} {
+		if !(f.share >= 0 && f.share <= 1) { // so that no NaN passes
+			fault(fmt.Errorf("--%s (%v) is a share from 0 to 1: 0.15 is 15 %%", f.name, f.share))
+		}
 	}
+	var err error
+	o.cfg.Workloads, err = pick(o.workloads)
+	fault(err)
 	if o.gate > 0 {
 		o.narrow()
 	}
-	if o.cfg.Ours, err = o.rival(o.ours); err != nil {
-		return err
-	}
+	o.cfg.Ours, err = o.rival(o.ours)
+	fault(err)
 	for _, name := range o.theirs {
 		r, err := o.rival(name)
-		if err != nil {
-			return err
-		}
+		fault(err)
 		o.cfg.Others = append(o.cfg.Others, r)
 	}
-	if o.cfg.ProxyCPUs, err = parseCPUs(o.proxyCPUs); err != nil {
-		return err
-	}
-	if o.cfg.LoadCPUs, err = parseCPUs(o.loadCPUs); err != nil {
-		return err
-	}
+	o.cfg.ProxyCPUs, err = parseCPUs(o.proxyCPUs)
+	fault(err)
+	o.cfg.LoadCPUs, err = parseCPUs(o.loadCPUs)
+	fault(err)
 	o.cfg.Memcached = o.memcached
-	return o.attach(out)
+	fault(o.attach(out))
+	return errors.Join(errs...)
 }
 
 // narrow leaves only what the gate judges, where the flags do not ask for more: the
@@ -140,12 +170,12 @@ func (o *Options) rival(name string) (Rival, error) {
 			o.magent = o.Self
 		}
 		if o.magent == "" {
-			return Rival{}, errors.New("compare: --magent says where the magent binary is; it is missing")
+			return Rival{}, errors.New("--magent says where the magent binary is; it is missing")
 		}
 		return Magent(name, o.magent), nil
 	case "before":
 		if o.before == "" {
-			return Rival{}, errors.New("compare: --before says where the other build of magent is; it is missing")
+			return Rival{}, errors.New("--before says where the other build of magent is; it is missing")
 		}
 		return Magent(name, o.before), nil
 	case "nutcracker":
@@ -153,7 +183,7 @@ func (o *Options) rival(name string) (Rival, error) {
 	case "direct":
 		return Direct(), nil
 	}
-	return Rival{}, fmt.Errorf("compare: no rival %q; there are magent, before, nutcracker, direct, and --rival NAME=PORT:PID", name)
+	return Rival{}, fmt.Errorf("no rival %q; there are magent, before, nutcracker, direct, and --rival NAME=PORT:PID", name)
 }
 
 // attach adds the rivals that others started. What keeps one from being a fair
@@ -190,7 +220,7 @@ func parseCPUs(list string) (cpus []int, err error) {
 		a, errA := strconv.Atoi(low)
 		b, errB := strconv.Atoi(high)
 		if errA != nil || errB != nil || a > b || a < 0 || b >= 1024 {
-			return nil, fmt.Errorf("compare: bad CPU list %q", list)
+			return nil, fmt.Errorf("bad CPU list %q", list)
 		}
 		for c := a; c <= b; c++ {
 			cpus = append(cpus, c)
@@ -222,7 +252,7 @@ func (o *Options) command() []string {
 	words := []string{"magent", "bench", "compare"}
 	o.flags.Visit(func(f *pflag.Flag) {
 		values := []string{f.Value.String()}
-		if s, ok := f.Value.(pflag.SliceValue); ok {
+		if s, ok := f.Value.(*patient).Value.(pflag.SliceValue); ok {
 			values = s.GetSlice()
 			if f.Value.Type() == "stringSlice" {
 				values = []string{strings.Join(values, ",")}

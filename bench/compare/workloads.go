@@ -120,7 +120,7 @@ func pick(names []string) ([]Workload, error) {
 			}
 		}
 		if !found {
-			return nil, fmt.Errorf("compare: no workload %q; there are %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("no workload %q; there are %s", name, strings.Join(known, ", "))
 		}
 	}
 	return picked, nil
