@@ -29,8 +29,9 @@ The keys --key-minimum to --key-maximum are written before anything is measured,
 there are only sets or --no-preload is given. Flags have the names that memtier_benchmark
 gives them where the meaning is the same; README.md has the table.
 
-The exit status is 0; 1 for a wrong or stale value, or if the run broke off; 130 if Ctrl-C
-ended it, and then what was measured so far is reported all the same.`
+The exit status is 0; 1 for a wrong or stale value, if no request was answered without an error,
+or if the run broke off; 130 if Ctrl-C ended it, and then what was measured so far is reported all
+the same.`
 
 const benchExample = `  magent bench -p 11211 -c 50 --test-time 10
       ten gets for a set over 50 connections, as fast as 127.0.0.1:11211 answers

@@ -62,7 +62,7 @@ func (t *ticker) print(text string) {
 
 // doing is each phase in words for people.
 var doing = map[string]string{
-	"preload": "writing the keys", "warm-up": "warming up", "measure": "measuring", "drain": "waiting for the last answers",
+	load.PhasePreload: "writing the keys", load.PhaseWarmup: "warming up", load.PhaseMeasure: "measuring", load.PhaseDrain: "waiting for the last answers",
 }
 
 // progressLine is p in less than width columns. What does not fit is left out, from the

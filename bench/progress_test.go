@@ -15,7 +15,7 @@ import (
 
 func TestProgressLine(t *testing.T) {
 	p := load.Progress{
-		Phase: "measure", Elapsed: 12 * time.Second, Left: 48*time.Second + 300*time.Millisecond, Rate: 123456.7,
+		Phase: load.PhaseMeasure, Elapsed: 12 * time.Second, Left: 48*time.Second + 300*time.Millisecond, Rate: 123456.7,
 		P50: 480 * time.Microsecond, P99: 1234 * time.Microsecond, Errors: 1,
 	}
 	for _, c := range []struct {
@@ -31,7 +31,7 @@ func TestProgressLine(t *testing.T) {
 		{120, func(p *load.Progress) { p.Wrong, p.Stale, p.Misses, p.Errors = 1000, 2, 3, 0 },
 			"measuring  123,457 req/s  p99 1.23 ms  0 errors  1,000 WRONG  2 STALE  48s left  p50 480 µs  3 misses"},
 		{80, func(p *load.Progress) { p.Left = 0 }, "measuring  123,457 req/s  p99 1.23 ms  1 error  for 12s  p50 480 µs"},
-		{47, func(p *load.Progress) { p.Phase = "drain" }, "waiting for the last answers  123,457 req/s"},
+		{47, func(p *load.Progress) { p.Phase = load.PhaseDrain }, "waiting for the last answers  123,457 req/s"},
 	} {
 		q := p
 		if c.change != nil {
@@ -76,9 +76,9 @@ func TestProgressOnATerminal(t *testing.T) {
 	if ticker == nil {
 		t.Fatal("a terminal is taken for none")
 	}
-	ticker.show(load.Progress{Phase: "warm-up", Rate: 1000})
+	ticker.show(load.Progress{Phase: load.PhaseWarmup, Rate: 1000})
 	ticker.line("something happened")
-	ticker.show(load.Progress{Phase: "measure", Rate: 2000})
+	ticker.show(load.Progress{Phase: load.PhaseMeasure, Rate: 2000})
 	ticker.end()
 	want := clearLine + "warming up  1,000 req/s" + clearLine + "something happened\r\n" + clearLine + "measuring  2,000 req/s" + clearLine
 	terminal.Close() // which ends what there is to read, with EIO

@@ -236,8 +236,11 @@ func (r *result) lost() []string {
 		"or several servers were given that are not doors of one cache.", thousands(float64(r.Misses), 0), plural(r.Hits+r.Misses, "key"))}
 }
 
-// verdict is an error if the target gave what it must not.
+// verdict is an error if the target gave what it must not, or nothing.
 func verdict(rep *load.Report) error {
+	if rep.Served == 0 && rep.Failed > 0 {
+		return fmt.Errorf("not one of %s was answered without an error", plural(rep.Failed, "request"))
+	}
 	if rep.Wrong == 0 && rep.Stale == 0 {
 		return nil
 	}

@@ -216,7 +216,10 @@ func TestWarningOfKeysThatAreGone(t *testing.T) {
 }
 
 func TestVerdict(t *testing.T) {
-	if err := verdict(&load.Report{Errors: 7, Misses: 7, Lost: 7}); err != nil {
+	if err := verdict(&load.Report{Failed: 1234}); err == nil || !strings.Contains(err.Error(), "not one of 1,234 requests") {
+		t.Errorf("nothing was answered: %v", err)
+	}
+	if err := verdict(&load.Report{Served: 1, Failed: 7, Errors: 7, Misses: 7, Lost: 7}); err != nil {
 		t.Errorf("errors and misses are no wrong data: %v", err)
 	}
 	for _, r := range []load.Report{{Wrong: 1}, {Stale: 1}} {
