@@ -84,7 +84,11 @@ func interruptibly(ctx context.Context, do func(context.Context) error) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	ctx, release := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
+	ends := []os.Signal{os.Interrupt, unix.SIGTERM}
+	if !signal.Ignored(unix.SIGHUP) { // as nohup has it
+		ends = append(ends, unix.SIGHUP) // a terminal that is closed
+	}
+	ctx, release := signal.NotifyContext(ctx, ends...)
 	defer release()
 	defer context.AfterFunc(ctx, release)()
 	return do(ctx)

@@ -101,7 +101,7 @@ func (r *Result) writeTimes(w io.Writer) {
 		line("errors", "%d answered with an error line, %d not answered", r.Total.Failed, r.Total.Lost)
 	}
 	line("longest gap", "%v without a good answer%s", r.Gap, ifEver(", from %s on", r.GapAt))
-	if r.Back >= 0 {
+	if r.Fault >= 0 && r.Back >= 0 {
 		line("warm", "%v", after(r.WarmAfter, "the return"))
 	}
 	if r.Slowest.Took >= 0 {

@@ -100,7 +100,8 @@ func TestTextOfCommands(t *testing.T) {
 		}
 	}
 	exec.RunsOn, exec.Error = false, "exit status 1"
-	got = text(exec)
+	restart.RunsOn, restart.To = false, Millis(300*ms) // which is owed
+	got = text(exec, restart)
 	if !strings.Contains(got, "none was made") || strings.Contains(got, "never") || strings.Contains(got, "first good") || strings.Contains(got, "down") {
 		t.Errorf("of no fault:\n%s", got)
 	}

@@ -136,8 +136,15 @@ func TestFailoverPassesBounds(t *testing.T) {
 	}
 }
 
-// TestFailoverInterrupted: a drill of a process that was there; Ctrl-C has it run on.
+// TestFailoverInterrupted: a drill of a process that was there; Ctrl-C has it run on, and
+// so has whatever else ends a program in good order: a terminal that is closed, too.
 func TestFailoverInterrupted(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(s.String(), func(t *testing.T) { interruptFailover(t, s) })
+	}
+}
+
+func interruptFailover(t *testing.T, s syscall.Signal) {
 	addr := freeAddr(t)
 	node := launch(t, exec.Command("memcached", "-u", "nobody", "-U", "0", "-l", "127.0.0.1", "-p", portOf(t, addr)))
 	node.waitFor("tcp", addr)
@@ -148,7 +155,7 @@ func TestFailoverInterrupted(t *testing.T) {
 	p := launch(t, cmd)
 	stands := func() bool { return statusField(t, pid, "State")[0] == "T" }
 	proctest.Eventually(t, "frozen", stands)
-	p.Process.Signal(syscall.SIGINT)
+	p.Process.Signal(s)
 	if code := p.ended(); code != 130 || p.stderr.String() != "magent: interrupted\n" {
 		t.Errorf("exit status %d, %q", code, p.stderr)
 	}
