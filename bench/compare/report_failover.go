@@ -94,7 +94,11 @@ func drillHost(dir string, s *failover.Set) (string, map[string][]byte, error) {
 		}
 	}
 	item(&b, "Load: %s. What fails does so for %v.", s.Load, time.Duration(s.Down))
-	item(&b, "%d rounds; the load generator itself stood still for at most %v, which is taken off.", s.Rounds, stall)
+	rounds := "rounds"
+	if s.Rounds == 1 {
+		rounds = "round"
+	}
+	item(&b, "%d %s; the load generator itself stood still for at most %v, which is taken off.", s.Rounds, rounds, stall)
 	if s.Error != "" {
 		item(&b, "**Not complete**: %s", strings.ReplaceAll(s.Error, "\n", "; "))
 	}
