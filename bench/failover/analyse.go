@@ -34,7 +34,7 @@ func Analyse(o Observation) *Result {
 		if m.Fails && m.Error == "" && (r.Fault < 0 || m.From < r.Fault) {
 			r.Fault = m.From
 		}
-		if at := m.returned(); at >= 0 && (r.Back < 0 || at < r.Back) {
+		if at := m.returned(); at >= 0 && at <= r.Length && (r.Back < 0 || at < r.Back) {
 			r.Back = at
 		}
 	}

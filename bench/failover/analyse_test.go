@@ -388,6 +388,17 @@ func TestSeveralMarks(t *testing.T) {
 	is(t, "the return", r.Back, 2000*ms)
 }
 
+// What comes back when nothing is due any more is no return, and makes no phase longer.
+func TestBackTooLate(t *testing.T) {
+	o := Observation{Length: 2 * time.Second, Samples: steady(2*time.Second, nil), Marks: []Mark{fault(1000 * ms), comeback(7000 * ms)}}
+	r := Analyse(o)
+	if down := r.phase("down"); down.To != Millis(o.Length) || down.Rate != 1000 || r.Back != Never || len(r.Phases) != 2 {
+		t.Errorf("back at %v, down: %+v, %d phases", r.Back, down, len(r.Phases))
+	}
+	o.Marks[1] = comeback(o.Length)
+	is(t, "the return at the very end", Analyse(o).Back, o.Length)
+}
+
 // Every bound that is passed is named, with the numbers.
 func TestBounds(t *testing.T) {
 	o := Observation{Length: time.Second, Marks: []Mark{fault(100 * ms)}, Samples: steady(time.Second, func(s *load.Sample) {

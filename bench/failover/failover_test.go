@@ -66,9 +66,9 @@ func TestFrozen(t *testing.T) {
 	if r.Total.Good != r.Total.Requests || r.WarmAfter != 0 || r.FirstError != Never {
 		t.Errorf("total: %+v; warm after %v", r.Total, r.WarmAfter)
 	}
-	frozen, took := r.Back-r.Fault, r.phase("down").Latency
-	if least := frozen - Millis(100*ms); took.Slowest < least || r.GapWhole < least || took.P50 > frozen {
-		t.Errorf("frozen for %v, the median took %v, the slowest %v, gap %v", frozen, took.P50, took.Slowest, r.GapWhole)
+	frozen, down := r.Back-r.Fault, r.phase("down")
+	if least := frozen - Millis(100*ms); down.Latency.Slowest < least || r.GapWhole < least || down.Net.P50 > frozen {
+		t.Errorf("frozen for %v, the median took %v, the slowest %v, gap %v", frozen, down.Net.P50, down.Latency.Slowest, r.GapWhole)
 	}
 }
 

@@ -58,7 +58,7 @@ type Result struct {
 	Length Millis  `json:"length_ms"`
 	// Fault is when the first step that makes something fail began; one that could not
 	// be taken makes none. Back is the end of the first step that brings something back;
-	// of a command that runs on it is the beginning.
+	// of a command that runs on it is the beginning. A return after Length is none.
 	Fault Millis `json:"fault_ms"`
 	Back  Millis `json:"back_ms"`
 	Marks []Mark `json:"marks"`
