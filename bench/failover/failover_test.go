@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -154,5 +155,30 @@ func TestShift(t *testing.T) {
 	m = Mark{From: Millis(8 * ms), To: Never}
 	if m.shift(-5 * ms); m.From != Millis(3*ms) || m.To != Never {
 		t.Errorf("%+v", m)
+	}
+}
+
+// Whatever ends a drill, and be it while a node is frozen, what it started has ended.
+func TestNothingIsLeft(t *testing.T) {
+	for name, end := range map[string]func(c *Config, cancel func()){
+		"its time":    func(*Config, func()) {},
+		"a step":      func(c *Config, _ func()) { c.Faults = []Step{Exec(400*ms, "false")} },
+		"its context": func(c *Config, cancel func()) { c.Told = func(Mark) { cancel() } },
+	} {
+		for _, scenario := range []string{"stop", "follower-stop"} {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			c := little(scenario)
+			c.Back = 0
+			end(&c, cancel)
+			r, err := Run(ctx, c)
+			if (err == nil) != (name == "its time") || r == nil || len(r.Marks) < 2 {
+				t.Fatalf("%s ends %s: %v, %+v", name, scenario, err, r)
+			}
+			_, text, _ := strings.Cut(r.Marks[0].Name, "(")
+			if pid, err := strconv.Atoi(strings.TrimSuffix(text, ")")); err != nil || lives(pid) {
+				t.Errorf("%s ends %s, and %q is left: %v", name, scenario, r.Marks[0].Name, err)
+			}
+		}
 	}
 }
