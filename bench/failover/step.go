@@ -197,7 +197,7 @@ func take(ctx context.Context, began time.Time, length time.Duration, steps []St
 		case stepErr != nil:
 			early = true
 			m.Error = stepErr.Error()
-			err = errors.Join(err, fmt.Errorf("failover: %s: %w", s.Name, stepErr))
+			err = errors.Join(err, fmt.Errorf("%s: %w", s.Name, stepErr))
 		default:
 			m.To = Millis(time.Since(began))
 		}
