@@ -16,12 +16,17 @@ type Millis time.Duration
 // Never is what did not happen.
 const Never Millis = -1
 
+// ms is m to the µs, so that what is printed is the same of what was written and read.
+func (m Millis) ms() float64 {
+	return float64(time.Duration(m).Round(time.Microsecond)) / float64(time.Millisecond)
+}
+
 // MarshalJSON writes m in ms, to the µs.
 func (m Millis) MarshalJSON() ([]byte, error) {
 	if m < 0 {
 		return []byte("null"), nil
 	}
-	return strconv.AppendFloat(nil, float64(m)/float64(time.Millisecond), 'f', 3, 64), nil
+	return strconv.AppendFloat(nil, m.ms(), 'f', 3, 64), nil
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
@@ -44,7 +49,7 @@ func (m Millis) String() string {
 	case m < 0:
 		return "never"
 	case time.Duration(m) < 10*time.Second:
-		return strconv.FormatFloat(float64(m)/float64(time.Millisecond), 'f', 1, 64) + " ms"
+		return strconv.FormatFloat(m.ms(), 'f', 1, 64) + " ms"
 	}
 	return strconv.FormatFloat(time.Duration(m).Seconds(), 'f', 2, 64) + " s"
 }

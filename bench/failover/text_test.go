@@ -137,6 +137,17 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// A time is printed the same when it was written and read, also on the edge of a digit.
+func TestMillis(t *testing.T) {
+	for _, m := range []Millis{54_549_999, 54_549_500, 54_550_000, 54_549_499, 0} {
+		b, err := json.Marshal(m)
+		var again Millis
+		if err = errors.Join(err, json.Unmarshal(b, &again)); err != nil || again.String() != m.String() {
+			t.Errorf("%d ns is %v, and %s is %v: %v", m, m, b, again, err)
+		}
+	}
+}
+
 // The plot is XML whatever there is to draw, and names what the steps did.
 func TestPlot(t *testing.T) {
 	endless := outage()
