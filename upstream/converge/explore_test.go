@@ -27,7 +27,10 @@ type writer struct {
 	name    string
 	line    string
 	value   string
-	only    string // "repair" or "refill": no write, but that
+	only    string // "repair", "refill" or "heir": no write, but that
+	quits   bool   // its process may die
+	twice   bool   // what it has copied it copies once more, on the version of the copy
+	heir    int    // begins if this one, counted from 1, has died so
 	mistake mistake
 	ask     bool // ask the follower's version before the write goes to the lead, if that is of use
 	after   int  // begins when this writer, counted from 1, has been answered
@@ -53,6 +56,7 @@ const (
 	joinRunning           // a repair that has begun stands for a wish that comes later
 	staleBegin            // a repair that stands for others begins as the first of them would
 	blindEffect           // the effect of a conditional write is carried out whatever the follower has
+	noFlush               // the heir of a refill does not have the follower forget first
 	ackLost               // a conditional write is acknowledged though the lead that had it alone is lost
 )
 
@@ -68,6 +72,7 @@ const (
 	phaseQueued // a repair is needed, and its turn may come
 	phaseJoined // a repair is needed, and that of another stands for it
 	phaseStep   // repeatStep: the follower's step
+	phaseFlush  // the heir of a refill has the follower forget everything
 	phaseRescue // the guarded step at the survivor
 	phaseOver
 )
@@ -79,6 +84,8 @@ type actor struct {
 	limbo   bool   // carried out, and the answer will not come
 	acked   bool   // the client has been answered
 	early   bool   // before anybody died
+	quit    bool   // its process has died
+	twice   bool   // it copies once more
 	done    bool   // the client was, or will be, told that it was carried out
 	request string // what is sent next
 	to      repair.Side
@@ -146,7 +153,7 @@ func (x *explorer) begun(t testing.TB, start world) {
 	for i, wr := range x.writers {
 		names = append(names, wr.name)
 		a := &start.actors[i]
-		if a.phase = phaseWait; wr.after == 0 {
+		if a.phase = phaseWait; wr.after == 0 && wr.heir == 0 {
 			x.begin(&start, i)
 		}
 	}
@@ -163,6 +170,10 @@ func (x *explorer) begun(t testing.TB, start world) {
 // begin sends a writer's first request.
 func (x *explorer) begin(w *world, i int) {
 	a, wr := &w.actors[i], x.writers[i]
+	if wr.only == "heir" && wr.mistake != noFlush && a.phase != phaseFlush {
+		a.phase, a.to, a.request = phaseFlush, repair.Follower, "md k\r\n" // of one key, what flush_all is
+		return
+	}
 	if wr.only != "" {
 		a.follow.repair.Reset([]byte("k"), repair.Options{Explicit: x.expl})
 		a.follow.state = followRepair
@@ -248,6 +259,13 @@ func (x *explorer) visit(w *world) {
 		if at == x.death {
 			x.branch(w, i, "unanswered", func(w *world) { x.vanish(w, i) })
 		}
+		if x.writers[i].quits {
+			x.branch(w, i, "its process dies", func(w *world) { x.quit(w, i) })
+			x.branch(w, i, "its process dies with it sent", func(w *world) {
+				x.exec(w, i)
+				x.quit(w, i)
+			})
+		}
 	}
 	if over {
 		x.ends++
@@ -332,6 +350,12 @@ func (x *explorer) vanish(w *world, i int) {
 	w.actors[i].limbo = true
 }
 
+// quit ends i for good, wherever it is.
+func (x *explorer) quit(w *world, i int) {
+	w.actors[i].quit = true
+	x.finish(w, i)
+}
+
 var guard = regexp.MustCompile(` C\d+| ME`)
 
 // spoil makes the mistakes that are in a request.
@@ -355,6 +379,8 @@ func (x *explorer) run(w *world, i int) {
 		x.toLead(w, i)
 	case phaseEarly:
 		x.toLead(w, i)
+	case phaseFlush:
+		x.begin(w, i)
 	case phaseLead:
 		x.answered(w, i, line)
 	case phaseRescue:
@@ -377,6 +403,9 @@ func (x *explorer) run(w *world, i int) {
 		}
 		if wr.mistake == blindTTL && a.follow.state == followLook {
 			line = regexp.MustCompile(` t-?\d+`).ReplaceAllString(line, fmt.Sprintf(" t%d", a.follow.look.TTL))
+		}
+		if r := repair.ParseReply([]byte(line)); wr.twice && a.body == repair.LeadValue && r.Code == repair.CodeHD {
+			a.version = r.Cas
 		}
 		a.got = got
 		dst, s := a.follow.Answer(nil, []byte(line), simNow)
@@ -420,6 +449,12 @@ func (x *explorer) next(w *world, i int, dst []byte, s repair.Step) {
 	switch {
 	case s.Outcome == repair.Needed:
 		x.need(w, i)
+	case s.Outcome == repair.Copied && wr.twice && !a.twice:
+		a.twice = true
+		a.follow.repair.Reset([]byte("k"), repair.Options{Explicit: x.expl})
+		a.follow.state = followRepair
+		dst, s := a.follow.step(a.follow.repair.Start(nil, repair.Held(a.version), simNow))
+		x.next(w, i, dst, s)
 	case s.Outcome != repair.Running:
 		x.ended(w, i, s.Outcome)
 	case look && (wr.mistake == noLook || wr.mistake == followerAlone):
@@ -529,9 +564,18 @@ func (x *explorer) finish(w *world, i int) {
 		a.acked, a.early = true, !w.died
 	}
 	a.phase, a.request, a.got, a.answer, a.follow, a.version = phaseOver, "", "", "", Follow{}, 0
-	a.queued, a.runner = false, 0
+	a.queued, a.twice, a.runner = false, false, 0
 	if !acked {
 		x.wake(w, i)
+	}
+	for k, wr := range x.writers {
+		switch {
+		case wr.heir != i+1 || w.actors[k].phase != phaseWait:
+		case a.quit:
+			x.begin(w, k)
+		default:
+			x.finish(w, k)
+		}
 	}
 }
 
@@ -592,7 +636,7 @@ func (x *explorer) fingerprint(w *world) [2]uint64 {
 	}
 	for i := range x.writers {
 		a := &w.actors[i]
-		b = append(appendBits(b, a.limbo, a.acked, a.early, a.done, a.behind, a.queued), byte(a.phase), a.lead, byte(a.to), byte(a.body), a.runner)
+		b = append(appendBits(b, a.limbo, a.acked, a.early, a.done, a.behind, a.queued, a.twice), byte(a.phase), a.lead, byte(a.to), byte(a.body), a.runner)
 		b = append(binary.LittleEndian.AppendUint64(b, a.version), a.request...)
 		b = append(append(append(append(append(b, '|'), a.got...), '|'), a.answer...), '|')
 		if a.phase == phaseFollow || a.phase == phaseQueued {

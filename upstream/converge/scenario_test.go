@@ -71,6 +71,16 @@ var kinds = map[string]func(n int) writer{
 		wr.only, wr.begin = "refill", repair.Cold()
 		return wr
 	},
+	"refill twice": func(int) writer {
+		wr := client("refill twice", "touch k 0", "")
+		wr.only, wr.begin, wr.twice = "refill", repair.Cold(), true
+		return wr
+	},
+	"heir": func(int) writer {
+		wr := client("heir", "touch k 0", "")
+		wr.only, wr.begin = "heir", repair.Cold()
+		return wr
+	},
 }
 
 // everyKind has those first that are most at odds, and of each sort one.
@@ -422,11 +432,35 @@ func TestRepairsConverge(t *testing.T) {
 			demand(t, equal, -1, same, cast("repair", a, b))
 			demand(t, cold, -1, same, cast("repair", a, b))
 			demand(t, cold, 0, same, cast("refill", a))
+			demand(t, cold, -1, same, cast("refill twice", a, b))
 		}
 	}
 	for _, a := range everyKind {
 		demand(t, cold, -1, same, cast("refill", "refill", a))
 		demand(t, apart, -1, same, cast("repair", a))
+	}
+}
+
+// heirs has the first writer's process die anywhere, and the second take over.
+func heirs(ws []*writer) []*writer {
+	ws[0].quits, ws[1].heir = true, 1
+	return ws
+}
+
+// TestRefillersMayDie has the process that refills die at any step. Its heir has the
+// follower forget everything first; or the key was noted as debt, and is repaired.
+func TestRefillersMayDie(t *testing.T) {
+	t.Parallel()
+	for i, a := range everyKind {
+		for _, heir := range []string{"heir", "repair"} {
+			demand(t, cold, 0, same, heirs(cast("refill", heir, a)))
+			demand(t, cold, -1, same, heirs(cast("refill", heir, a)))
+			for _, b := range everyKind[i:] {
+				if *long || a == "delete" && !testing.Short() {
+					demand(t, cold, -1, same, heirs(cast("refill", heir, a, b)))
+				}
+			}
+		}
 	}
 }
 
@@ -510,6 +544,9 @@ func wrong(t *testing.T, m mistake, start func() world, death int, names ...stri
 	if m == joinRunning || m == staleBegin {
 		joined(len(ws), ws)
 	}
+	if m == noFlush {
+		heirs(ws)
+	}
 	if m == followerAlone { // the legs go out at once: one arrives so, one so
 		ws[0].mistake = noLook
 	}
@@ -537,6 +574,10 @@ func TestMistakesAreFound(t *testing.T) {
 	wrong(t, noGuard, equal, -1, "repair", "put")
 	wrong(t, noVerify, cold, -1, "repair", "delete")
 	wrong(t, noVerify, cold, -1, "refill", "delete")
+	wrong(t, noGuard, cold, -1, "refill", "put", "put")
+	wrong(t, noGuard, cold, -1, "refill twice", "put")
+	wrong(t, noFlush, cold, -1, "refill", "heir", "delete")
+	wrong(t, noFlush, cold, -1, "refill", "heir", "touch")
 	wrong(t, blindTTL, equal, -1, "set", "touch")
 	wrong(t, blindTTL, equal, -1, "touch", "touch")
 	wrong(t, repeatStep, equal, 0, "append", "append")

@@ -193,22 +193,27 @@ func (r *Repair) Start(dst []byte, from Begin, now int64) ([]byte, Step) {
 // next one.
 func (r *Repair) Answer(dst, line []byte, now int64) ([]byte, Step) {
 	a := ParseReply(line)
+	return r.Parsed(dst, &a, now)
+}
+
+// Parsed is Answer for who has parsed the line.
+func (r *Repair) Parsed(dst []byte, a *Reply, now int64) ([]byte, Step) {
 	switch r.state {
 	case stateVersion:
-		return r.versioned(dst, &a, now)
+		return r.versioned(dst, a, now)
 	case stateRead:
-		return r.was(dst, &a, now)
+		return r.was(dst, a, now)
 	case stateWrite:
-		return r.wrote(dst, &a, now)
+		return r.wrote(dst, a, now)
 	case stateVerify:
-		return r.verified(dst, &a, now)
+		return r.verified(dst, a, now)
 	case stateLives:
 		if a.Has(MarkStale) {
-			return r.stale(dst, wonBy(&a))
+			return r.stale(dst, wonBy(a))
 		}
 		return r.done(dst, Overtaken)
 	case stateRemove:
-		return r.removed(dst, &a)
+		return r.removed(dst, a)
 	case stateGiveBack:
 		return r.drop(dst, Dropped)
 	case stateDrop:
@@ -217,9 +222,9 @@ func (r *Repair) Answer(dst, line []byte, now int64) ([]byte, Step) {
 		}
 		return r.done(dst, Debt)
 	case stateTouch:
-		return r.touchedFollower(dst, &a)
+		return r.touchedFollower(dst, a)
 	case stateTouched:
-		return r.touchedLead(dst, &a, now)
+		return r.touchedLead(dst, a, now)
 	}
 	panic("repair: an answer that nobody waits for")
 }

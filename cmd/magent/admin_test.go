@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"magent/server/admin"
+)
+
+// toldProxy is what an admin endpoint in a test stands for.
+type toldProxy struct {
+	status admin.Status
+	told   chan string
+}
+
+func (p *toldProxy) Status() admin.Status { return p.status }
+
+func (p *toldProxy) Resync(node, from string) error {
+	p.told <- fmt.Sprintf("resync %s from %s", node, from)
+	return nil
+}
+
+func (p *toldProxy) Drain(node string, on bool) error {
+	if node != "a" {
+		return errors.New("there is no node " + node)
+	}
+	p.told <- fmt.Sprintf("drain %s %v", node, on)
+	return nil
+}
+
+// types runs a command as the command line does, and returns what it prints.
+func types(t *testing.T, cmd *cobra.Command, args ...string) (string, error) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout := os.Stdout
+	os.Stdout = w
+	defer func() { os.Stdout = stdout }()
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetArgs(args)
+	failed := cmd.Execute()
+	w.Close()
+	text, err := io.ReadAll(r) // some lines, which the pipe holds
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text), failed
+}
+
+func TestAdminCommands(t *testing.T) {
+	dir, err := os.MkdirTemp("", "admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	where := filepath.Join(dir, "s")
+	ln, err := admin.Listen(where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now().Add(-time.Hour)
+	p := &toldProxy{told: make(chan string, 1), status: admin.Status{Version: "1.2.3", Since: began.UTC().Round(0),
+		Nodes: []admin.Node{{Name: "a", State: "up", Cause: "start", Since: began.UTC().Round(0)}}}}
+	s := admin.Serve(ln, p)
+	defer s.Close()
+
+	text, err := types(t, newStatus(), "--admin", where)
+	if err != nil || !strings.HasPrefix(text, "magent 1.2.3, up 1h0m\nNODE ") || strings.Count(text, "\n") != 3 {
+		t.Errorf("status: %v\n%s", err, text)
+	}
+	var got admin.Status
+	text, err = types(t, newStatus(), "--admin", where, "--json")
+	if err != nil || json.Unmarshal([]byte(text), &got) != nil || !reflect.DeepEqual(got, p.status) {
+		t.Errorf("status --json: %v\n%s", err, text)
+	}
+	for _, c := range []struct {
+		cmd        *cobra.Command
+		args       []string
+		told, says string
+	}{
+		{newResync(), []string{"a", "--from", "b"}, "resync a from b", "a is being refilled from b"},
+		{newDrain(), []string{"a"}, "drain a true", "a is drained"},
+		{newDrain(), []string{"a", "--undo"}, "drain a false", "a is read again"},
+	} {
+		text, err := types(t, c.cmd, append(c.args, "--admin", where)...)
+		if err != nil || !strings.HasPrefix(text, c.says) {
+			t.Errorf("%s %v: %v, %s", c.cmd.Name(), c.args, err, text)
+			continue
+		}
+		if told := <-p.told; told != c.told {
+			t.Errorf("%s %v: the proxy is told %s", c.cmd.Name(), c.args, told)
+		}
+	}
+	for _, c := range []struct {
+		cmd  *cobra.Command
+		args []string
+		want string
+	}{
+		{newResync(), []string{"a", "--admin", where}, "--from must say"},
+		{newResync(), []string{"--from", "b", "--admin", where}, "say which node"},
+		{newDrain(), []string{"a", "b", "--admin", where}, `unexpected argument "b"`},
+		{newDrain(), []string{"z", "--admin", where}, "there is no node z"},
+		{newStatus(), []string{"--admin", where + "-none"}, "no magent answers"},
+		{newStatus(), []string{"--admin", "10.0.0.1:11311"}, "loopback"},
+		{newStatus(), []string{"-p", "1"}, "/run/magent-1.sock"},
+	} {
+		if text, err := types(t, c.cmd, c.args...); err == nil || text != "" || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s %v: %v, %q; want %q", c.cmd.Name(), c.args, err, text, c.want)
+		}
+	}
+}

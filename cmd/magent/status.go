@@ -1,0 +1,62 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"magent/server/admin"
+)
+
+// defaultPort is where a magent serves clients unless it is told otherwise.
+const defaultPort = 11211
+
+// adminFlags say which magent of this machine a command asks.
+type adminFlags struct {
+	where string
+	port  int
+}
+
+func (a *adminFlags) bind(cmd *cobra.Command) {
+	cmd.Flags().SortFlags = false
+	cmd.Flags().IntVarP(&a.port, "port", "p", defaultPort, "ask the magent that serves clients on this `port`")
+	cmd.Flags().StringVar(&a.where, "admin", "", "ask the magent whose admin endpoint is at this `path or address`; default is that of the port, "+admin.DefaultPath(defaultPort))
+}
+
+func (a *adminFlags) client() (*admin.Client, error) {
+	if a.where != "" {
+		return admin.NewClient(a.where)
+	}
+	return admin.NewClient(admin.DefaultPath(a.port))
+}
+
+func newStatus() *cobra.Command {
+	var a adminFlags
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "status [flags]",
+		Short: "Say how a running magent and its nodes are",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				e := json.NewEncoder(os.Stdout)
+				e.SetIndent("", "  ")
+				return e.Encode(s)
+			}
+			return admin.WriteTable(os.Stdout, s, time.Now())
+		},
+	}
+	a.bind(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}

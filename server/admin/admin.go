@@ -1,0 +1,77 @@
+// Package admin is how people, and what they have running, ask a magent how its nodes
+// are and tell it what to do with one: HTTP with JSON, on a socket file that only the
+// user of magent, and root, may open, or on a loopback address.
+//
+//	GET  /status    Status
+//	GET  /healthz   {"ok": true}, as long as the process serves this
+//	POST /resync    {"node": "10.0.0.1:11211", "from": "10.0.0.2:11211"}
+//	POST /drain     {"node": "10.0.0.1:11211", "on": true}
+//
+// What is refused is answered with {"error": "a sentence"}. A POST must say that its
+// body is application/json, and on a loopback address requests must name that as their
+// host: so no page in a browser of this machine can send one.
+//
+// A Server has goroutines of its own and calls its Proxy on them. The package owns both
+// ends, server and client, knows nothing of the proxy but what it declares here, and
+// imports std only.
+package admin
+
+import "time"
+
+// Proxy is what the endpoint needs of a magent. Any number of goroutines call it at once.
+// Its errors are sentences for the person who asked.
+type Proxy interface {
+	Status() Status
+	// Resync begins to refill node from the node called from; it does not wait for the
+	// end.
+	Resync(node, from string) error
+	// Drain takes the lead, and all reads, from node, and has it written still; or, with
+	// on false, gives them back.
+	Drain(node string, on bool) error
+}
+
+// Status is what a magent says of itself and of its pool.
+type Status struct {
+	Version string    `json:"version"`
+	Since   time.Time `json:"since"` // when it was started
+	Nodes   []Node    `json:"nodes"`
+}
+
+// Node is one node of the pool as this magent sees it.
+type Node struct {
+	Name   string    `json:"name"`
+	Copy   int       `json:"copy"` // the first that it is in
+	State  string    `json:"state"`
+	Cause  string    `json:"cause"` // of the state, in words
+	Since  time.Time `json:"since"` // when it came into the state
+	Epoch  uint64    `json:"epoch"` // changes of state so far
+	Debt   int       `json:"debt"`  // keys of which it missed writes
+	Drain  bool      `json:"drain"` // it is being drained, or is
+	Refill *Refill   `json:"refill,omitempty"`
+}
+
+// Refill is how far the refill of a node is that this magent is at.
+type Refill struct {
+	Phase string  `json:"phase"`
+	Done  uint64  `json:"done"`  // keys looked at
+	Total uint64  `json:"total"` // keys there are; 0: not known yet
+	Keys  float64 `json:"keys_per_second"`
+	Bytes float64 `json:"bytes_per_second"`
+	ETA   *int    `json:"eta_seconds,omitempty"` // nil: nobody knows
+}
+
+// resync and drain are the bodies of the requests.
+type resync struct {
+	Node string `json:"node"`
+	From string `json:"from"`
+}
+
+type drain struct {
+	Node string `json:"node"`
+	On   *bool  `json:"on"` // nil: it was not said
+}
+
+// refusal is the body of every answer that is no success.
+type refusal struct {
+	Error string `json:"error"`
+}

@@ -1,0 +1,276 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fake is a Proxy that notes what it is told.
+type fake struct {
+	status Status
+	err    error
+	mu     sync.Mutex
+	told   []string
+}
+
+func (f *fake) note(format string, args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = append(f.told, fmt.Sprintf(format, args...))
+	return f.err
+}
+
+func (f *fake) Status() Status                   { return f.status }
+func (f *fake) Resync(node, from string) error   { return f.note("resync %s from %s", node, from) }
+func (f *fake) Drain(node string, on bool) error { return f.note("drain %s %v", node, on) }
+func (f *fake) wants(t *testing.T, want ...string) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !reflect.DeepEqual(f.told, want) {
+		t.Errorf("the proxy was told %q, want %q", f.told, want)
+	}
+}
+
+// socket is a path that is short enough for a socket.
+func socket(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
+}
+
+// serve answers for p at where until the test ends, and returns where that is.
+func serve(t *testing.T, where string, p Proxy) string {
+	t.Helper()
+	ln, err := Listen(where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Serve(ln, p)
+	t.Cleanup(func() { s.Close() })
+	return ln.Addr().String()
+}
+
+func client(t *testing.T, where string) *Client {
+	t.Helper()
+	c, err := NewClient(where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func example() Status {
+	eta, began := 4, time.Date(2024, 5, 1, 12, 0, 0, 0, time.UTC)
+	return Status{Version: "1.2.3", Since: began, Nodes: []Node{
+		{Name: "10.0.0.1:11211", State: "warming", Cause: "it was restarted", Since: began.Add(3 * time.Hour), Epoch: 7,
+			Refill: &Refill{Phase: "copying", Done: 120000, Total: 200000, Keys: 20000, Bytes: 9.1e6, ETA: &eta}},
+		{Name: "cache-b", Copy: 1, State: "up", Cause: "start", Since: began, Debt: 12, Drain: true},
+	}}
+}
+
+func TestClientAndServer(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{socket(t), "127.0.0.1:0", "[::1]:0"} {
+		f := &fake{status: example()}
+		c := client(t, serve(t, where, f))
+		ctx := context.Background()
+		if got, err := c.Status(ctx); err != nil || !reflect.DeepEqual(got, f.status) {
+			t.Errorf("%s: status %+v, %v", where, got, err)
+		}
+		for _, err := range []error{c.Resync(ctx, "a", "b"), c.Drain(ctx, "a", true), c.Drain(ctx, "a", false)} {
+			if err != nil {
+				t.Errorf("%s: %v", where, err)
+			}
+		}
+		f.wants(t, "resync a from b", "drain a true", "drain a false")
+		f.err = errors.New("there is no node a: there are x and y")
+		if err := c.Resync(ctx, "a", "b"); err == nil || err.Error() != f.err.Error() {
+			t.Errorf("%s: a refusal is %v", where, err)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	f := &fake{}
+	addr := serve(t, "127.0.0.1:0", f)
+	for _, c := range []struct {
+		method, path, kind, host, body string
+		code                           int
+		want                           string
+	}{
+		{method: "GET", path: "/healthz", code: 200, want: `"ok": true`},
+		{method: "GET", path: "/nothing", code: 404, want: "there is no GET /nothing: there are GET /status"},
+		{method: "POST", path: "/status", code: 404, want: "there is no POST /status"},
+		{method: "GET", path: "/drain", code: 404, want: "there is no GET /drain"},
+		{method: "GET", path: "/status", host: "evil.example:80", code: 403, want: "loopback"},
+		{method: "GET", path: "/status", host: "localhost", code: 200, want: `"nodes"`},
+		{method: "POST", path: "/drain", kind: "text/plain", body: `{"node":"a","on":true}`, code: 400, want: "Content-Type"},
+		{method: "POST", path: "/drain", body: `{"node":"a"}`, code: 400, want: "say which node to drain"},
+		{method: "POST", path: "/drain", body: `{"node":"a","on":"off"}`, code: 400, want: "not the JSON that is expected"},
+		{method: "POST", path: "/drain", body: `{"node":"a","on":true,"off":1}`, code: 400, want: "unknown field"},
+		{method: "POST", path: "/drain", body: `{"node":"a","on":true} {}`, code: 400, want: "something follows"},
+		{method: "POST", path: "/resync", body: `{"node":"a"}`, code: 400, want: "say which node to refill"},
+		{method: "POST", path: "/resync", body: ``, code: 400, want: "not the JSON that is expected"},
+		{method: "POST", path: "/resync", body: `{"node":"` + strings.Repeat("x", maxBody) + `"}`, code: 400, want: "more than 4096 bytes"},
+	} {
+		r, err := http.NewRequest(c.method, "http://"+addr+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = c.host
+		r.Header.Set("Content-Type", "application/json; charset=utf-8")
+		if c.kind != "" {
+			r.Header.Set("Content-Type", c.kind)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if plain := strings.ReplaceAll(string(text), `\"`, `"`); err != nil || resp.StatusCode != c.code || !strings.Contains(plain, c.want) {
+			t.Errorf("%s %s %.40s: %d, %v, %s; want %d and %q", c.method, c.path, c.body, resp.StatusCode, err, text, c.code, c.want)
+		}
+		if kind := resp.Header.Get("Content-Type"); kind != "application/json" {
+			t.Errorf("%s %s: answered in %s", c.method, c.path, kind)
+		}
+	}
+	f.wants(t)
+}
+
+func TestSocketFile(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	ln, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(path)
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the socket has mode %v, %v", st.Mode(), err)
+	}
+	s := Serve(ln, &fake{})
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another process answers there") {
+		t.Errorf("beside a live one: %v", err)
+	}
+	if _, err := client(t, path).Status(context.Background()); err != nil {
+		t.Errorf("the live one is disturbed: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+	_, err = client(t, path).Status(context.Background())
+	if err == nil || !strings.HasPrefix(err.Error(), "no magent answers at "+path) || !strings.Contains(err.Error(), "--admin") {
+		t.Errorf("of one that has ended: %v", err)
+	}
+}
+
+func TestDeadSocketIsReplaced(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false) // as if it had died
+	ln.Close()
+	serve(t, path, &fake{})
+	if _, err := client(t, path).Status(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhereNot(t *testing.T) {
+	t.Parallel()
+	file := socket(t)
+	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for where, want := range map[string]string{
+		"":                   "admin must be a path",
+		"socket":             "admin must be a path",
+		"0.0.0.0:11311":      "admin must be a path",
+		":11311":             "admin must be a path",
+		"10.0.0.1:11311":     "admin must be a path",
+		"127.0.0.1":          "admin must be a path",
+		"127.0.0.1:":         "admin must be a path",
+		file:                 "there is a file that is no socket",
+		file + "/below":      "not a directory",
+		file + "-none/below": "no such file or directory",
+	} {
+		if ln, err := Listen(where); err == nil {
+			ln.Close()
+			t.Errorf("listens on %q", where)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", where, err, want)
+		}
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "precious" {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	if _, err := NewClient("10.0.0.1:11311"); err == nil {
+		t.Error("a client asks another machine")
+	}
+	if got := DefaultPath(11211); got != "/run/magent-11211.sock" {
+		t.Error(got)
+	}
+}
+
+func TestOthersAreNoMagent(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.NotFoundHandler()}
+	go s.Serve(ln)
+	t.Cleanup(func() { s.Close() })
+	if _, err := client(t, ln.Addr().String()).Status(context.Background()); err == nil || !strings.HasSuffix(err.Error(), "it is no magent") {
+		t.Error(err)
+	}
+}
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	s := example()
+	if err := WriteTable(&out, s, s.Since.Add(75*time.Hour+10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	const want = `magent 1.2.3, up 3d3h
+NODE            COPY  STATE        FOR   DEBT  CAUSE             REFILL
+10.0.0.1:11211  0     warming      3d0h  0     it was restarted  copying: 120000 of 200000 keys (60 %), 20000 keys/s, 9.1 MB/s, 4s to go
+cache-b         1     up, drained  3d3h  12    start             -
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+	for d, want := range map[time.Duration]string{-time.Second: "0s", 59 * time.Second: "59s", 61 * time.Second: "1m1s", 2 * time.Hour: "2h0m"} {
+		if got := age(d); got != want {
+			t.Errorf("%v is %s, want %s", d, got, want)
+		}
+	}
+	if got := (&Refill{Phase: "listing", Done: 5}).String(); got != "listing: 5 keys, 0 keys/s, 0.0 MB/s" {
+		t.Error(got)
+	}
+}

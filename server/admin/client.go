@@ -1,0 +1,109 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+)
+
+// Client asks a magent at its endpoint. Any goroutine may use it.
+type Client struct {
+	where string
+	http  http.Client
+}
+
+// maxAnswer bounds what is read of an answer, in bytes: some 500 for each node.
+const maxAnswer = 16 << 20
+
+// NewClient is for the magent whose endpoint is at where, a path or an address. Nothing is
+// connected to yet.
+func NewClient(where string) (*Client, error) {
+	network, address, err := endpoint(where)
+	if err != nil {
+		return nil, err
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	return &Client{where: where, http: http.Client{
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+		Timeout:   time.Minute,
+	}}, nil
+}
+
+// Status asks how the magent and its nodes are.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	return s, c.do(ctx, http.MethodGet, "/status", nil, &s)
+}
+
+// Resync has node refilled from the node called from. It does not wait for the end.
+func (c *Client) Resync(ctx context.Context, node, from string) error {
+	return c.do(ctx, http.MethodPost, "/resync", resync{node, from}, nil)
+}
+
+// Drain has node drained, or no more.
+func (c *Client) Drain(ctx context.Context, node string, on bool) error {
+	return c.do(ctx, http.MethodPost, "/drain", drain{node, &on}, nil)
+}
+
+// do makes one request, with body unless it is nil, and has the answer put into out
+// unless that is nil. A refusal is an error in the magent's words.
+func (c *Client) do(ctx context.Context, method, path string, body, out any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return c.explain(err)
+	}
+	defer resp.Body.Close()
+	text, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return c.explain(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var no refusal
+		if json.Unmarshal(text, &no) != nil || no.Error == "" {
+			return fmt.Errorf("%s answers %s: it is no magent", c.where, resp.Status)
+		}
+		return errors.New(no.Error)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("%s does not answer as a magent of this version: %w", c.where, err)
+	}
+	return nil
+}
+
+// explain says why nobody answers, and what that may come of.
+func (c *Client) explain(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	err = cause(err)
+	advice := ""
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		advice = "; root, and the user that magent runs as, may ask it"
+	case errors.Is(err, os.ErrNotExist):
+		advice = "; --admin says where another listens"
+	}
+	return fmt.Errorf("no magent answers at %s: %w%s", c.where, err, advice)
+}

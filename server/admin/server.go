@@ -1,0 +1,155 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"time"
+)
+
+// maxBody bounds the body of a request, in bytes; maxHeader its header.
+const (
+	maxBody   = 4 << 10
+	maxHeader = 8 << 10
+)
+
+// Server is an endpoint that serves.
+type Server struct {
+	http *http.Server
+	done chan struct{}
+}
+
+// Serve begins to answer for p what comes to ln, which the Server closes in the end.
+func Serve(ln net.Listener, p Proxy) *Server {
+	h := &handler{proxy: p, local: ln.Addr().Network() == "unix"}
+	s := &Server{done: make(chan struct{}), http: &http.Server{
+		Handler:           h.routes(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    maxHeader,
+	}}
+	go func() {
+		defer close(s.done)
+		_ = s.http.Serve(ln) // Close ends it
+	}()
+	return s
+}
+
+// Close stops listening, which removes a socket file, and closes every connection.
+func (s *Server) Close() error {
+	err := s.http.Close()
+	<-s.done
+	return err
+}
+
+// handler answers requests.
+type handler struct {
+	proxy Proxy
+	local bool // by rights of a file: nobody comes from a browser
+}
+
+func (h *handler) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", h.status)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { done(w) })
+	mux.HandleFunc("POST /resync", h.resync)
+	mux.HandleFunc("POST /drain", h.drain)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /status, GET /healthz, POST /resync and POST /drain", r.Method, r.URL.Path)
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !h.local && !named(r.Host) {
+			refuse(w, http.StatusForbidden, "the host of a request must be a loopback address, not %.100q", r.Host)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// named reports whether the host of a request is this machine's own.
+func named(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return loopback(host)
+}
+
+func (h *handler) status(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, h.proxy.Status())
+}
+
+func (h *handler) resync(w http.ResponseWriter, r *http.Request) {
+	var body resync
+	switch err := read(w, r, &body); {
+	case err != nil:
+		refuse(w, http.StatusBadRequest, "%v", err)
+	case body.Node == "" || body.From == "":
+		refuse(w, http.StatusBadRequest, `say which node to refill, and from which: {"node": "...", "from": "..."}`)
+	default:
+		conclude(w, h.proxy.Resync(body.Node, body.From))
+	}
+}
+
+func (h *handler) drain(w http.ResponseWriter, r *http.Request) {
+	var body drain
+	switch err := read(w, r, &body); {
+	case err != nil:
+		refuse(w, http.StatusBadRequest, "%v", err)
+	case body.Node == "" || body.On == nil:
+		refuse(w, http.StatusBadRequest, `say which node to drain, or not to: {"node": "...", "on": true}`)
+	default:
+		conclude(w, h.proxy.Drain(body.Node, *body.On))
+	}
+}
+
+// read takes the body of a POST.
+func read(w http.ResponseWriter, r *http.Request, body any) error {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return errors.New("the body must be JSON, and say so: Content-Type: application/json")
+	}
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	err := d.Decode(body)
+	if err == nil {
+		if _, err = d.Token(); err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("something follows it")
+		}
+	}
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return fmt.Errorf("the body must not have more than %d bytes", maxBody)
+	}
+	return fmt.Errorf("the body is not the JSON that is expected: %w", err)
+}
+
+// conclude answers with what the proxy says.
+func conclude(w http.ResponseWriter, err error) {
+	if err != nil {
+		refuse(w, http.StatusConflict, "%v", err)
+		return
+	}
+	done(w)
+}
+
+func done(w http.ResponseWriter) { answer(w, http.StatusOK, map[string]bool{"ok": true}) }
+
+func refuse(w http.ResponseWriter, code int, format string, args ...any) {
+	answer(w, code, refusal{fmt.Sprintf(format, args...)})
+}
+
+func answer(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(body) // who has gone does not mind
+}

@@ -1,0 +1,173 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"magent/upstream/probe"
+)
+
+// Config says what a Member is about.
+type Config struct {
+	Target  probe.Target   // the node that is Warming
+	Sources []probe.Target // where the lease may lie, one at least: nodes of other copies, in the same order for all magents
+	Times   Times
+
+	// Refill refills the target in the life that it is in. It gives up soon after ctx has
+	// ended, and returns nil only if the target holds all that there is.
+	Refill func(ctx context.Context, life uint64) error
+	// Notify, unless it is nil, hears of every News, in order, on the goroutine of Run.
+	Notify func(News)
+}
+
+// News is a change of what is known about the target.
+type News struct {
+	Verdict Verdict
+	Life    uint64 // that the verdict is about
+	Holder  string // the id of who refills it, as last seen; empty: nobody
+	Trouble string // why the last question had no answer, or the refill failed; empty: neither
+}
+
+// Member is one magent's part in the refill of one node that is Warming. It belongs to
+// one goroutine, and is used once.
+type Member struct {
+	cfg     Config
+	id      string
+	machine Machine
+	target  *probe.Prober
+	sources []*probe.Prober
+	began   time.Time
+	news    News
+	trouble string
+
+	stop  context.CancelFunc // ends the refill that runs; nil: none does
+	ended chan error         // says how it ended
+}
+
+// NewMember makes one, which asks nobody before Run.
+func NewMember(cfg Config) *Member {
+	m := &Member{cfg: cfg, id: newID(), target: probe.New(cfg.Target, "", false)}
+	for _, s := range cfg.Sources {
+		m.sources = append(m.sources, probe.New(s, "", false))
+	}
+	m.machine = NewMachine(cfg.Times, m.id, len(cfg.Sources))
+	return m
+}
+
+// Run returns when the target is warm, in the life that it says, or when ctx has ended,
+// with its error. Until then it has the target refilled here, or waits for another to do
+// so. Nothing of it runs any more afterwards, and no lease is left if that can be helped.
+func (m *Member) Run(ctx context.Context) (life uint64, err error) {
+	m.began = time.Now()
+	defer m.leave()
+	for !m.machine.Over() {
+		q, wait := m.machine.Next(m.now())
+		m.heed(ctx)
+		if q.Question != Nothing {
+			r := m.ask(ctx, q)
+			m.machine.Replied(m.now(), r, rand.Float64())
+			m.heed(ctx)
+			wait = 0
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case err := <-m.ended:
+			m.over()
+			m.machine.Refilled(m.now(), err == nil)
+			m.trouble = text(err)
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil && !m.machine.Over() {
+			return 0, ctx.Err()
+		}
+	}
+	return m.machine.Life(), nil
+}
+
+// now is the machine's time.
+func (m *Member) now() time.Duration { return time.Since(m.began) }
+
+// heed does what follows from the verdict: it starts or ends the refill, and tells.
+func (m *Member) heed(ctx context.Context) {
+	v := m.machine.Verdict(m.now())
+	news := News{v, m.machine.Life(), m.machine.Holder(), m.trouble}
+	if m.stop != nil && v != Refill {
+		m.stop()
+		<-m.ended
+		m.over()
+	}
+	if m.stop == nil && v == Refill {
+		refilling, stop := context.WithCancel(ctx)
+		m.stop, m.ended = stop, make(chan error, 1)
+		go func(ended chan<- error) { ended <- m.cfg.Refill(refilling, news.Life) }(m.ended)
+	}
+	if news != m.news && m.cfg.Notify != nil {
+		m.cfg.Notify(news)
+	}
+	m.news = news
+}
+
+// over is for a refill that has ended.
+func (m *Member) over() {
+	m.stop()
+	m.stop, m.ended = nil, nil
+}
+
+// leave ends what Run has begun. The lease is given back whatever has ended Run, or the
+// others would wait for its TTL.
+func (m *Member) leave() {
+	if m.stop != nil {
+		m.stop()
+		<-m.ended
+		m.over()
+	}
+	if a, held := m.machine.Quit(m.now()); held {
+		m.ask(context.Background(), a) // within the patience with the source
+	}
+	m.target.Forget()
+	for _, s := range m.sources {
+		s.Forget()
+	}
+}
+
+// ask carries a question out.
+func (m *Member) ask(ctx context.Context, a Ask) (r Reply) {
+	key, source := leaseKey(m.cfg.Target.Address, a.Life), m.sources[a.Source]
+	ttl := m.cfg.Times.TTL
+	var err error
+	switch a.Question {
+	case Look:
+		r.Life, r.Marked, err = Marked(ctx, m.target)
+	case Take:
+		r, err = lease(ctx, source, key, m.id, ttl, " ME")
+	case Renew:
+		r, err = lease(ctx, source, key, m.id, ttl, guard(a.CAS))
+	case Begin:
+		r, err = mark(ctx, m.target, fmt.Sprintf(begunValue, a.Life, m.id), " c")
+	case Mark:
+		r, err = mark(ctx, m.target, fmt.Sprintf(warmValue, a.Life, m.id), guard(a.CAS))
+	case Release:
+		err = release(ctx, source, key, a.CAS)
+	}
+	r.Failed, m.trouble = err != nil, text(err)
+	return r
+}
+
+// guard is the flag for a write to version cas alone; 0: to any.
+func guard(cas uint64) string {
+	if cas == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" C%d", cas)
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,111 @@
+package refill
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"magent/upstream/repair"
+)
+
+const benchKeys = 200_000
+
+// benchNames is the keys that are copied, made before anything is timed.
+func benchNames() [][]byte {
+	names := make([][]byte, benchKeys)
+	for i := range names {
+		names[i] = fmt.Appendf(nil, "user:%08d:profile", i)
+	}
+	return names
+}
+
+// loaded is a memcached with these keys, and an empty one.
+func loaded(b *testing.B, names [][]byte, value int) (source, target place) {
+	source, target = memcached(b), memcached(b)
+	c, v := source.client(b), bytes.Repeat([]byte("x"), value)
+	var lines []byte
+	for i, name := range names {
+		lines = fmt.Appendf(lines, "ms %s %d F7 T%d\r\n%s\r\n", name, len(v), 3600+i%1000, v)
+	}
+	c.pour(lines, benchKeys)
+	return source, target
+}
+
+// BenchmarkRun copies from one memcached to another: as Run does, and by nothing but
+// an mg and an ms for each key, in pipelines, with no check of anything.
+func BenchmarkRun(b *testing.B) {
+	names := benchNames()
+	source, target := loaded(b, names, 100)
+	for _, bm := range []struct {
+		name string
+		copy func(b *testing.B, names [][]byte, source, target place)
+	}{{"raw", copyRaw}, {"verified", copyVerified}} {
+		b.Run("copy="+bm.name+"/value=100", func(b *testing.B) {
+			flush := target.client(b)
+			var took time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				flush.say("flush_all")
+				b.StartTimer()
+				began := time.Now()
+				bm.copy(b, names, source, target)
+				took += time.Since(began)
+			}
+			b.ReportMetric(float64(b.N)*benchKeys/took.Seconds(), "keys/s")
+		})
+	}
+}
+
+func copyVerified(b *testing.B, names [][]byte, source, target place) {
+	keys := func(yield func(Key) bool) {
+		for _, name := range names {
+			if !yield(Key{Name: name, Size: 200}) {
+				return
+			}
+		}
+	}
+	counts, err := Run(b.Context(), Config{Source: source.dial, Target: target.dial, Keys: keys})
+	if err != nil || counts.Ended[Copied] != benchKeys {
+		b.Fatalf("%+v, %v", counts, err)
+	}
+}
+
+func copyRaw(b *testing.B, names [][]byte, source, target place) {
+	from, to := source.client(b), target.client(b)
+	go func() {
+		w := bufio.NewWriterSize(from.c, 64<<10)
+		for _, name := range names {
+			w.WriteString("mg ")
+			w.Write(name)
+			w.WriteString(" v f t k\r\n")
+		}
+		w.Flush()
+	}()
+	go func() {
+		w := bufio.NewWriterSize(to.c, 64<<10)
+		var out []byte
+		for range names {
+			line, _ := from.r.ReadSlice('\n')
+			a := repair.ParseReply(line)
+			key := line[bytes.LastIndexByte(line, 'k')+1 : len(line)-2]
+			out = append(append(out[:0], "ms "...), key...)
+			out = strconv.AppendUint(append(out, ' '), uint64(a.Size), 10)
+			out = strconv.AppendUint(append(out, " F"...), a.Flags, 10)
+			out = strconv.AppendInt(append(out, " T"...), a.TTL, 10)
+			out = append(out, "\r\n"...)
+			value, _ := from.r.Peek(int(a.Size) + 2)
+			out = append(out, value...)
+			from.r.Discard(len(value))
+			w.Write(out)
+		}
+		w.Flush()
+	}()
+	for range names {
+		if line, err := to.r.ReadSlice('\n'); err != nil || string(line) != "HD\r\n" {
+			b.Fatalf("%q, %v", line, err)
+		}
+	}
+}

@@ -1,0 +1,517 @@
+package refill
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"magent/codec"
+	"magent/codec/text"
+	"magent/upstream/repair"
+)
+
+// Side is one of the two nodes.
+type Side = repair.Side
+
+// The sides. Source is the lead of every key that is copied, Target a follower.
+const (
+	Source = repair.Lead
+	Target = repair.Follower
+)
+
+var sides = [2]string{Source: "source", Target: "target"}
+
+// Key is a key to be copied.
+type Key struct {
+	Name []byte // as it is, not in base64
+	Size int    // bytes of its item, as far as known: it bounds how many are in flight
+}
+
+// Outcome is how a key ended.
+type Outcome uint8
+
+const (
+	Copied    Outcome = iota // the target holds what the source holds
+	Present                  // the target has it from a later write
+	Gone                     // the source has no such key
+	Withdrawn                // the source lost it during the copy, and the copy is removed
+	Unfit                    // what the source has is not to be copied: it is stale, or a placeholder that mg N made
+	Failed                   // a node refused it, it changes too fast, or no node takes such a key; the target has none
+	NumOutcomes
+)
+
+var outcomes = [NumOutcomes]string{"copied", "present", "gone", "withdrawn", "unfit", "failed"}
+
+func (o Outcome) String() string { return outcomes[o] }
+
+// Counts is what has become of keys.
+type Counts struct {
+	Ended   [NumOutcomes]uint64
+	Retried uint64 // how often a key was read again, because it had changed or the copy was late
+	Bytes   uint64 // of values that were read
+}
+
+// Keys is how many have ended.
+func (c *Counts) Keys() (n uint64) {
+	for _, e := range c.Ended {
+		n += e
+	}
+	return n
+}
+
+// Limits bound a Copier. A zero takes the default.
+type Limits struct {
+	Keys     int  // in flight at once; default 1024
+	Bytes    int  // of items in flight at once, or one item; default 2 MiB
+	Explicit bool // the nodes know the E flag: see repair.Options
+}
+
+const (
+	defaultKeys  = 1024
+	defaultBytes = 2 << 20
+)
+
+const (
+	// late is how old a TTL may be when it is written. An older one is read again: the
+	// target may have stood still between.
+	late = 500 * time.Millisecond
+	// month is the longest TTL, in seconds, that a node is given as such. A longer one it
+	// is given as a time of its clock, which need not be ours, and which is up to two
+	// seconds behind as it counts whole ones. So the copy is asked for what has come of it.
+	month = 60 * 60 * 24 * 30
+	// maxLate is how often a key is read again for its TTL's sake.
+	maxLate = 3
+)
+
+// Copier copies keys from the source to the target. See the package comment.
+//
+// A key in flight waits for one answer, of the source or of the target, and nodes
+// answer in order:
+//
+//	Add ─▶ source.waits ⇄ target.waits ─▶ ended
+//
+// Invariant: of the entries, each is free or in the ring of one side.
+type Copier struct {
+	limits Limits
+	free   []*entry
+	bytes  int // of items in flight
+	sides  [2]side
+	line   []byte // room for a request
+	skew   int64  // seconds that the target's clock is ahead of ours, as far as known
+	counts Counts
+	rest   []Key
+	doubt  []Key
+}
+
+// side is what goes on with one node.
+type side struct {
+	out  []byte // requests that are not sent yet
+	part []byte // the beginning of an answer
+	need int    // bytes that an answer is known to have at least; 0: not known
+	lost bool
+	ring []*entry // those that wait for its answers
+	tail int
+	n    int
+}
+
+// entry is a key in flight.
+type entry struct {
+	repair  repair.Repair
+	name    []byte
+	size    int
+	coded   bool
+	wants   bool      // a value
+	written bool      // an ms was sent, and what came of it is not verified
+	added   bool      // the target took it
+	refused bool      // a node answered SERVER_ERROR
+	late    bool      // the TTL was old when it was written, or has been changed since
+	weighs  bool      // the copy is asked for its TTL
+	op      codec.Op  // of the request that is not answered
+	asked   time.Time // when the item was asked for
+	version uint64    // of the copy
+	ttl     int64     // as read
+	left    int64     // at the second look
+	skew    int64     // the Copier's, at the beginning
+	reads   uint8
+	lates   uint8
+}
+
+// NewCopier makes a Copier with nothing in flight.
+func NewCopier(l Limits) *Copier {
+	if l.Keys <= 0 {
+		l.Keys = defaultKeys
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = defaultBytes
+	}
+	c := &Copier{limits: l, free: make([]*entry, l.Keys)}
+	entries := make([]entry, l.Keys)
+	for i := range entries {
+		c.free[i] = &entries[i]
+	}
+	for i := range c.sides {
+		c.sides[i].ring = make([]*entry, l.Keys)
+	}
+	return c
+}
+
+// Room reports whether Add may be called.
+func (c *Copier) Room() bool {
+	return len(c.free) > 0 && (c.bytes < c.limits.Bytes || c.InFlight() == 0) && !c.sides[Source].lost && !c.sides[Target].lost
+}
+
+// InFlight is how many keys have not ended.
+func (c *Copier) InFlight() int { return c.limits.Keys - len(c.free) }
+
+// Owes reports whether a side has a request to answer.
+func (c *Copier) Owes(s Side) bool { return c.sides[s].n > 0 }
+
+// Backlog is how many bytes Requests would give.
+func (c *Copier) Backlog(to Side) int { return len(c.sides[to].out) }
+
+// Counts is what has come of keys so far.
+func (c *Copier) Counts() *Counts { return &c.counts }
+
+// Add begins to copy a key, whose name is copied. There must be Room.
+func (c *Copier) Add(k Key, now time.Time) {
+	if !c.Room() {
+		panic("refill: a key is added where there is no room")
+	}
+	coded := odd(k.Name)
+	if len(k.Name) == 0 || len(k.Name) > text.MaxKey || coded && base64.StdEncoding.EncodedLen(len(k.Name)) > text.MaxKey {
+		c.counts.Ended[Failed]++ // one can come by the binary protocol only
+		return
+	}
+	e := c.free[len(c.free)-1]
+	c.free = c.free[:len(c.free)-1]
+	*e = entry{repair: e.repair, name: append(e.name[:0], k.Name...), size: max(0, k.Size), skew: c.skew}
+	c.bytes += e.size
+	c.begin(e, coded, repair.Cold(), now)
+}
+
+// odd reports whether a key cannot be written as it is.
+func odd(name []byte) bool {
+	for _, b := range name {
+		if b <= ' ' || b == 0x7f {
+			return true
+		}
+	}
+	return false
+}
+
+// begin has e repaired from the beginning.
+func (c *Copier) begin(e *entry, coded bool, from repair.Begin, now time.Time) {
+	key := e.name
+	if e.coded = coded; coded {
+		var buf [text.MaxKey]byte
+		key = base64.StdEncoding.AppendEncode(buf[:0], key)
+	}
+	e.repair.Reset(key, repair.Options{Base64: coded, Explicit: c.limits.Explicit})
+	line, step := e.repair.Start(c.line[:0], from, now.Unix()+e.skew)
+	c.follow(e, line, step, nil, now)
+}
+
+// Requests takes the bytes that are to be sent to a side, in this order. spare, or
+// nil, is kept for those that come after them.
+func (c *Copier) Requests(to Side, spare []byte) []byte {
+	s := &c.sides[to]
+	out := s.out
+	s.out = spare[:0]
+	return out
+}
+
+// Answer takes bytes that a side has sent, in whatever pieces they come. An error
+// says that they are no answer to what it was asked: nothing that it sends can be
+// followed any more, and Lose is to be called.
+func (c *Copier) Answer(from Side, b []byte, now time.Time) error {
+	s := &c.sides[from]
+	if len(s.part) > 0 {
+		s.part = append(s.part, b...)
+		b = s.part
+	}
+	for len(b) > 0 && len(b) >= s.need {
+		n, err := c.answer(s, b, now)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		b = b[n:]
+	}
+	s.part = append(s.part[:0], b...)
+	return nil
+}
+
+// answer takes the answer at the front of b and gives its length, 0 if it is not
+// whole.
+func (c *Copier) answer(s *side, b []byte, now time.Time) (int, error) {
+	if s.n == 0 {
+		return 0, fmt.Errorf("sent unasked: %.60q", b)
+	}
+	e := s.ring[s.tail]
+	var r codec.Reply
+	switch err := text.ParseReply(b, codec.ShapeMeta, &r); {
+	case errors.Is(err, text.ErrShort):
+		s.need = len(b) + 1
+		return 0, nil
+	case err != nil:
+		return 0, outOfStep(e, b)
+	case r.Size() > len(b):
+		s.need = r.Size()
+		return 0, nil
+	}
+	s.need = 0
+	line, value := b[:r.Line], []byte(nil)
+	if r.Kind == codec.KindValue {
+		value = b[r.Line:r.Size()]
+	}
+	a := repair.ParseReply(line)
+	if !e.answers(&r, &a, line, value) {
+		return 0, outOfStep(e, line)
+	}
+	c.answered(s.pop(), &r, &a, value, now)
+	return r.Size(), nil
+}
+
+func outOfStep(e *entry, b []byte) error {
+	line, _, _ := bytes.Cut(b, []byte("\r\n"))
+	return fmt.Errorf("out of step: answered %.80q to %v of key %.60q", line, e.op, e.name)
+}
+
+var (
+	crlf        = []byte("\r\n")
+	serverError = []byte("SERVER_ERROR")
+	valueFlag   = []byte(" v ")
+	opaqueFlag  = []byte(" O")
+)
+
+// answers reports whether the reply can be the one to e's request. What is read says
+// whose it is.
+func (e *entry) answers(r *codec.Reply, a *repair.Reply, line, value []byte) bool {
+	switch a.Code {
+	case repair.CodeError: // anything else is no answer to what we ask
+		return bytes.HasPrefix(line, serverError)
+	case repair.CodeVA:
+		return e.op == codec.OpMetaGet && e.wants && bytes.HasSuffix(value, crlf) && e.named(r, line)
+	case repair.CodeHD:
+		return e.op != codec.OpMetaGet || !e.wants && e.named(r, line)
+	case repair.CodeEN:
+		return e.op == codec.OpMetaGet && (!e.says(r, line) || e.named(r, line))
+	case repair.CodeNS:
+		return e.op == codec.OpMetaSet
+	}
+	return e.op != codec.OpMetaGet // EX, NF
+}
+
+// says reports whether the answer says whose it is. One that is no miss must.
+func (e *entry) says(r *codec.Reply, line []byte) bool {
+	return r.Key.Len > 0 || e.coded && bytes.Contains(line, opaqueFlag)
+}
+
+// named reports whether the answer names e's key, or, if that is in base64, echoes
+// the end of it.
+func (e *entry) named(r *codec.Reply, line []byte) bool {
+	if !e.coded {
+		return text.SameKey(r.Key.In(line), r.Coded, e.repair.Key(), false)
+	}
+	_, end, _ := bytes.Cut(line, opaqueFlag)
+	if n := bytes.IndexAny(end, " \r"); n >= 0 {
+		end = end[:n]
+	}
+	return len(end) > 0 && bytes.HasSuffix(e.repair.Key(), end)
+}
+
+// answered goes on with e.
+func (c *Copier) answered(e *entry, r *codec.Reply, a *repair.Reply, value []byte, now time.Time) {
+	if e.weighs {
+		c.weighed(e, a, now)
+		return
+	}
+	switch a.Code {
+	case repair.CodeError:
+		e.refused = true
+	case repair.CodeVA:
+		c.counts.Bytes += uint64(a.Size)
+		c.bytes += int(a.Size) - e.size
+		e.size, e.ttl = int(a.Size), a.TTL
+		// The item knows that its key was written in base64, and so must its copy.
+		if r.Coded && e.reads == 0 && base64.StdEncoding.EncodedLen(len(e.name)) <= text.MaxKey {
+			c.begin(e, true, repair.Cold(), now)
+			return
+		}
+		e.reads++
+	case repair.CodeHD:
+		if e.op == codec.OpMetaSet {
+			e.added, e.version = true, a.Cas
+			e.late = e.ttl != repair.Forever && now.Sub(e.asked) > late
+		} else if e.left = a.TTL; !e.aged(now) {
+			e.late = true
+		}
+	}
+	request, step := e.repair.Parsed(c.line[:0], a, now.Unix()+e.skew)
+	c.follow(e, request, step, value, now)
+}
+
+// follow carries out the step that comes next for e. value is what was just read.
+func (c *Copier) follow(e *entry, request []byte, step repair.Step, value []byte, now time.Time) {
+	for step.Outcome == repair.Running && c.sides[step.To].lost {
+		request, step = e.repair.Lost(request[:0])
+	}
+	c.line = request[:0]
+	if step.Outcome != repair.Running {
+		c.ended(e, step.Outcome, now)
+		return
+	}
+	e.op, e.wants = step.Op, false
+	switch step.Op {
+	case codec.OpMetaGet:
+		if e.wants = bytes.Contains(request, valueFlag); e.wants {
+			e.asked = now
+		}
+	case codec.OpMetaSet:
+		e.written = true
+	}
+	s := &c.sides[step.To]
+	s.out = append(s.out, request...)
+	if step.Value == repair.LeadValue {
+		s.out = append(s.out, value...)
+	}
+	s.push(e)
+}
+
+// aged reports whether the time that has passed since the item was asked for explains
+// what is left of its TTL. It is stricter than repair.SameTTL, which has two clocks, or
+// a repair of long ago, to do with.
+func (e *entry) aged(now time.Time) bool {
+	passed := int64(now.Sub(e.asked)/time.Second) + 1
+	return e.ttl == repair.Forever || e.left <= e.ttl && e.left >= e.ttl-passed
+}
+
+// again reads the item of a copied key again, as the copy's TTL is not right. It reports
+// false if that was done often enough.
+func (c *Copier) again(e *entry, now time.Time) bool {
+	if e.lates == maxLate {
+		return false
+	}
+	e.lates++
+	c.begin(e, e.coded, repair.Held(e.version), now)
+	return true
+}
+
+// weigh asks for the TTL of the copy.
+func (c *Copier) weigh(e *entry) {
+	e.op, e.wants, e.weighs = codec.OpMetaGet, false, true
+	s := &c.sides[Target]
+	s.out = repair.AppendGet(s.out, e.repair.Key(), e.coded, " c t u")
+	s.push(e)
+}
+
+// weighed compares it with the item's. Both count whole seconds, and not the same: a
+// difference of none now is one of a second at most at any other time.
+func (c *Copier) weighed(e *entry, a *repair.Reply, now time.Time) {
+	e.weighs = false
+	if a.Code == repair.CodeHD && a.Cas == e.version { // else somebody has written since
+		if is := e.left - a.TTL; is != 0 {
+			if e.skew += is; c.again(e, now) {
+				return
+			}
+		} else {
+			c.skew = e.skew
+		}
+	}
+	c.end(e, Copied)
+}
+
+// ended ends e, but for one whose TTL may not be right.
+func (c *Copier) ended(e *entry, o repair.Outcome, now time.Time) {
+	switch o {
+	case repair.Copied:
+		switch {
+		case e.late && c.again(e, now):
+		case e.left > month && !c.sides[Target].lost:
+			c.weigh(e)
+		default:
+			c.end(e, Copied)
+		}
+	case repair.Overtaken:
+		c.end(e, Present)
+	case repair.Absent:
+		if e.added {
+			c.end(e, Withdrawn)
+		} else {
+			c.end(e, Gone)
+		}
+	case repair.Dropped:
+		if e.refused || e.reads >= repair.MaxReads {
+			c.end(e, Failed)
+		} else {
+			c.end(e, Unfit)
+		}
+	default: // a node was lost
+		c.giveUp(e, o == repair.Debt && e.written)
+	}
+}
+
+func (c *Copier) end(e *entry, o Outcome) {
+	c.counts.Ended[o]++
+	c.counts.Retried += uint64(max(1, e.reads) - 1)
+	c.release(e)
+}
+
+func (c *Copier) release(e *entry) {
+	c.bytes -= e.size
+	c.free = append(c.free, e)
+}
+
+// giveUp ends e with no outcome.
+func (c *Copier) giveUp(e *entry, doubt bool) {
+	k := Key{Name: bytes.Clone(e.name), Size: e.size}
+	c.rest = append(c.rest, k)
+	if doubt {
+		c.doubt = append(c.doubt, k)
+	}
+	c.release(e)
+}
+
+// Lose takes the news that a side will answer nothing more. Of a source that is lost,
+// what was added and not verified is taken back from the target, which is why there
+// may be requests for that still. No keys can be added.
+func (c *Copier) Lose(side Side, now time.Time) {
+	s := &c.sides[side]
+	if s.lost {
+		return
+	}
+	s.lost = true
+	s.out, s.part = nil, nil
+	for s.n > 0 {
+		e := s.pop()
+		request, step := e.repair.Lost(c.line[:0])
+		c.follow(e, request, step, nil, now)
+	}
+	if side == Source {
+		return
+	}
+	for other := &c.sides[Source]; other.n > 0; { // it cannot be written, so it need not be read
+		e := other.pop()
+		c.giveUp(e, e.written)
+	}
+}
+
+func (s *side) push(e *entry) {
+	s.ring[(s.tail+s.n)%len(s.ring)] = e
+	s.n++
+}
+
+func (s *side) pop() *entry {
+	e := s.ring[s.tail]
+	s.tail = (s.tail + 1) % len(s.ring)
+	s.n--
+	return e
+}
+
+// Unfinished gives the keys that were added and will have no outcome, as a side was
+// lost, and those of them whose copy may be at the target unverified.
+func (c *Copier) Unfinished() (rest, doubt []Key) { return c.rest, c.doubt }
