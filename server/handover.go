@@ -86,51 +86,49 @@ func changes(req *codec.Request) bool {
 }
 
 // handOver closes the gates of all loops and waits until no write is under way. They
-// are closed when it returns without an error.
-func (k *keeper) handOver(ctx context.Context) error {
-	for bound := 25 * time.Millisecond; ; bound = min(2*bound, 4*k.srv.cfg.Timeout) {
-		done, err := k.closeGates(ctx, bound)
-		if done || err != nil {
-			return err
+// stay closed until open is called, once and on any goroutine; after an error, they are
+// open.
+func (s *Server) handOver(ctx context.Context) (open func(), err error) {
+	for bound := 25 * time.Millisecond; ; bound = min(2*bound, 4*s.cfg.Timeout) {
+		open, done, err := s.closeGates(ctx, bound)
+		if done {
+			return open, nil
 		}
-		k.openGates()
+		open()
+		if err != nil {
+			return nil, err
+		}
 		pause(ctx, bound) // clients go on meanwhile
 	}
 }
 
-// closeGates is one attempt, for at most bound.
-func (k *keeper) closeGates(ctx context.Context, bound time.Duration) (done bool, err error) {
-	drained := make(chan struct{}, len(k.srv.loops))
-	k.gate = drained
-	for _, l := range k.srv.loops {
-		if err := l.do(func() { l.closeGate(drained) }); err != nil {
-			return false, err
+// closeGates is one attempt, for at most bound. open undoes it, however it ended.
+func (s *Server) closeGates(ctx context.Context, bound time.Duration) (open func(), done bool, err error) {
+	drained := make(chan struct{}, len(s.loops))
+	closed := 0
+	open = func() {
+		for _, l := range s.loops[:closed] {
+			_ = l.do(func() { l.openGate(drained) }) // a loop that has ended holds nobody
 		}
+	}
+	for _, l := range s.loops {
+		if err := l.do(func() { l.closeGate(drained) }); err != nil {
+			return open, false, err
+		}
+		closed++
 	}
 	over := time.NewTimer(bound)
 	defer over.Stop()
-	for range k.srv.loops {
+	for range s.loops {
 		select {
 		case <-drained:
 		case <-over.C:
-			return false, nil
+			return open, false, nil
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return open, false, ctx.Err()
 		}
 	}
-	return true, nil
-}
-
-// openGates opens the gates that closeGates has closed, if it has.
-func (k *keeper) openGates() {
-	drained := k.gate
-	if drained == nil {
-		return
-	}
-	k.gate = nil
-	for _, l := range k.srv.loops {
-		_ = l.do(func() { l.openGate(drained) }) // a loop that has ended holds nobody
-	}
+	return open, true, nil
 }
 
 // pause returns after d, or when ctx ends.

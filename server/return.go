@@ -33,7 +33,7 @@ type keeper struct {
 	srv    *Server
 	node   *upstream.Node
 	prober *probe.Prober
-	gate   chan struct{}    // while the gates are closed for it
+	open   func()           // opens the gates that are closed for it; nil: none are
 	left   []netip.AddrPort // connections that were closed on it with requests unanswered
 	cold   atomic.Bool      // it came back empty, and has not been refilled; a peer's prober may promote it
 }
@@ -157,11 +157,12 @@ func (k *keeper) empty() health.State {
 	}
 	state := health.Up
 	for _, peer := range s.pool.Peers(k.node.Index) {
-		if s.pool.Health.Load(peer).State() != health.Warming {
+		seen := s.pool.Health.Load(peer)
+		if seen.State() != health.Warming {
 			continue
 		}
 		state = health.Warming
-		if !s.outdone(peer) && s.pool.Monitor.Promote(peer, "its peer "+k.node.Name+" came back empty") {
+		if !s.outdone(peer) && s.pool.Monitor.Promote(peer, seen, "its peer "+k.node.Name+" came back empty") {
 			s.keepers[peer].cold.Store(false)
 		}
 	}
@@ -239,14 +240,23 @@ func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, stri
 	if err := k.repay(ctx, seen); err != nil {
 		return health.Down, "", err
 	}
-	if err := k.handOver(ctx); err != nil {
-		k.openGates()
+	open, err := k.srv.handOver(ctx)
+	if err != nil {
 		return health.Down, "", err
 	}
+	k.open = open
 	if k.cold.Load() {
 		return health.Warming, "its debt is paid, and it is not refilled", nil
 	}
 	return health.Up, "its debt is paid", nil
+}
+
+// openGates opens the gates that heal has left closed, if it has.
+func (k *keeper) openGates() {
+	if k.open != nil {
+		k.open()
+		k.open = nil
+	}
 }
 
 // patience is how long a node that came back waits for others that the last of what it

@@ -9,13 +9,14 @@ import (
 type kind uint8
 
 const (
-	probeGood kind = iota // a probe was answered
-	probeBad              // it was not, or the node could not be brought back
-	tripped               // Monitor.Trip, or a debt could not be paid
-	demoted               // Monitor.Demote
-	promoted              // Monitor.Promote
-	arrived               // Watch.Arrive or Watch.Heal has said what the node is
-	alarmed               // another node fell
+	probeGood  kind = iota // a probe was answered
+	probeBad               // it was not, or the node could not be brought back
+	tripped                // Monitor.Trip, or a debt could not be paid
+	demoted                // Monitor.Demote
+	promoted               // Monitor.Promote
+	distrusted             // Monitor.Distrust
+	arrived                // Watch.Arrive or Watch.Heal has said what the node is
+	alarmed                // another node fell
 )
 
 // event is what a machine is told.
@@ -24,7 +25,7 @@ type event struct {
 	rtt    time.Duration // of a probeGood
 	peer   time.Duration // of a probeGood: the best RTT of the other nodes; 0: not known
 	needed bool          // of a probeGood: damping does not hold the node back
-	to     State         // of an arrived
+	to     State         // of an arrived, or a distrusted
 }
 
 // verdict is what a machine makes of an event.
@@ -52,7 +53,8 @@ const never = time.Duration(math.MaxInt64)
 //	any ─────────────────────▶ Down
 //	       Fall × probeBad
 //
-// From Down the node arrives by Watch.Arrive, from Stale by Watch.Heal.
+// From Down the node arrives by Watch.Arrive, from Stale by Watch.Heal. What is distrusted
+// goes from Up or Slow to Warming, or from any of the three to Stale.
 type machine struct {
 	limits Limits
 	jitter func() float64 // in [0, 1)
@@ -97,6 +99,10 @@ func (m *machine) step(now time.Duration, ev event) verdict {
 	case promoted:
 		if m.state == Warming {
 			m.enter(now, Up)
+		}
+	case distrusted:
+		if m.state < ev.to && ev.to < Down {
+			m.enter(now, ev.to)
 		}
 	case arrived:
 		if m.state == Down || m.state == Stale {

@@ -22,6 +22,8 @@ var events = map[string]event{
 	"d": {kind: demoted},
 	"p": {kind: promoted},
 	"a": {kind: alarmed},
+	"w": {kind: distrusted, to: Warming},
+	"x": {kind: distrusted, to: Stale},
 	"U": {kind: arrived, to: Up},
 	"W": {kind: arrived, to: Warming},
 	"X": {kind: arrived, to: Stale},
@@ -100,6 +102,9 @@ func TestStep(t *testing.T) {
 			"0t:down@0 +:down? 0X:stale@500 0p:stale@500 0d:stale@500 300W:warming@800 310d:warming@800 400p:up@900"},
 		{"or falls", testLimits,
 			"0t:down@0 +:down? 0X:stale@500 300t:down@300"},
+		{"a node is distrusted, and not the other way round", testLimits,
+			"0w:warming@500 10w:warming@500 20x:stale@520 30w:stale@520 40W:warming@540 50p:up@550 60d:slow@560 70w:warming@570" +
+				" 80p:up@580 90x:stale@590 95U:up@595 100t:down@100 100w:down@100 100x:down@100"},
 		{"a warm node falls like any", testLimits,
 			"0t:down@0 +:down? 0W:warming@500 -:warming@1000 -:warming@1500 -:down@1500"},
 		{"each fall within memory doubles the hold, up to the longest", testLimits,
@@ -226,6 +231,8 @@ func (w *twin) step(now time.Duration, ev event) (arrive bool) {
 	case w.state == Slow && ev.kind == probeGood && good >= w.limits.Rise && !held,
 		w.state == Warming && ev.kind == promoted:
 		w.enter(Up, 0)
+	case ev.kind == distrusted && w.state < ev.to:
+		w.enter(ev.to, 0)
 	case (w.state == Down || w.state == Stale) && ev.kind == arrived:
 		w.enter(ev.to, 0)
 	}
@@ -237,7 +244,7 @@ func (w *twin) enter(to State, until time.Duration) { w.state, w.until, w.since 
 // The machine agrees with its twin on whatever it is told, so it never arrives before
 // its hold is over unless it is needed, and it never leaves a Down node unasked.
 func TestMachineIsItsTwin(t *testing.T) {
-	names := []string{"+", "+", "+", "n", "s", "-", "-", "t", "d", "p", "a"}
+	names := []string{"+", "+", "+", "n", "s", "-", "-", "t", "d", "p", "a", "w", "x"}
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		l := Limits{Interval: 50 * ms, Fall: 1 + r.IntN(3), Rise: 1 + r.IntN(3), Backoff: 2 * ms, Ceiling: 10 * ms,

@@ -142,23 +142,31 @@ func counts(w, seen Word) bool { return w.Term() == seen.Term() && w.State() != 
 // Demote makes node i Slow if it is Up, with the word that the caller saw. It
 // reports whether it did. Any goroutine may call it.
 func (m *Monitor) Demote(i int, seen Word, cause string) bool {
+	return m.move(i, seen, event{kind: demoted}, cause)
+}
+
+// Promote makes node i Up if it is Warming, with the word that the caller saw. It
+// reports whether it did. Any goroutine may call it.
+func (m *Monitor) Promote(i int, seen Word, cause string) bool {
+	return m.move(i, seen, event{kind: promoted}, cause)
+}
+
+// Distrust makes node i Warming or Stale, if it is trusted with more, with the word that
+// the caller saw: it has turned out to hold less than it was believed to. It reports
+// whether it did. Any goroutine may call it.
+func (m *Monitor) Distrust(i int, seen Word, to State, cause string) bool {
+	return m.move(i, seen, event{kind: distrusted, to: to}, cause)
+}
+
+// move tells node i's machine of ev, if the node's word is still seen.
+func (m *Monitor) move(i int, seen Word, ev event, cause string) bool {
 	n := m.nodes[i]
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if m.table.Load(i) != seen {
 		return false
 	}
-	changed, _ := m.step(n, event{kind: demoted}, cause, "")
-	return changed
-}
-
-// Promote makes node i Up if it is Warming, and reports whether it did. Any
-// goroutine may call it.
-func (m *Monitor) Promote(i int, cause string) bool {
-	n := m.nodes[i]
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	changed, _ := m.step(n, event{kind: promoted}, cause, "")
+	changed, _ := m.step(n, ev, cause, "")
 	return changed
 }
 

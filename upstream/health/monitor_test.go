@@ -185,7 +185,7 @@ func TestEvidenceIsOfATerm(t *testing.T) {
 			t.Error("one trip of three must be taken")
 		}
 		r.wrote("0 0 up to slow: slow", "0 0 slow to down: reset", "0 probe 0", "0 arrive 0", "0 0 down to up: answers")
-		if r.Trip(0, seen, "timeout") || r.Demote(0, seen, "slow") || r.Promote(0, "warm") || !r.table.Up(0) {
+		if r.Trip(0, seen, "timeout") || r.Demote(0, seen, "slow") || r.Promote(0, seen, "warm") || r.Distrust(0, seen, Stale, "old") || !r.table.Up(0) {
 			t.Error("late news counted")
 		}
 		r.trip(0, "timeout")
@@ -248,10 +248,15 @@ func TestArriveFails(t *testing.T) {
 		r.pass(30 * ms)
 		r.wrote("0 0 up to down: reset", "0 probe 0", "0 arrive 0", "20 probe 0", "20 arrive 0",
 			"60 probe 0", "60 arrive 0", "60 0 down to warming: restarted")
-		if r.table.Up(0) || !r.table.Readable(0) || !r.Promote(0, "warm") || r.Promote(0, "warm") || !r.table.Up(0) {
+		seen := r.table.Load(0)
+		if seen.State() != Warming || !r.Promote(0, seen, "warm") || r.Promote(0, seen, "warm") || !r.table.Up(0) {
 			t.Error("it is not warming, or not promoted once")
 		}
 		r.wrote("60 0 warming to up: warm")
+		if seen = r.table.Load(0); !r.Distrust(0, seen, Warming, "flushed") || r.Distrust(0, seen, Stale, "old") {
+			t.Error("one distrust of two must be taken")
+		}
+		r.wrote("60 0 up to warming: flushed")
 	})
 }
 
@@ -510,7 +515,7 @@ func TestManyTell(t *testing.T) {
 			var old Word
 			for n := 0; n < rounds; {
 				i := rand.IntN(nodes)
-				switch w := table.Load(i); rand.IntN(5) {
+				switch w := table.Load(i); rand.IntN(6) {
 				case 0:
 					if m.Trip(i, w, "trip") {
 						n++
@@ -518,8 +523,10 @@ func TestManyTell(t *testing.T) {
 				case 1:
 					m.Demote(i, w, "demote")
 				case 2:
-					m.Promote(i, "promote")
+					m.Promote(i, w, "promote")
 				case 3:
+					m.Distrust(i, w, Warming, "distrust")
+				case 4:
 					m.Report(i)
 				default:
 					if before := table.Load(0); before.Term() != old.Term() && m.Trip(0, old, "late") {
