@@ -79,10 +79,10 @@ func (p *Prober) ask(ctx context.Context, what, request string, t take) (time.Du
 // of it came.
 func answer(in *bufio.Reader, t take) (heard int, err error) {
 	for last := false; !last; {
-		line, err := in.ReadSlice('\n')
+		line, err := readLine(in)
 		heard += len(line)
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
+		case len(line) > maxLine:
 			return heard, unfit(fmt.Sprintf("a line of more than %d bytes", maxLine))
 		case err != nil:
 			return heard, err
@@ -96,6 +96,21 @@ func answer(in *bufio.Reader, t take) (heard int, err error) {
 		}
 	}
 	return heard, nil
+}
+
+// readLine reads a line, with its end, which holds until the next is read. Of one that
+// is longer than maxLine it reads a little more than that.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	line, err := in.ReadSlice('\n')
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return line, err
+	}
+	long := bytes.Clone(line)
+	for errors.Is(err, bufio.ErrBufferFull) && len(long) <= maxLine {
+		line, err = in.ReadSlice('\n')
+		long = append(long, line...)
+	}
+	return long, err
 }
 
 // explain says in one line what became of the request called what, of whose answer

@@ -41,10 +41,12 @@ type Prober struct {
 }
 
 // maxLine bounds a line of an answer, in bytes with its end; maxAnswer a whole
-// answer, which is read line by line and not kept. The longest there is comes to
-// stats conns, with some 170 bytes for each of the node's connections.
+// answer, which is read line by line and not kept. The longest line is a value that is
+// asked for with Ask, the longest answer comes to stats conns, with some 170 bytes for
+// each of the node's connections. buffer is what a Prober keeps to read into.
 const (
-	maxLine   = 4 << 10
+	buffer    = 4 << 10
+	maxLine   = 68 << 10
 	maxAnswer = 32 << 20
 )
 
@@ -56,7 +58,7 @@ const valueTTL = 60
 // it. key must be good as a key, of at most 230 bytes, and nobody else's, other
 // proxies' Probers included.
 func New(t Target, key string, write bool) *Prober {
-	return &Prober{target: t, key: key, write: write, run: rand.Uint64(), in: bufio.NewReaderSize(nil, maxLine)}
+	return &Prober{target: t, key: key, write: write, run: rand.Uint64(), in: bufio.NewReaderSize(nil, buffer)}
 }
 
 // RoundTrip finds out whether the node serves, and returns how long the last request

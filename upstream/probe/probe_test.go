@@ -290,6 +290,23 @@ func serve(t *testing.T, talk func(c net.Conn)) string {
 	return ln.Addr().String()
 }
 
+// A line that is longer than what a Prober reads into comes in one piece.
+func TestLongLine(t *testing.T) {
+	t.Parallel()
+	p := prober(t, start(t, "127.0.0.1").Addr, false)
+	for _, n := range []int{4<<10 - 3, 4<<10 - 2, 4<<10 - 1, 10 << 10, 64 << 10} {
+		value, got := strings.Repeat("x", n-1)+"y", []string{}
+		request := fmt.Sprintf("ms k %d\r\n%s\r\nmg k v\r\nmn\r\n", n, value)
+		err := p.Ask(context.Background(), "a long line", request, func(line []byte) (last, ok bool) {
+			got = append(got, string(line))
+			return len(got) == 4, true
+		})
+		if want := []string{"HD", fmt.Sprint("VA ", n), value, "MN"}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("%d bytes: %v, %.40q", n, err, got)
+		}
+	}
+}
+
 func TestNodeThatTalksOnAndOn(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -305,9 +322,9 @@ func TestNodeThatTalksOnAndOn(t *testing.T) {
 	}
 	p := prober(t, repeat("STAT x"), true)
 	_, err := p.RoundTrip(ctx)
-	says(t, err, "answered a line of more than 4096 bytes to set")
+	says(t, err, "answered a line of more than 69632 bytes to set")
 	_, err = p.Identity(ctx)
-	says(t, err, "answered a line of more than 4096 bytes to stats")
+	says(t, err, "answered a line of more than 69632 bytes to stats")
 	p = prober(t, repeat("STAT x "+strings.Repeat("1", 1000)+"\r\n"), true)
 	_, err = p.Identity(ctx)
 	says(t, err, "answered more than 33554432 bytes to stats")
