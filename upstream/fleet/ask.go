@@ -11,23 +11,36 @@ import (
 	"magent/upstream/probe"
 )
 
-// answer collects what nodes say to the questions, each of which is one or two of these
+// answer collects what nodes say to the questions, each of which is one or more of these
 // commands in one request:
 //
-//	ms   HD, NS, EX, NF with flags behind, or SERVER_ERROR
-//	md   HD, EX, NF
-//	mg   VA LEN cCAS and the value in a line of its own, or EN
+//	ms         HD, NS, EX, NF with flags behind, or SERVER_ERROR
+//	md         HD, EX, NF
+//	mg         VA LEN cCAS and the value in a line of its own, or EN
+//	flush_all  OK
 //	stats
 //
 // (doc/protocol.txt of memcached 1.6.)
 type answer struct {
-	left   []func(*answer, []byte) (done, ok bool) // for the commands that are not answered yet
-	stored bool
-	valued bool // the line of VA has been
-	value  string
-	cas    uint64
-	stats  probe.Identity
+	left    []part // for the commands that are not answered yet
+	stored  bool   // by ms, or md
+	made    uint64 // the version that ms has made, if it asked for that
+	refused string // the error of ms
+	valued  bool   // the line of VA has been
+	length  int    // of the value that is to follow it
+	value   string
+	cas     uint64 // of value; 0: there is none
+	garbage bool   // the value is not one line, or longer than maxValue: none that a magent has written
+	stats   probe.Identity
 }
+
+// part takes a line of the answer to one command.
+type part func(*answer, []byte) (done, ok bool)
+
+func asking(p ...part) *answer { return &answer{left: p} }
+
+// maxValue is how long a value may be, in bytes.
+const maxValue = 64 << 10
 
 // take takes a line for the command whose turn it is.
 func (a *answer) take(line []byte) (last, ok bool) {
@@ -43,9 +56,12 @@ func (a *answer) change(line []byte) (done, ok bool) {
 	switch string(word) {
 	case "HD":
 		a.stored = true
-		a.version(bytes.Fields(flags))
+		a.made = version(bytes.Fields(flags))
 		return true, true
-	case "NS", "EX", "NF", "SERVER_ERROR":
+	case "SERVER_ERROR":
+		a.refused = string(line)
+		return true, true
+	case "NS", "EX", "NF":
 		return true, true
 	}
 	return true, false
@@ -54,7 +70,8 @@ func (a *answer) change(line []byte) (done, ok bool) {
 func (a *answer) get(line []byte) (done, ok bool) {
 	if a.valued {
 		a.value = string(line)
-		return true, true
+		a.garbage = len(line) != a.length
+		return true, !a.garbage
 	}
 	word := bytes.Fields(line)
 	switch {
@@ -63,18 +80,23 @@ func (a *answer) get(line []byte) (done, ok bool) {
 	case len(word) < 2 || string(word[0]) != "VA":
 		return true, false
 	}
-	a.valued = true
-	a.version(word[2:])
-	return false, true
+	n, err := strconv.Atoi(string(word[1]))
+	a.valued, a.length, a.garbage = true, n, err == nil && n > maxValue
+	a.cas = version(word[2:])
+	return false, err == nil && !a.garbage
 }
 
-func (a *answer) version(flags [][]byte) {
+// version is that in the flags of an answer; 0, which is nobody's: none.
+func version(flags [][]byte) (cas uint64) {
 	for _, flag := range flags {
 		if flag[0] == 'c' {
-			a.cas, _ = strconv.ParseUint(string(flag[1:]), 10, 64) // 0 is nobody's version
+			cas, _ = strconv.ParseUint(string(flag[1:]), 10, 64)
 		}
 	}
+	return cas
 }
+
+func (a *answer) flush(line []byte) (done, ok bool) { return true, string(line) == "OK" }
 
 func (a *answer) stat(line []byte) (done, ok bool) {
 	if string(line) == "END" {
@@ -95,32 +117,22 @@ func (a *answer) life() (uint64, error) {
 	return life, nil
 }
 
-// Marked asks a node for its life, and whether its marker says that it has been
-// refilled in this life.
-func Marked(ctx context.Context, node *probe.Prober) (life uint64, warm bool, err error) {
-	a := answer{left: []func(*answer, []byte) (bool, bool){(*answer).get, (*answer).stat}}
-	if err := node.Ask(ctx, "whether it is warm", "mg "+markerKey+" v\r\nstats\r\n", a.take); err != nil {
-		return 0, false, err
-	}
-	life, err = a.life()
-	return life, err == nil && warmIn(a.value, life), err
-}
+// ErrOtherLife is of a node that is not in the life that was spoken of any more.
+var ErrOtherLife = errors.New("the node is in another life")
 
-// mark writes value to a node's marker as flags say, and says whether it was written, in
-// which version, and which life of the node that was.
-func mark(ctx context.Context, node *probe.Prober, value, flags string) (Reply, error) {
-	a := answer{left: []func(*answer, []byte) (bool, bool){(*answer).change, (*answer).stat}}
-	if err := node.Ask(ctx, "the marker", store(markerKey, value, flags)+"stats\r\n", a.take); err != nil {
-		return Reply{}, err
+// in is ErrOtherLife if the answer is not of life.
+func (a *answer) in(life uint64) error {
+	now, err := a.life()
+	if err == nil && now != life {
+		err = ErrOtherLife
 	}
-	life, err := a.life()
-	return Reply{Life: life, Stored: a.stored, CAS: a.cas}, err
+	return err
 }
 
 // lease writes the lease as flags say, and says whether it was written, whose it is
 // after that, empty for nobody's, and in which version.
 func lease(ctx context.Context, node *probe.Prober, key, id string, ttl time.Duration, flags string) (Reply, error) {
-	a := answer{left: []func(*answer, []byte) (bool, bool){(*answer).change, (*answer).get}}
+	a := asking((*answer).change, (*answer).get)
 	request := store(key, id, fmt.Sprintf(" T%d%s", ttl/time.Second, flags)) + "mg " + key + " v c\r\n"
 	err := node.Ask(ctx, "the lease", request, a.take)
 	return Reply{Stored: a.stored, Holder: a.value, CAS: a.cas}, err
@@ -128,7 +140,7 @@ func lease(ctx context.Context, node *probe.Prober, key, id string, ttl time.Dur
 
 // release deletes the lease if it is still in version cas.
 func release(ctx context.Context, node *probe.Prober, key string, cas uint64) error {
-	a := answer{left: []func(*answer, []byte) (bool, bool){(*answer).change}}
+	a := asking((*answer).change)
 	return node.Ask(ctx, "the lease's end", fmt.Sprintf("md %s C%d\r\n", key, cas), a.take)
 }
 

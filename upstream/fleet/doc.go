@@ -1,6 +1,6 @@
 // Package fleet is what several magents in front of the same nodes agree on when one
-// of the nodes has come back cold: which of them refills it, and that it is warm. They
-// need nothing for that but the nodes themselves.
+// of the nodes has come back cold: which of them refills it, that it is warm, and from
+// which moment on. They need nothing for that but the nodes themselves.
 //
 // # Keys
 //
@@ -11,13 +11,18 @@
 //	magent:refill:ADDRESS:LIFE   the lease, on a node of another copy, a source. ADDRESS
 //	                             is the node to be refilled, or # and a hash if it is
 //	                             long; LIFE, 16 hex digits, the life of its process. The
-//	                             value is the id of the magent that refills it.
+//	                             value is the ID of the magent that refills it.
 //	magent:warm                  the marker, on the node that is refilled. The value is
-//	                             "LIFE warm by ID", or "LIFE begun by ID" before.
+//	                             "LIFE warm at UNIXMILLIS by ID", or "LIFE begun by ID"
+//	                             before.
 //
 // The lease is taken by adding it (ms ME), renewed on the condition that it is the
 // version last seen (ms C), and given back in the same way (md C); it ends by its TTL
-// when its holder has died. The marker stays for as long as the node holds it.
+// when its holder has died. The marker stays for as long as the node holds it. Whoever
+// refills a node writes both markers on the condition that what is there is what it has
+// seen. Vouch writes one only where there is none of the same life. Forsake writes it
+// over anything, in one request with flush_all, which takes what came before it, and
+// nothing that comes behind it, also within the same second.
 //
 // # What they promise, and what not
 //
@@ -30,11 +35,21 @@
 // A marker counts for the life that it names. What a holder writes too late, to the
 // process after the one that it has refilled, is nothing: a marker is read and written
 // with the stats of the same process. A holder marks the node when it begins, too, and
-// may only say "warm" over that very mark: a node that was flushed in between is refilled
-// again. A node may evict its marker. Magents that have seen it remember; one that starts
-// then has the node refilled again. One that evicts the mark of a beginning again and
-// again is too small for its keys, and is called warm all the same; so is one that stores
-// no marker.
+// may only say "warm" over that very mark: a node that was flushed in between, or
+// forsaken, is refilled again. A node may evict its marker. Magents that have seen it
+// remember; one that starts then has the node refilled again. One that evicts the mark of
+// a beginning again and again is too small for its keys, and is called warm all the same;
+// so is one that stores no marker. In these two cases one magent may hand over before
+// another knows.
+//
+// The moment lies Times.Lead ahead when the node is marked, which is longer than it takes
+// the others to look, and so all hand over at once: the writes of a key have one lead at
+// a time. For how long they have two is for how long the magents' wall clocks differ,
+// which is 10 ms or so with NTP, or how much later one of them gets to look, if it or the
+// node is held up for that long. Whoever hands over late reads and leads at the peer
+// meanwhile; whoever comes when the moment has passed hands over at once. A moment that
+// is further off than Lead is of a clock that is wrong, and is taken for one that is as
+// far off as Lead.
 //
 // Machine is pure, without I/O or a clock; a Member carries it out and belongs to one
 // goroutine. The package imports std and upstream/probe.

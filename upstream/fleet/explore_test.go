@@ -14,6 +14,7 @@ import (
 // faults as a world may have.
 
 // The times of the explorer are such that everything happens on whole seconds.
+// But a moment is a number that is like no other: all that matters is who has the same.
 var exploreTimes = Times{TTL: 3 * time.Second, Poll: time.Second}
 
 const (
@@ -32,6 +33,7 @@ type simLease struct {
 type simMarker struct {
 	life uint64 // 0: nothing
 	warm bool
+	at   int64 // from which moment on it counts
 	cas  uint64
 }
 
@@ -56,11 +58,12 @@ type world struct {
 	targetCAS uint64                    // the last version there; another life begins with 1, too
 	leases    [2][maxLives + 1]simLease // by source and life
 	cas       uint64
+	moment    int64 // the last that was given
 	actors    [maxActors]simActor
 
 	// What may yet happen.
-	ticks, deaths, restarts, evictions, losses, flaws, flushes int
-	lost, flushed                                              bool // a source has lost a lease; the target was flushed
+	ticks, deaths, restarts, evictions, losses, flaws, flushes, forsakes int
+	lost, flushed, evicted                                               bool // a source has lost a lease; the target was flushed, its marker evicted
 }
 
 // mistake is a fault put into the nodes' answers, to see that it is found.
@@ -73,6 +76,8 @@ const (
 	blind             // the marker and the life that it is held against are not of one process
 	unguarded         // a lease is renewed whoever has it
 	unmarked          // a marker is written over whatever is there
+	hasty             // who marks the target does not wait for the moment
+	blunt             // that a refill has begun is marked over whatever is there
 )
 
 type explorer struct {
@@ -122,18 +127,13 @@ func (x *explorer) visit(w world) {
 }
 
 // canon is w without what makes no difference any more: worlds of one canon have one
-// future. Times are counted from now, and versions of leases in the order in which they
+// future. Times are counted from now, and versions of leases, and moments, in the order in which they
 // are met.
 func (w world) canon() world {
-	seen := []uint64{0}
-	version := func(cas *uint64) {
-		i := slices.Index(seen, *cas)
-		if i < 0 {
-			i = len(seen)
-			seen = append(seen, *cas)
-		}
-		*cas = uint64(i)
-	}
+	seen, moments := []uint64{0}, []int64{0}
+	version := func(cas *uint64) { seen = number(seen, cas) }
+	moment := func(at *int64) { moments = number(moments, at) }
+	moment(&w.marker.at)
 	for s := range w.leases {
 		for life := range w.leases[s] {
 			l := &w.leases[s][life]
@@ -164,6 +164,12 @@ func (w world) canon() world {
 		if m.phase != refilling && m.phase != watching && m.phase != marking {
 			m.mark = 0
 		}
+		if !m.warm {
+			m.moment = 0
+		}
+		for _, at := range []*int64{&m.moment, &a.asked.At, &a.late.At, &a.reply.At} {
+			moment(at)
+		}
 		version(&m.cas)
 		for _, q := range []*Ask{&a.asked, &a.late} {
 			if q.Question == Renew || q.Question == Release {
@@ -174,8 +180,19 @@ func (w world) canon() world {
 			version(&a.reply.CAS)
 		}
 	}
-	w.now, w.cas = 0, uint64(len(seen))
+	w.now, w.cas, w.moment = 0, uint64(len(seen)), int64(len(moments))
 	return w
+}
+
+// number puts v's place in seen, which it may be added to, for v.
+func number[T uint64 | int64](seen []T, v *T) []T {
+	i := slices.Index(seen, *v)
+	if i < 0 {
+		i = len(seen)
+		seen = append(seen, *v)
+	}
+	*v = T(i)
+	return seen
 }
 
 // remembers reports whether some actor may still ask about a life of the past.
@@ -262,7 +279,7 @@ func (x *explorer) worldSteps(w world) {
 		x.try(n, "the sources lose their leases")
 		n = w
 		n.evictions--
-		n.marker = simMarker{}
+		n.marker, n.evicted = simMarker{}, true
 		x.try(n, "the target evicts its marker")
 	}
 	if n := w; w.flushes > 0 {
@@ -271,13 +288,21 @@ func (x *explorer) worldSteps(w world) {
 		n.full, n.marker, n.flushed = false, simMarker{}, true
 		x.try(n, "the target is flushed")
 	}
+	if n := w; w.forsakes > 0 {
+		n.forsakes--
+		n.holds++
+		n.targetCAS++
+		n.full, n.marker, n.flushed = false, simMarker{life: n.life, cas: n.targetCAS}, true
+		x.try(n, "the target is forsaken")
+	}
 }
 
 // send has actor i ask, and reports whether there is something.
 func (w *world) send(i int) bool {
 	a := &w.actors[i]
 	before := a.machine
-	a.asked, _ = a.machine.Next(w.now)
+	a.asked, _ = a.machine.Next(w.now, w.moment+1)
+	w.moment = max(w.moment, a.asked.At)
 	w.heed(i)
 	return a.asked.Question != Nothing || a.machine != before
 }
@@ -318,17 +343,25 @@ func (x *explorer) carryOut(w *world, i int, q Ask, heard bool) {
 	}
 	r := Reply{Life: w.life}
 	switch q.Question {
-	case Look:
-		r.Marked = w.marker.warm && (w.marker.life == w.life || x.mistake == blind)
-	case Begin, Mark:
-		r.Stored = q.CAS == 0 || w.marker.cas == q.CAS || x.mistake == unmarked
+	case Inspect:
+		r.Marked, r.At = w.told(x.mistake == blind)
+		r.CAS = w.marker.cas
+	case Begin, Finish:
+		r.Stored = q.CAS == w.marker.cas || q.CAS == 0 && q.Question == Finish || x.mistake == unmarked ||
+			x.mistake == blunt && q.Question == Begin
 		if x.mistake == blind {
 			r.Life = q.Life
 		}
 		if r.Stored {
+			// One that was meant for a process before, and meets the same version by chance,
+			// is as bad as an eviction.
+			w.evicted = w.evicted || q.Life != w.life && w.marker.life == w.life
 			w.targetCAS++
-			w.marker = simMarker{q.Life, q.Question == Mark, w.targetCAS}
-			r.CAS = w.targetCAS
+			w.marker = simMarker{q.Life, q.Question == Finish, q.At, w.targetCAS}
+		}
+		r.CAS = w.marker.cas
+		if r.Marked, r.At = w.told(x.mistake == blind); x.mistake == hasty && r.Stored {
+			r.At = -1
 		}
 	case Release:
 		if l.holder != 0 && l.cas == q.CAS {
@@ -357,6 +390,14 @@ func (x *explorer) carryOut(w *world, i int, q Ask, heard bool) {
 	}
 }
 
+// told is what the marker says; blind: whichever life it is of.
+func (w *world) told(blind bool) (warm bool, at int64) {
+	if w.marker.warm && (w.marker.life == w.life || blind) {
+		return true, w.marker.at
+	}
+	return false, 0
+}
+
 // judge says what is wrong with w; empty: nothing.
 func (x *explorer) judge(w *world) string {
 	holders := [maxLives + 1]int{}
@@ -366,9 +407,15 @@ func (x *explorer) judge(w *world) string {
 			continue
 		}
 		switch life := a.machine.Life(); a.machine.Verdict(w.now) {
-		case Warm:
+		case Trust:
 			if life == w.life && !w.full && !w.flushed { // what is flushed later was warm
 				return fmt.Sprintf("%d takes the target for warm", i+1)
+			}
+			if life != w.life || w.marker.life != life || w.flushed || w.evicted {
+				continue // what is marked again has a moment of its own
+			}
+			if at := a.machine.Moment(); at != w.marker.at && (x.mistake == noMistake || x.mistake >= hasty) {
+				return fmt.Sprintf("%d waits for a moment of its own", i+1)
 			}
 		case Refill:
 			if holders[life]++; holders[life] > 1 && !w.lost && x.sources == 1 {
@@ -433,6 +480,7 @@ func TestEveryOrder(t *testing.T) {
 		{"a source is cut off", 2, 2, world{ticks: 1, losses: 1}},
 		{"a refill fails", 2, 1, world{ticks: 2, flaws: 1}},
 		{"a flush", 2, 1, world{ticks: 2, flushes: 1}},
+		{"the target is forsaken", 2, 1, world{ticks: 2, forsakes: 1}},
 		{"a death and a restart", 2, 1, world{ticks: 1, deaths: 1, restarts: 1}},
 		{"a lost answer and a restart", 2, 1, world{losses: 1, restarts: 1}},
 	} {
@@ -458,6 +506,9 @@ func TestMistakesAreFound(t *testing.T) {
 		{blind, "takes the target for warm", world{ticks: 2, restarts: 1}},
 		{unguarded, "two have the lease", world{ticks: 5}},
 		{unmarked, "the marker lies", world{ticks: 2, flushes: 1}},
+		{unmarked, "the marker lies", world{ticks: 2, forsakes: 1}},
+		{hasty, "a moment of its own", world{ticks: 2}},
+		{blunt, "a moment of its own", world{ticks: 1, losses: 1}},
 	} {
 		x := explore(t, 2, 1, c.budget, c.mistake)
 		if !strings.Contains(x.bad, c.want) {

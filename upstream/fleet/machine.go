@@ -8,7 +8,7 @@ type Verdict uint8
 const (
 	Wait   Verdict = iota // another refills it, or nobody knows yet
 	Refill                // this one refills it
-	Warm                  // it is warm
+	Trust                 // it is warm, from the moment on that Machine.Moment tells
 )
 
 func (v Verdict) String() string { return [...]string{"wait", "refill", "warm"}[v] }
@@ -19,16 +19,16 @@ type Question uint8
 
 const (
 	Nothing Question = iota
-	Look             // the target: its life, and whether its marker says that this is warm
+	Inspect          // the target: its life, and whether its marker says that this is warm
 	Take             // the source: add the lease; who has it?
 	Renew            // the source: write the lease anew if it is the version in CAS; who has it?
-	Begin            // the target: mark that a refill has begun; in which version, and which life?
-	Mark             // the target: mark that it is warm, if the version in CAS is still there
+	Begin            // the target: mark that a refill has begun, if the version in CAS is still there
+	Finish           // the target: mark that it is warm from At on, if the version in CAS is still there
 	Release          // the source: delete the lease if it is the version in CAS
 )
 
 func (q Question) String() string {
-	return [...]string{"nothing", "look", "take", "renew", "begin", "mark", "release"}[q]
+	return [...]string{"nothing", "inspect", "take", "renew", "begin", "finish", "release"}[q]
 }
 
 // Ask is a question and what it is about.
@@ -36,28 +36,32 @@ type Ask struct {
 	Question Question
 	Source   int    // for those to a source: which, counted from 0
 	Life     uint64 // of the target
-	CAS      uint64 // Renew, Release, Mark; 0 for Mark: whatever is there
+	CAS      uint64 // Renew, Release, Begin, Finish; 0 for Begin: nothing; 0 for Finish: whatever is there
+	At       int64  // Finish: the moment, in Unix milliseconds
 }
 
 // Reply is the answer to a question. If Failed, none came, or none that can be
 // understood, and what was asked may have been done all the same.
 type Reply struct {
 	Failed bool
-	Life   uint64 // Look, Begin, Mark: the target's
-	Marked bool   // Look: the marker says that this life is warm
-	Stored bool   // Take, Renew, Begin, Mark: it was
+	Life   uint64 // Inspect, Begin, Finish: the target's
+	Marked bool   // Inspect, Finish: the marker says that this life is warm
+	At     int64  // Inspect, Finish: from which moment on, in Unix milliseconds
+	Stored bool   // Take, Renew, Begin: it was
 	Holder string // Take, Renew: whose the lease is now; empty: nobody's
-	CAS    uint64 // Take, Renew, Begin: the version that is there now
+	CAS    uint64 // Take, Renew, Inspect, Begin: the version that is there now, or, of Begin, was stored; 0: none
 }
 
 // Times are the intervals that Machines go by. All magents of a fleet have the same.
 type Times struct {
 	TTL  time.Duration // of the lease, in whole seconds, 3 at least
 	Poll time.Duration // between looks at a node that another refills; up to a half more or less, by chance
+	Lead time.Duration // from when a node is marked warm to the moment from which on it counts; longer than Poll and a half
 }
 
-// DefaultTimes hand over from a dead holder within 10 s or so.
-var DefaultTimes = Times{TTL: 10 * time.Second, Poll: time.Second}
+// DefaultTimes hand over from a dead holder within 10 s or so. A marker is seen by all
+// who look with a quarter of a second to spare until its moment.
+var DefaultTimes = Times{TTL: 10 * time.Second, Poll: 500 * time.Millisecond, Lead: time.Second}
 
 // slack is by how much memcached may end an item before its TTL: it counts seconds.
 const slack = time.Second
@@ -74,7 +78,7 @@ func (t Times) holding() time.Duration { return t.TTL - slack }
 //	looking ──────────▶ taking ────▶ checking ──────────▶ beginning
 //	  │   ▲   another's    │            │                     │
 //	  │   └────────────────┘            │       ┌─────────────┘
-//	  │ marker                   marker │       ▼    Renew, Look
+//	  │ marker                   marker │       ▼    Renew, Inspect
 //	  ▼                                 ▼    refilling ◀────▶ watching
 //	over ◀───────────────────────── releasing   │                │
 //	                                    ▲       ▼ Refilled       │ marker
@@ -99,8 +103,8 @@ const (
 	over
 )
 
-// maxSpoiled is how often a refill is done again because the mark of its beginning is
-// gone: by a flush, or evicted. A node that evicts it so often is too small for its keys.
+// maxSpoiled is how often a refill is done again, or not begun, because the mark of its
+// beginning is gone, or another: by a flush, or evicted. A node that evicts it so often is too small for its keys.
 const maxSpoiled = 3
 
 // Machine decides for one magent about one node that is Warming, whichever lives that
@@ -109,7 +113,8 @@ const maxSpoiled = 3
 //
 // The caller asks what Next wants and tells Replied, one question at a time, and tells
 // Refilled how the refill ended for which Verdict was Refill. Times are counted from
-// wherever the caller likes, and never go back.
+// wherever the caller likes, and never go back. Moments are what magents tell each other,
+// and so are of the wall clock, in Unix milliseconds.
 type Machine struct {
 	times   Times
 	id      string
@@ -120,7 +125,8 @@ type Machine struct {
 	life   uint64        // the target's, as last seen
 	source int           // to take the lease from, or that it was taken from
 	cas    uint64        // the lease's version
-	mark   uint64        // the version of the mark that the refill has begun; 0: it could not be written
+	mark   uint64        // the version of the mark that the refill has begun, and before that of what is there; 0: none
+	moment int64         // that the marker told when it was found to say warm; 0: none
 	spoilt int           // refills whose mark was gone at the end
 	until  time.Duration // the lease is ours
 	next   time.Duration // when there is something to ask
@@ -139,7 +145,7 @@ func NewMachine(t Times, id string, sources int) Machine {
 func (m *Machine) Verdict(now time.Duration) Verdict {
 	switch {
 	case m.warm:
-		return Warm
+		return Trust
 	case m.refills() && now < m.until:
 		return Refill
 	}
@@ -149,6 +155,10 @@ func (m *Machine) Verdict(now time.Duration) Verdict {
 // Life is that of the target which the Verdict is about.
 func (m *Machine) Life() uint64 { return m.life }
 
+// Moment is when the target, which is warm, begins to count as such with all magents; it
+// may have passed. It is 0 if there is none to tell, since the target stores no marker.
+func (m *Machine) Moment() int64 { return m.moment }
+
 // Holder is who was seen to refill the target last; empty: nobody.
 func (m *Machine) Holder() string { return m.holder }
 
@@ -156,9 +166,9 @@ func (m *Machine) refills() bool { return m.phase == refilling || m.phase == wat
 
 func (m *Machine) holds() bool { return m.phase >= checking && m.phase <= marking }
 
-// Next is what to ask at now, or Nothing, and when to come back for more; if it is over
-// there is no more.
-func (m *Machine) Next(now time.Duration) (a Ask, wait time.Duration) {
+// Next is what to ask at now, when it is wall by the wall clock, or Nothing, and when to
+// come back for more; if it is over there is no more.
+func (m *Machine) Next(now time.Duration, wall int64) (a Ask, wait time.Duration) {
 	if m.holds() && now >= m.until {
 		m.to(looking, now) // another may have it
 	}
@@ -175,15 +185,15 @@ func (m *Machine) Next(now time.Duration) (a Ask, wait time.Duration) {
 	a = Ask{Source: m.source, Life: m.life}
 	switch m.phase {
 	case looking, checking, watching:
-		a.Question = Look
+		a.Question = Inspect
 	case taking:
 		a.Question = Take
 	case claiming, refilling:
 		a.Question, a.CAS = Renew, m.cas
 	case beginning:
-		a.Question = Begin
+		a.Question, a.CAS = Begin, m.mark
 	case marking:
-		a.Question, a.CAS = Mark, m.mark
+		a.Question, a.CAS, a.At = Finish, m.mark, wall+m.times.Lead.Milliseconds()
 	case releasing:
 		a.Question, a.CAS = Release, m.cas
 	}
@@ -229,6 +239,7 @@ func (m *Machine) looked(now, poll time.Duration, r Reply) {
 	case m.phase == watching && (r.Failed || same && !r.Marked):
 		m.to(refilling, m.due())
 	case m.phase == checking && same && !r.Marked:
+		m.mark = r.CAS
 		m.to(beginning, now)
 	case r.Failed && m.phase == checking:
 		m.to(releasing, now)
@@ -237,10 +248,10 @@ func (m *Machine) looked(now, poll time.Duration, r Reply) {
 	case !r.Marked:
 		m.anew(now, r.Life)
 	case same && m.holds():
-		m.warm = true
+		m.warm, m.moment = true, r.At
 		m.to(releasing, now)
 	default:
-		m.warm, m.life = true, r.Life
+		m.warm, m.moment, m.life = true, r.At, r.Life
 		m.to(over, now)
 	}
 }
@@ -294,13 +305,18 @@ func (m *Machine) renewed(now, poll time.Duration, r Reply) {
 	}
 }
 
-// begun is of the target. One that would not store the mark is refilled without.
+// begun is of the target. If another mark has come in between, it is looked at first: a
+// request that was given up is not to undo, when it is carried out late, what others have
+// marked since. A target that stores no mark is refilled without.
 func (m *Machine) begun(now time.Duration, r Reply) {
 	switch {
 	case r.Failed:
 		m.to(releasing, now)
 	case r.Life != m.life:
 		m.anew(now, r.Life)
+	case !r.Stored && r.CAS != 0 && m.spoilt < maxSpoiled:
+		m.spoilt++
+		m.to(releasing, now)
 	default:
 		if m.mark = 0; r.Stored && m.spoilt < maxSpoiled {
 			m.mark = r.CAS
@@ -309,19 +325,21 @@ func (m *Machine) begun(now time.Duration, r Reply) {
 	}
 }
 
-// marked is of the target. One that would not store the marker is warm all the same,
-// and the others will have to find out by themselves.
+// marked is of the target. What its marker says now is what counts, whichever request
+// has stored that: the answer to one before may have been lost, and another magent may
+// have had the target flushed. A target that stores no marker is warm all the same, and
+// the others will have to find out by themselves.
 func (m *Machine) marked(now, poll time.Duration, r Reply) {
 	switch {
 	case r.Failed:
 		m.next = poll
 	case r.Life != m.life:
 		m.anew(now, r.Life)
-	case !r.Stored && m.mark != 0:
+	case !r.Marked && m.mark != 0:
 		m.spoilt++
 		m.to(releasing, now)
 	default:
-		m.warm = true
+		m.warm, m.moment = true, r.At
 		m.to(releasing, now)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 // Config says what a Member is about.
 type Config struct {
+	ID      string         // of the magent, of NewID: one for all that it has a part in
 	Target  probe.Target   // the node that is Warming
 	Sources []probe.Target // where the lease may lie, one at least: nodes of other copies, in the same order for all magents
 	Times   Times
@@ -30,11 +31,10 @@ type News struct {
 	Trouble string // why the last question had no answer, or the refill failed; empty: neither
 }
 
-// Member is one magent's part in the refill of one node that is Warming. It belongs to
-// one goroutine, and is used once.
+// Member is one magent's part in the refill of one node that is Warming, of which it has
+// one Member at a time. A Member belongs to one goroutine, and is used once.
 type Member struct {
 	cfg     Config
-	id      string
 	machine Machine
 	target  *probe.Prober
 	sources []*probe.Prober
@@ -48,22 +48,27 @@ type Member struct {
 
 // NewMember makes one, which asks nobody before Run.
 func NewMember(cfg Config) *Member {
-	m := &Member{cfg: cfg, id: newID(), target: probe.New(cfg.Target, "", false)}
+	m := &Member{cfg: cfg, target: probe.New(cfg.Target, "", false)}
 	for _, s := range cfg.Sources {
 		m.sources = append(m.sources, probe.New(s, "", false))
 	}
-	m.machine = NewMachine(cfg.Times, m.id, len(cfg.Sources))
+	m.machine = NewMachine(cfg.Times, cfg.ID, len(cfg.Sources))
 	return m
 }
 
-// Run returns when the target is warm, in the life that it says, or when ctx has ended,
-// with its error. Until then it has the target refilled here, or waits for another to do
-// so. Nothing of it runs any more afterwards, and no lease is left if that can be helped.
-func (m *Member) Run(ctx context.Context) (life uint64, err error) {
+// Run returns as soon as the target is marked warm, in the life that it says, or when ctx
+// has ended, with its error. Until then it has the target refilled here, or waits for
+// another to do so. Nothing of it runs any more afterwards, and no lease is left if that
+// can be helped.
+//
+// At the moment at, and not before, the target counts as warm, with this magent as with
+// the others. It may have passed. It is the zero time if nobody else can know it, since
+// the target would not store the marker: then there is nothing to wait for.
+func (m *Member) Run(ctx context.Context) (life uint64, at time.Time, err error) {
 	m.began = time.Now()
 	defer m.leave()
 	for !m.machine.Over() {
-		q, wait := m.machine.Next(m.now())
+		q, wait := m.machine.Next(m.now(), time.Now().UnixMilli())
 		m.heed(ctx)
 		if q.Question != Nothing {
 			r := m.ask(ctx, q)
@@ -82,10 +87,29 @@ func (m *Member) Run(ctx context.Context) (life uint64, err error) {
 		}
 		timer.Stop()
 		if ctx.Err() != nil && !m.machine.Over() {
-			return 0, ctx.Err()
+			return 0, time.Time{}, ctx.Err()
 		}
 	}
-	return m.machine.Life(), nil
+	return m.machine.Life(), m.moment(), nil
+}
+
+// moment is that of the machine, or the zero time. One that is further off than Lead was
+// told by a clock that is wrong.
+func (m *Member) moment() time.Time {
+	ms := m.machine.Moment()
+	if ms == 0 {
+		return time.Time{}
+	}
+	return soon(ms, time.Now(), m.cfg.Times.Lead)
+}
+
+// soon is the moment ms, or, if it is further off than lead from now, that.
+func soon(ms int64, now time.Time, lead time.Duration) time.Time {
+	at, latest := time.UnixMilli(ms), now.Add(lead)
+	if at.After(latest) {
+		return latest
+	}
+	return at
 }
 
 // now is the machine's time.
@@ -126,7 +150,7 @@ func (m *Member) leave() {
 		m.over()
 	}
 	if a, held := m.machine.Quit(m.now()); held {
-		m.ask(context.Background(), a) // within the patience with the source
+		m.ask(context.Background(), a) // which has a time limit
 	}
 	m.target.Forget()
 	for _, s := range m.sources {
@@ -137,24 +161,34 @@ func (m *Member) leave() {
 // ask carries a question out.
 func (m *Member) ask(ctx context.Context, a Ask) (r Reply) {
 	key, source := leaseKey(m.cfg.Target.Address, a.Life), m.sources[a.Source]
-	ttl := m.cfg.Times.TTL
+	id, ttl := m.cfg.ID, m.cfg.Times.TTL
 	var err error
 	switch a.Question {
-	case Look:
-		r.Life, r.Marked, err = Marked(ctx, m.target)
+	case Inspect:
+		r, err = inspect(ctx, m.target)
 	case Take:
-		r, err = lease(ctx, source, key, m.id, ttl, " ME")
+		r, err = lease(ctx, source, key, id, ttl, " ME")
 	case Renew:
-		r, err = lease(ctx, source, key, m.id, ttl, guard(a.CAS))
+		r, err = lease(ctx, source, key, id, ttl, guard(a.CAS))
 	case Begin:
-		r, err = mark(ctx, m.target, fmt.Sprintf(begunValue, a.Life, m.id), " c")
-	case Mark:
-		r, err = mark(ctx, m.target, fmt.Sprintf(warmValue, a.Life, m.id), guard(a.CAS))
+		r, err = mark(ctx, m.target, fmt.Sprintf(begunValue, a.Life, id), fresh(a.CAS)+" c")
+	case Finish:
+		r, err = mark(ctx, m.target, fmt.Sprintf(warmValue, a.Life, a.At, id), guard(a.CAS))
 	case Release:
+		ctx, stop := context.WithTimeout(ctx, m.cfg.Times.Lead/2)
+		defer stop() // a source that hangs must not have this magent miss the moment
 		err = release(ctx, source, key, a.CAS)
 	}
 	r.Failed, m.trouble = err != nil, text(err)
 	return r
+}
+
+// fresh is the flag for a write to version cas alone; 0: where there is nothing.
+func fresh(cas uint64) string {
+	if cas == 0 {
+		return " ME"
+	}
+	return guard(cas)
 }
 
 // guard is the flag for a write to version cas alone; 0: to any.

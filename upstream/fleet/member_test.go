@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"magent/upstream/memnode"
 	"magent/upstream/probe"
 )
 
@@ -106,7 +105,9 @@ func prober(t *testing.T, addr string) *probe.Prober {
 // do sends one command, whose answer has one line, and returns that.
 func do(t *testing.T, addr, command string) (answer string) {
 	t.Helper()
-	err := prober(t, addr).Ask(context.Background(), command, command+"\r\n", func(line []byte) (last, ok bool) {
+	p := probe.New(target(addr), "", false)
+	defer p.Forget()
+	err := p.Ask(context.Background(), command, command+"\r\n", func(line []byte) (last, ok bool) {
 		answer = string(line)
 		return true, true
 	})
@@ -116,8 +117,20 @@ func do(t *testing.T, addr, command string) (answer string) {
 	return answer
 }
 
+// look is Look, which must succeed.
+func look(t *testing.T, addr string) Mark {
+	t.Helper()
+	p := probe.New(target(addr), "", false)
+	defer p.Forget()
+	m, err := Look(context.Background(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 // quick is for tests that wait for a poll, or for a lease to end.
-var quick = Times{TTL: 3 * time.Second, Poll: 20 * time.Millisecond}
+var quick = Times{TTL: 3 * time.Second, Poll: 20 * time.Millisecond, Lead: time.Second}
 
 // magent is a Member that runs.
 type magent struct {
@@ -126,6 +139,7 @@ type magent struct {
 	finish chan error  // ends it
 	stop   context.CancelFunc
 	life   uint64
+	at     time.Time
 	err    error
 	over   chan struct{}
 }
@@ -133,7 +147,7 @@ type magent struct {
 func startMagent(t *testing.T, node string, sources ...string) *magent {
 	t.Helper()
 	m := &magent{begun: make(chan uint64, 16), finish: make(chan error), over: make(chan struct{})}
-	cfg := Config{Target: target(node), Times: quick, Refill: func(ctx context.Context, life uint64) error {
+	cfg := Config{ID: NewID(), Target: target(node), Times: quick, Refill: func(ctx context.Context, life uint64) error {
 		m.begun <- life
 		select {
 		case err := <-m.finish:
@@ -149,7 +163,7 @@ func startMagent(t *testing.T, node string, sources ...string) *magent {
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	go func() {
-		m.life, m.err = m.Run(ctx)
+		m.life, m.at, m.err = m.Run(ctx)
 		close(m.over)
 	}()
 	t.Cleanup(func() { stop(); <-m.over })
@@ -215,12 +229,14 @@ func TestOneRefillsAndTheOthersHear(t *testing.T) {
 	if got := do(t, source.addr, "mg "+key); got != "EN" {
 		t.Errorf("the lease is left: %q", got)
 	}
-	if now, warm, err := Marked(context.Background(), prober(t, node.addr)); now != life || !warm || err != nil {
-		t.Errorf("marked: life %x, %v, %v", now, warm, err)
-	}
 	late := startMagent(t, node.addr, source.addr)
 	late.ends(t, life)
 	late.idle(t)
+	for who, m := range map[string]*magent{"the holder": holder, "the other": other, "one that comes later": late} {
+		if want := (Mark{life, Warm, m.at}); look(t, node.addr) != want {
+			t.Errorf("%s ends with %v; marked %v", who, want, look(t, node.addr))
+		}
+	}
 }
 
 func TestHolderLeavesOrFails(t *testing.T) {
@@ -245,10 +261,7 @@ func TestHolderLeavesOrFails(t *testing.T) {
 func TestHolderDies(t *testing.T) {
 	t.Parallel()
 	node, source := startMemcached(t), startMemcached(t)
-	life, warm, err := Marked(context.Background(), prober(t, node.addr))
-	if warm || err != nil {
-		t.Fatal(warm, err)
-	}
+	life := look(t, node.addr).Life
 	r, err := lease(context.Background(), prober(t, source.addr), leaseKey(node.addr, life), "the dead", 2*time.Second, " ME")
 	if !r.Stored || r.Holder != "the dead" || r.CAS == 0 || err != nil {
 		t.Fatalf("%+v, %v", r, err)
@@ -273,7 +286,7 @@ func TestLeaseIsTaken(t *testing.T) {
 		t.Fatal(got)
 	}
 	within(t, "it begins again when the other lets go", m.begun)
-	if got := do(t, source.addr, "mg "+key+" v"); got != fmt.Sprintf("VA %d", len(m.id)) {
+	if got := do(t, source.addr, "mg "+key+" v"); got != fmt.Sprintf("VA %d", len(m.cfg.ID)) {
 		t.Errorf("the lease is %q", got)
 	}
 }
@@ -297,10 +310,8 @@ func TestContentsAreLost(t *testing.T) {
 	if next == life {
 		t.Error("the life is the same")
 	}
-	old := fmt.Sprintf(warmValue, life, "another/7/9") // is nothing
-	if got := do(t, node.addr, strings.TrimSuffix(store(markerKey, old, ""), "\r\n")); got != "HD" {
-		t.Fatal(got)
-	}
+	old := fmt.Sprintf(warmValue, life, 7, "another/7/9") // is nothing
+	put(t, node.addr, markerKey, old)
 	m.finish <- nil
 	if again := within(t, "its mark is gone", m.begun); again != next {
 		t.Errorf("life %x became %x", next, again)
@@ -341,16 +352,8 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(c.node+c.source, func(t *testing.T) {
 			t.Parallel()
-			var addr [2]string
-			for i, fault := range []string{c.node, c.source} {
-				n, err := memnode.Start(memnode.Config{Fault: fault})
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { n.Close() })
-				addr[i] = n.Addr()
-			}
-			m := startMagent(t, addr[0], addr[1])
+			node := startNode(t, c.node)
+			m := startMagent(t, node, startNode(t, c.source))
 			for done := false; !done; {
 				select {
 				case <-m.begun:
@@ -361,8 +364,8 @@ func TestFaults(t *testing.T) {
 					t.Fatal("it never ends")
 				}
 			}
-			if life, warm, err := Marked(context.Background(), prober(t, addr[0])); m.err != nil || !warm || life != m.life || err != nil {
-				t.Errorf("ends with %v in life %x; marked: life %x, %v, %v", m.err, m.life, life, warm, err)
+			if got, want := look(t, node), (Mark{m.life, Warm, m.at}); m.err != nil || got != want {
+				t.Errorf("ends with %v, %v; marked %v", m.err, want, got)
 			}
 		})
 	}
@@ -373,7 +376,7 @@ func TestNews(t *testing.T) {
 	node, source := startMemcached(t), startMemcached(t)
 	var heard []News
 	tries := 0
-	m := NewMember(Config{Target: target(node.addr), Sources: []probe.Target{target(source.addr)}, Times: quick,
+	m := NewMember(Config{ID: NewID(), Target: target(node.addr), Sources: []probe.Target{target(source.addr)}, Times: quick,
 		Refill: func(context.Context, uint64) error {
 			if tries++; tries == 1 {
 				return errors.New("no room")
@@ -382,14 +385,14 @@ func TestNews(t *testing.T) {
 		},
 		Notify: func(n News) { heard = append(heard, n) },
 	})
-	life, err := m.Run(context.Background())
+	life, _, err := m.Run(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last := heard[len(heard)-1]; last != (News{Warm, life, m.id, ""}) {
+	if last := heard[len(heard)-1]; last != (News{Trust, life, m.cfg.ID, ""}) {
 		t.Errorf("the last news is %+v", last)
 	}
-	for _, want := range []News{{Refill, life, m.id, ""}, {Wait, life, m.id, "no room"}} {
+	for _, want := range []News{{Refill, life, m.cfg.ID, ""}, {Wait, life, m.cfg.ID, "no room"}} {
 		if !slices.Contains(heard, want) {
 			t.Errorf("no news of %+v: %+v", want, heard)
 		}

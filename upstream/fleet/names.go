@@ -20,34 +20,33 @@ const maxAddress = 100
 
 // leaseKey is where the lease for refilling the node at address in its present life
 // lies. Magents that write one node's address differently have leases of their own.
-func leaseKey(address string, life uint64) string {
-	bad := func(r rune) bool { return r <= ' ' || r >= 0x7f }
-	if len(address) > maxAddress || strings.ContainsFunc(address, bad) {
+func leaseKey(address string, life uint64) string { return keyOf("refill", address, life) }
+
+// keyOf is where what is kept elsewhere about a node in one of its lives lies.
+func keyOf(what, address string, life uint64) string {
+	if len(address) > maxAddress || strings.ContainsFunc(address, odd) {
 		h := fnv.New64a()
 		h.Write([]byte(address))
 		address = fmt.Sprintf("#%016x", h.Sum64())
 	}
-	return fmt.Sprintf("%srefill:%s:%016x", Prefix, address, life)
+	return fmt.Sprintf("%s%s:%s:%016x", Prefix, what, address, life)
 }
 
-// newID names one Member among all there are and were, and tells people where it is:
-// HOST/PID/RANDOM.
-func newID() string {
+// odd is of what may not stand in a key, or in an id.
+func odd(r rune) bool { return r <= ' ' || r >= 0x7f }
+
+// NewID names one magent among all there are and were, and tells people where it is:
+// HOST/PID/RANDOM. It has 150 bytes at most, none of which is a space.
+func NewID() string {
 	host, err := os.Hostname()
 	if err != nil || host == "" || len(host) > maxAddress {
 		host = "?"
 	}
-	return fmt.Sprintf("%s/%d/%016x", strings.Join(strings.Fields(host), "-"), os.Getpid(), rand.Uint64())
-}
-
-// The values of a marker: of a refill that is complete, and of one that has begun. Both
-// name the magent, for people.
-const (
-	warmValue  = "%016x warm by %s"
-	begunValue = "%016x begun by %s"
-)
-
-// warmIn reports whether a marker with this value says that the node is warm in life.
-func warmIn(value string, life uint64) bool {
-	return strings.HasPrefix(value, fmt.Sprintf(warmValue, life, ""))
+	host = strings.Map(func(r rune) rune {
+		if odd(r) {
+			return '-'
+		}
+		return r
+	}, host)
+	return fmt.Sprintf("%s/%d/%016x", host, os.Getpid(), rand.Uint64())
 }

@@ -1,0 +1,61 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"magent/upstream/probe"
+)
+
+// maxVouches is how often Vouch tries to replace a mark that changes while it does.
+const maxVouches = 4
+
+// Vouch marks a node warm, as of now, in a life in which nobody has marked it: it was
+// never cold as far as is known, or a client has flushed it. A mark of this life that is
+// there stays, and is no error: Look tells which it is.
+func Vouch(ctx context.Context, node *probe.Prober, life uint64, id string) error {
+	value := fmt.Sprintf(warmValue, life, time.Now().UnixMilli(), id)
+	flags := " ME"
+	for range maxVouches {
+		a, err := write(ctx, node, value, flags)
+		if err != nil {
+			return err
+		}
+		if err := a.in(life); err != nil {
+			return err
+		}
+		s, _ := standing(a.value, life)
+		switch {
+		case a.stored || s != Unmarked:
+			return nil
+		case a.refused != "":
+			return fmt.Errorf("answered %q to the marker", a.refused)
+		case a.cas == 0: // it was there a moment ago
+			flags = " ME"
+		default: // it is of another life, or garbage
+			flags = guard(a.cas)
+		}
+	}
+	return errors.New("the marker keeps changing")
+}
+
+// Forsake has the node forget everything, and marks, in the same request, that a refill
+// of life is to come, over whatever mark there is: other magents must not take it for
+// warm. After an error either may have been done, or may be yet, for as long as the node
+// has not read what was sent to it.
+func Forsake(ctx context.Context, node *probe.Prober, life uint64, id string) error {
+	a := asking((*answer).flush, (*answer).change, (*answer).stat)
+	request := "flush_all\r\n" + store(markerKey, fmt.Sprintf(begunValue, life, id), "") + "stats\r\n"
+	if err := node.Ask(ctx, "flush_all and the marker", request, a.take); err != nil {
+		return err
+	}
+	if err := a.in(life); err != nil {
+		return err
+	}
+	if !a.stored {
+		return fmt.Errorf("answered %q to the marker", a.refused)
+	}
+	return nil
+}
