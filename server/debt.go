@@ -4,6 +4,7 @@ import (
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream"
+	"magent/upstream/debt"
 	"magent/upstream/health"
 	"magent/upstream/repair"
 )
@@ -78,6 +79,32 @@ func (l *loop) missedAll(node int) {
 	}
 }
 
+// setAside takes node's journal, and begins another.
+func (l *loop) setAside(node int) *debt.Journal {
+	was := l.debts[node]
+	l.debts[node] = l.newJournal()
+	return was
+}
+
+// putBack has what was set aside join what has come since.
+func (l *loop) putBack(node int, aside *debt.Journal) {
+	if aside.Overflowed() {
+		l.debts[node].Forfeit()
+	}
+	for {
+		key, base64, ok := aside.Next()
+		if !ok {
+			return
+		}
+		l.debts[node].Note(key, base64)
+	}
+}
+
+func (l *loop) newJournal() *debt.Journal {
+	n := max(1, l.cfg.Loops)
+	return debt.NewJournal(maxDebts/n, l.cfg.DebtLimit/n)
+}
+
 // healing is a loop's part in the healing of one node. It belongs to its loop.
 type healing struct {
 	loop    *loop
@@ -140,6 +167,8 @@ func (l *loop) mendKey(h *healing, key []byte, base64 bool) {
 	c.healing, c.again, c.salt, c.changes = h, false, 0, l.pool.Health.Changes()
 	c.nodes = [2]int{repair.Lead: h.node, repair.Follower: h.node}
 	switch lead := c.leader(); {
+	case lead != nil && lead.Node().Index == h.node: // Warming, and nobody has more
+		c.concluded(repair.Overtaken)
 	case lead != nil:
 		c.nodes[repair.Lead] = lead.Node().Index
 		c.wish()

@@ -176,10 +176,16 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 		}
 		return
 	case codec.KindEnd:
+		if s.askOn(c, p, sl) {
+			return
+		}
 		if sl.is(slotLast) {
 			s.emit(p.Seq, lineEnd)
 		}
 	case codec.KindMiss:
+		if s.askOn(c, p, sl) {
+			return
+		}
 		if !sl.is(slotQuiet) {
 			s.emit(p.Seq, b)
 		}
@@ -197,6 +203,23 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 	}
 	s.counted(sl, r.Kind)
 	s.finish(p.Seq)
+}
+
+// askOn asks the next replica for what the node of c does not have, if that is not
+// trusted with all there is: it is Warming, and was asked as no replica is better. What it
+// lacks is for its refill to bring: as long as it leads, a copy that is added to it can
+// bring back what a client is just deleting there.
+func (s *session) askOn(c *upstream.Conn, p *upstream.Pending, sl *slot) bool {
+	l := s.loop
+	if sl.is(slotHit|slotMutates) || p.Leg != legRead || l.pool.Health.Load(c.Node().Index).State() != health.Warming {
+		return false
+	}
+	next, copy := l.choose(l.routeKey(p), sl.tried, s.id, health.Up)
+	if next == nil || !l.ask(next, p, legRead) {
+		return false
+	}
+	sl.copy, sl.tried = copy, sl.tried|1<<copy
+	return true
 }
 
 // readBody hears more of a value.

@@ -27,6 +27,7 @@ import (
 // for those of the last group.
 type loop struct {
 	srv   *Server
+	index int // its place among the server's
 	cfg   *config.Config
 	pool  *upstream.Pool
 	group *upstream.Group
@@ -93,7 +94,7 @@ func newLoop(srv *Server) *loop {
 	l.retries = budget{share: retryShare, burst: upstream.DefaultPending, tokens: upstream.DefaultPending}
 	l.hedges = budget{share: hedgeShare, burst: hedgeBurst, tokens: hedgeBurst}
 	for range l.pool.Nodes {
-		l.debts = append(l.debts, debt.NewJournal(maxDebts/max(1, l.cfg.Loops), l.cfg.DebtLimit/max(1, l.cfg.Loops)))
+		l.debts = append(l.debts, l.newJournal())
 	}
 	l.group = upstream.NewGroup(srv.pool, l, l.limits())
 	return l

@@ -13,6 +13,8 @@ import (
 
 	"magent/server/config"
 	"magent/upstream"
+	"magent/upstream/debt"
+	"magent/upstream/fleet"
 	"magent/upstream/health"
 	"magent/upstream/probe"
 )
@@ -24,30 +26,36 @@ import (
 //
 // A node that has lived through it (same process id, same start) was cut off or stood
 // still. It may hold old values of every key in its debt, so it comes back Stale, and
-// Up when the loops have repaired those. One that was restarted is empty, and comes
-// back Warming: a replica that has the keys is read as long as there is one. So is
-// one that is flushed because its debt cannot be told.
+// Up when the loops have repaired those, and those of other magents theirs. One that was
+// restarted is empty, and comes back Warming: a replica that has the keys is read as
+// long as there is one, and warm.go has it refilled. So is one that is flushed because
+// its debt cannot be told.
 
 // keeper is what the prober of one node knows of it.
 type keeper struct {
-	srv    *Server
-	node   *upstream.Node
-	prober *probe.Prober
-	open   func()           // opens the gates that are closed for it; nil: none are
-	left   []netip.AddrPort // connections that were closed on it with requests unanswered
-	cold   atomic.Bool      // it came back empty, and has not been refilled; a peer's prober may promote it
+	srv      *Server
+	node     *upstream.Node
+	prober   *probe.Prober
+	debtors  *account
+	open     func()                 // opens the gates that are closed for it; nil: none are
+	left     []netip.AddrPort       // connections that were closed on it with requests unanswered
+	unmarked bool                   // its marker was not there when it was looked at last
+	cold     atomic.Bool            // it came back empty, and has not been refilled; a peer's prober may promote it
+	stopWarm context.CancelFunc     // ends warm; nil: it was not begun
+	warmed   chan struct{}          // closed when the latest warm has ended; nil: there was none
+	progress atomic.Pointer[Refill] // nil: this magent does not refill it
 }
 
 func newKeeper(s *Server, n *upstream.Node) *keeper {
-	target := probe.Target{Network: n.Network, Address: n.Address, Connect: s.cfg.ConnectTimeout, Timeout: s.cfg.Timeout}
-	key := fmt.Sprintf("magent:probe:%016x", rand.Uint64())
-	return &keeper{srv: s, node: n, prober: probe.New(target, key, s.cfg.Probe == config.ProbeWrite)}
+	key := fmt.Sprintf("%sprobe:%016x", fleet.Prefix, rand.Uint64())
+	return &keeper{srv: s, node: n, debtors: s.newAccount(n.Index),
+		prober: probe.New(s.targetOf(n.Index), key, s.cfg.Probe == config.ProbeWrite)}
 }
 
 // watch is what the monitor needs of the server.
 func (s *Server) watch() health.Watch {
 	return health.Watch{
-		Probe:  func(ctx context.Context, i int) (time.Duration, error) { return s.keepers[i].prober.RoundTrip(ctx) },
+		Probe:  func(ctx context.Context, i int) (time.Duration, error) { return s.keepers[i].roundTrip(ctx) },
 		Arrive: func(ctx context.Context, i int) (health.State, string, error) { return s.keepers[i].arrive(ctx) },
 		Heal: func(ctx context.Context, i int, seen health.Word) (health.State, string, error) {
 			return s.keepers[i].heal(ctx, seen)
@@ -64,19 +72,27 @@ func limitsOf(cfg *config.Config) health.Limits {
 	return l
 }
 
-// needed reports whether some keys of node i may have no other replica that is read:
-// whether every copy that it is not in lacks a node.
-func (s *Server) needed(i int) bool {
-	for _, pl := range s.pool.Copies {
-		complete := true
-		for _, n := range pl.Nodes {
-			complete = complete && n != i && s.pool.Health.Load(n).State() <= health.Warming
-		}
-		if complete {
-			return false
+// roundTrip probes the node, and keeps up what the magents know of each other about it.
+func (k *keeper) roundTrip(ctx context.Context) (time.Duration, error) {
+	rtt, err := k.prober.RoundTrip(ctx)
+	if k.shares() {
+		k.debtors.renew(ctx)
+		if err == nil && k.srv.cfg.Resync {
+			k.vouch(ctx)
 		}
 	}
-	return true
+	return rtt, err
+}
+
+// needed reports whether some keys of node i may have no other replica that is read.
+func (s *Server) needed(i int) bool { return !s.covered(i, health.Warming) }
+
+// covered reports whether all keys of node i have another replica that is in the state
+// worst or a better one: whether there is a copy without it that lacks no node.
+func (s *Server) covered(i int, worst health.State) bool {
+	return slices.ContainsFunc(s.pool.Copies, func(pl upstream.Placement) bool {
+		return !slices.ContainsFunc(pl.Nodes, func(n int) bool { return n == i || s.pool.Health.Load(n).State() > worst })
+	})
 }
 
 // arrive says what a node that answers again comes back as.
@@ -88,17 +104,20 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 	if err := s.onLoops(ctx, func(l *loop) { l.group.Abandon(k.node.Index) }); err != nil {
 		return health.Down, "", err
 	}
-	known, err := k.known(ctx)
+	restarted, err := k.restarted(ctx)
 	if err != nil {
 		return health.Down, "", err
 	}
-	restarted, err := k.restarted(ctx)
+	if restarted {
+		if err := k.emptied(ctx); err != nil {
+			return health.Down, "", err
+		}
+		return k.empty(), "it was restarted", nil
+	}
+	known, err := k.known(ctx)
 	switch {
 	case err != nil:
 		return health.Down, "", err
-	case restarted:
-		err := s.onLoops(ctx, func(l *loop) { l.debts[k.node.Index].Clear() })
-		return k.empty(), "it was restarted", err
 	case !known:
 		if err := k.flush(ctx); err != nil {
 			return health.Down, "", err
@@ -106,6 +125,31 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 		return k.empty(), "it missed more than can be told, and was flushed", nil
 	}
 	return health.Stale, "it has missed writes", k.drained(ctx)
+}
+
+// emptied sees to the journals of a node that has lost everything. If nobody has begun to
+// refill it, what it had missed by then comes with the refill. Else part of that may have
+// been copied before it was changed, and is still to be repaired; if it cannot be told,
+// the refill has to begin anew.
+func (k *keeper) emptied(ctx context.Context) error {
+	s, i := k.srv, k.node.Index
+	aside := make([]*debt.Journal, len(s.loops))
+	err := s.onLoops(ctx, func(l *loop) { aside[l.index] = l.setAside(i) })
+	if err != nil || !s.cfg.Resync {
+		return err
+	}
+	mark, err := fleet.Look(ctx, k.prober)
+	if err == nil && mark.Standing == fleet.Unmarked {
+		return nil
+	}
+	if back := s.onLoops(ctx, func(l *loop) { l.putBack(i, aside[l.index]) }); back != nil || err != nil {
+		return errors.Join(err, back)
+	}
+	known, err := k.known(ctx)
+	if err != nil || known {
+		return err
+	}
+	return k.flush(ctx)
 }
 
 // known reports whether every key that the node missed is in the loops' journals.
@@ -124,7 +168,8 @@ func (k *keeper) known(ctx context.Context) (known bool, err error) {
 
 // restarted reports whether the node's process is another than before, and remembers
 // it. If this proxy has not met it, it counts as restarted if it is younger than its
-// absence; and not at all if its stats do not tell: its debt is paid in any case.
+// absence, or has not been refilled; and not at all if its stats do not tell: its debt is
+// paid in any case.
 func (k *keeper) restarted(ctx context.Context) (bool, error) {
 	id, err := k.prober.Identity(ctx)
 	if err != nil {
@@ -138,7 +183,7 @@ func (k *keeper) restarted(ctx context.Context) (bool, error) {
 	k.node.SetLife(life)
 	again := life != before
 	if !met {
-		again = id.Uptime() <= time.Since(k.srv.pool.Monitor.Report(k.node.Index).Last.At)
+		again = id.Uptime() <= time.Since(k.srv.pool.Monitor.Report(k.node.Index).Last.At) || k.unwarmed(ctx)
 	}
 	if again {
 		k.cold.Store(true)
@@ -146,11 +191,36 @@ func (k *keeper) restarted(ctx context.Context) (bool, error) {
 	return again, nil
 }
 
+// unwarmed reports whether the node's marker says that it is being refilled, or it has
+// none while a peer that is trusted has one.
+func (k *keeper) unwarmed(ctx context.Context) bool {
+	s := k.srv
+	if !s.cfg.Resync {
+		return false
+	}
+	mark, err := fleet.Look(ctx, k.prober)
+	if err != nil || mark.Standing != fleet.Unmarked {
+		return err == nil && mark.Standing == fleet.Begun
+	}
+	return slices.ContainsFunc(s.pool.Peers(k.node.Index), func(peer int) bool {
+		if s.pool.Health.Load(peer).State() > health.Slow {
+			return false
+		}
+		p := s.newProber(peer)
+		defer p.Forget()
+		mark, err := fleet.Look(ctx, p)
+		return err == nil && mark.Standing == fleet.Warm
+	})
+}
+
 // empty is the state of a node that holds nothing: Warming, if a peer may hold more,
 // else Up. Peers that are Warming, and have no peer that may hold more, are the warmest
 // there is.
 func (k *keeper) empty() health.State {
 	s := k.srv
+	if !s.cfg.Resync {
+		return health.Up
+	}
 	k.cold.Store(true) // before the others are looked at: they may come back empty, too
 	if s.outdone(k.node.Index) {
 		return health.Warming
@@ -223,32 +293,57 @@ func (k *keeper) drained(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// flush empties the node.
+// flush empties the node, and the journals of what it missed before.
 func (k *keeper) flush(ctx context.Context) error {
 	if err := k.drained(ctx); err != nil {
 		return err
 	}
-	if err := k.prober.FlushAll(ctx); err != nil {
+	if err := k.srv.onLoops(ctx, func(l *loop) { l.debts[k.node.Index].Clear() }); err != nil {
 		return err
 	}
-	return k.srv.onLoops(ctx, func(l *loop) { l.debts[k.node.Index].Clear() })
+	if !k.srv.cfg.Resync {
+		return k.prober.FlushAll(ctx)
+	}
+	return k.forsake(ctx, nil)
 }
 
-// heal has every loop repair what the node missed, and hands the lead over to it. The
-// gates that this closes are opened when the state has changed.
+// heal has every loop repair what the node missed, waits until other magents have done
+// that, and hands the lead over to it. The gates that this closes are opened when the
+// state has changed.
 func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, string, error) {
 	if err := k.repay(ctx, seen); err != nil {
 		return health.Down, "", err
 	}
-	open, err := k.srv.handOver(ctx)
+	at, dead, err := k.settled(ctx)
+	if err != nil {
+		return health.Down, "", err
+	}
+	cause := "its debt is paid"
+	if len(dead) > 0 {
+		if err := k.forsake(ctx, dead); err != nil {
+			return health.Down, "", err
+		}
+		cause = "a magent that owed it writes has died, so it was flushed"
+	}
+	if k.emptiedByOthers(ctx) {
+		k.cold.Store(true)
+	}
+	if k.cold.Load() && k.srv.cfg.Resync {
+		return health.Warming, cause + ", and it is not refilled", nil
+	}
+	open, err := k.handOverAt(ctx, at)
 	if err != nil {
 		return health.Down, "", err
 	}
 	k.open = open
-	if k.cold.Load() {
-		return health.Warming, "its debt is paid, and it is not refilled", nil
-	}
-	return health.Up, "its debt is paid", nil
+	return health.Up, cause, nil
+}
+
+// emptiedByOthers reports whether another magent has flushed the node, and has not
+// refilled it.
+func (k *keeper) emptiedByOthers(ctx context.Context) bool {
+	mark, err := fleet.Look(ctx, k.prober)
+	return err == nil && mark.Standing == fleet.Begun
 }
 
 // openGates opens the gates that heal has left closed, if it has.

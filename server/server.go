@@ -18,6 +18,7 @@ import (
 
 	"magent/server/config"
 	"magent/upstream"
+	"magent/upstream/fleet"
 	"magent/upstream/health"
 	"magent/upstream/route"
 )
@@ -32,6 +33,9 @@ type Server struct {
 	keepers   []*keeper    // by node
 	engine    *gnet.Client // the event loops; it dials nothing itself
 	started   time.Time
+	id        string          // this magent's among all in front of the same nodes
+	ctx       context.Context // of what is done about nodes beside their probers; ends with Shutdown
+	cancel    context.CancelFunc
 
 	accepted, refused atomic.Uint64
 	running           atomic.Bool
@@ -54,7 +58,8 @@ func New(cfg config.Config, log *slog.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{})}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID()}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	var err error
 	if s.pool, err = newPool(&cfg); err != nil {
 		return nil, err
@@ -71,8 +76,10 @@ func New(cfg config.Config, log *slog.Logger) (*Server, error) {
 		}
 		s.listeners = append(s.listeners, ln)
 	}
-	for range cfg.Loops {
-		s.loops = append(s.loops, newLoop(s))
+	for i := range cfg.Loops {
+		l := newLoop(s)
+		l.index = i
+		s.loops = append(s.loops, l)
 	}
 	return s, nil
 }
@@ -141,8 +148,11 @@ func (s *Server) Start() error {
 			}
 		})
 	}
-	s.pool.Monitor.Start()
 	go s.clock()
+	if s.cfg.Resync && !s.pool.Alone() {
+		s.survey(s.ctx)
+	}
+	s.pool.Monitor.Start()
 	for _, ln := range s.listeners {
 		s.accepting.Add(1)
 		go s.accept(ln)
@@ -224,6 +234,10 @@ func (s *Server) Shutdown(ctx context.Context) (err error) {
 		}
 		s.running.Store(false)
 		s.pool.Monitor.Close()
+		s.cancel()
+		for _, k := range s.keepers {
+			k.close()
+		}
 		close(s.done)
 		if s.engine != nil {
 			err = errors.Join(err, s.engine.Stop())
@@ -348,6 +362,7 @@ func (s *Server) changed(c health.Change) {
 	}
 	s.log.Log(context.Background(), level, "node "+c.To.String(), "node", node.Name, "was", c.From.String(), "cause", c.Cause, "epoch", c.Epoch)
 	s.keepers[c.Node].openGates()
+	s.keepers[c.Node].follow(s.ctx, c)
 	if c.From == health.Down && s.running.Load() {
 		for _, l := range s.loops {
 			l.do(func() { l.group.Connect(c.Node) })

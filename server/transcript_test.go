@@ -17,6 +17,7 @@ import (
 
 	"magent/server/config"
 	"magent/upstream"
+	"magent/upstream/health"
 	"magent/upstream/repair"
 )
 
@@ -46,7 +47,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //	                            silent (dials are left unanswered), up (a probe succeeds,
 //	                            and the node owes nothing), back (it owes what it missed),
 //	                            stillborn (the next connection fails its first write),
-//	                            restart (reset, and it has another life), slow (it is found so)
+//	                            restart (reset, and it has another life), slow (it is found so),
+//	                            cold (it is found to have lost everything: it is warming)
 //	client! reset               also: eof (half-close), break, deaf (does not read), read
 //	tick 51                     time passes
 //	drain                       the proxy begins to shut down
@@ -424,6 +426,12 @@ func (p *player) node(n *fakeNode, what string) {
 		for i := range p.world.nodes {
 			if p.world.nodes[i] == n {
 				p.world.loop.pool.Monitor.Demote(i, p.world.loop.pool.Health.Load(i), "slow")
+			}
+		}
+	case "cold":
+		for i := range p.world.nodes {
+			if p.world.nodes[i] == n {
+				p.world.loop.pool.Monitor.Distrust(i, p.world.loop.pool.Health.Load(i), health.Warming, "flushed")
 			}
 		}
 	case "local":

@@ -127,6 +127,8 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 	pool.Monitor.Start()
 	t.Cleanup(pool.Monitor.Close)
 	srv := &Server{cfg: cfg, pool: pool, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{})}
+	srv.ctx, srv.cancel = context.WithCancel(context.Background())
+	t.Cleanup(srv.cancel)
 	w.loop = newLoop(srv)
 	w.regroup(w.loop.limits())
 	w.loop.el = &w.tasks

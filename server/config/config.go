@@ -67,6 +67,9 @@ type Config struct {
 	Rise, Fall    int           // good probes in a row that bring a node back, bad ones that take it down; default 1 and 3
 	DebtLimit     int           // bytes of keys remembered for each node that missed writes, and at most 1M keys; 0: it is flushed instead; default 64 MiB
 
+	Resync     bool       // a node that comes back empty is refilled before it is trusted; default true
+	ResyncRate ResyncRate // how fast at most; default 200,000 keys and 256 MiB per second
+
 	Loops        int           // event loops, each a thread; default half the cores, at least 1
 	MaxClients   int           // client connections at a time; default 4096
 	ConnsPerNode int           // upstream connections per node and loop; default 1
@@ -117,6 +120,12 @@ func (h Hedge) String() string {
 	}
 }
 
+// ResyncRate bounds what the refill of a node copies per second. A zero is no bound.
+type ResyncRate struct {
+	Keys  int
+	Bytes int // of values
+}
+
 // Probe is how a node is asked whether it serves.
 type Probe string
 
@@ -140,6 +149,8 @@ func Default() Config {
 		Rise:           1,
 		Fall:           3,
 		DebtLimit:      64 << 20,
+		Resync:         true,
+		ResyncRate:     ResyncRate{Keys: 200_000, Bytes: 256 << 20},
 		MaxClients:     4096,
 		ConnsPerNode:   1,
 		MaxValue:       1 << 20,
@@ -194,7 +205,8 @@ func (c *Config) validateLimits() []error {
 		{"rise", int64(c.Rise), 1}, {"fall", int64(c.Fall), 1},
 		{"max value", int64(c.MaxValue), 1}, {"client buffer", int64(c.ClientBuffer), 1},
 		{"probe interval", int64(c.ProbeInterval), 0}, {"debt limit", int64(c.DebtLimit), 0},
-		{"repair rate", int64(c.RepairRate), 0}, {"loops", int64(c.Loops), 0},
+		{"repair rate", int64(c.RepairRate), 0}, {"resync rate in keys", int64(c.ResyncRate.Keys), 0},
+		{"resync rate in bytes", int64(c.ResyncRate.Bytes), 0}, {"loops", int64(c.Loops), 0},
 	} {
 		switch {
 		case l.value >= l.least:

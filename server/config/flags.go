@@ -44,6 +44,8 @@ type Flags struct {
 	probeInterval             time.Duration
 	rise, fall                int
 	debtLimit                 size
+	noResync                  bool
+	resyncRate                ResyncRate
 	loops                     int
 	maxValue, clientBuffer    size
 }
@@ -110,7 +112,10 @@ func (f *Flags) bindHealth(fs *pflag.FlagSet, d *Config) {
 	fs.DurationVar(&f.probeInterval, "probe-interval", d.ProbeInterval, "probe a node that is not down every such `duration`; 0 is never")
 	fs.IntVar(&f.rise, "rise", d.Rise, "a node comes back after this `number` of good probes in a row")
 	fs.IntVar(&f.fall, "fall", d.Fall, "a node is down after this `number` of bad probes in a row")
+	f.resyncRate = d.ResyncRate
 	fs.Var(&f.debtLimit, "debt-limit", "remember keys up to this `size` for a node that misses writes; beyond it, or with 0, it is flushed when it returns")
+	fs.Var(&f.resyncRate, "resync-rate", "refill a node that comes back empty with at most these `keys,bytes` per second; 0 is no bound")
+	fs.BoolVar(&f.noResync, "no-resync", false, "trust a node that comes back empty at once, as magent 0.6 does: its keys miss until clients set them again")
 }
 
 // Background says whether magent 0.6 would go there: not with -D, nor with -v.
@@ -151,6 +156,7 @@ func (f *Flags) Config() (Config, error) {
 	c.Timeout, c.ConnectTimeout, c.RetryTimeout = f.timeout, f.connectTimeout, f.retryTimeout
 	c.Hedge, c.Probe, c.ProbeInterval = f.hedge, Probe(f.probe), f.probeInterval
 	c.Rise, c.Fall, c.DebtLimit = f.rise, f.fall, int(f.debtLimit)
+	c.Resync, c.ResyncRate = !f.noResync, f.resyncRate
 	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
 	if len(errs) == 0 {
 		fault(c.Validate())
@@ -313,6 +319,30 @@ func (h *Hedge) Set(text string) error {
 // Type names the flag's kind for Explain.
 func (h *Hedge) Type() string { return "hedge" }
 
+// Set reads what String prints. Where the bytes are left out, they have no bound.
+func (r *ResyncRate) Set(text string) error {
+	keys, bytes, both := strings.Cut(text, ",")
+	n, err := strconv.ParseUint(keys, 10, 31)
+	if err != nil {
+		return errors.New("not a rate")
+	}
+	var b size
+	if both && b.Set(bytes) != nil {
+		return errors.New("not a rate")
+	}
+	*r = ResyncRate{Keys: int(n), Bytes: int(b)}
+	return nil
+}
+
+// String is what --resync-rate takes.
+func (r *ResyncRate) String() string {
+	b := size(r.Bytes)
+	return strconv.Itoa(r.Keys) + "," + b.String()
+}
+
+// Type names the flag's kind for Explain.
+func (r *ResyncRate) Type() string { return "rate" }
+
 // size is a number of bytes with memcached's suffixes, a pflag.Value. It is 0
 // where there may be none: Validate knows where.
 type size int
@@ -374,6 +404,8 @@ func Explain(err error) error {
 		want = "a duration such as 250ms or 2s"
 	case "size":
 		want = "a size from 1k to 1g such as 512k or 1m"
+	case "rate":
+		want = "keys per second, and with a comma bytes per second, such as 200000,256m"
 	case "hedge":
 		want = "off, auto, or a duration above 0 such as 5ms"
 	case "bool":

@@ -100,9 +100,19 @@ type blow struct {
 	do   func()
 }
 
-// run has the clients at work and strikes nodes for about length, and in two phases
-// at least.
+// run strikes nodes for about length, and in two phases at least.
 func (e *episode) run(t *testing.T, length time.Duration) {
+	t.Helper()
+	e.during(t, func() {
+		for phases := 0; phases < 2 || time.Since(e.began) < length; phases++ {
+			e.strike(e.plan())
+			e.healed(t)
+		}
+	})
+}
+
+// during has the clients at work while strike is at it.
+func (e *episode) during(t *testing.T, strike func()) {
 	t.Helper()
 	alone := e.clients[historians]
 	if err := alone.prepare(); err != nil {
@@ -127,10 +137,7 @@ func (e *episode) run(t *testing.T, length time.Duration) {
 			}
 		})
 	}
-	for phases := 0; phases < 2 || time.Since(e.began) < length; phases++ {
-		e.strike(e.plan())
-		e.healed(t)
-	}
+	strike()
 	over.Store(true)
 	all.Wait()
 	e.repaired(t)

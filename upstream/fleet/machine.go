@@ -47,6 +47,7 @@ type Reply struct {
 	Life   uint64 // Inspect, Begin, Finish: the target's
 	Marked bool   // Inspect, Finish: the marker says that this life is warm
 	At     int64  // Inspect, Finish: from which moment on, in Unix milliseconds
+	By     string // Inspect: who has begun to refill it, if it is not warm; for the Member
 	Stored bool   // Take, Renew, Begin: it was
 	Holder string // Take, Renew: whose the lease is now; empty: nobody's
 	CAS    uint64 // Take, Renew, Inspect, Begin: the version that is there now, or, of Begin, was stored; 0: none

@@ -94,6 +94,9 @@ func (a *answer) marker() (Reply, error) {
 	life, err := a.life()
 	s, at := standing(a.value, life)
 	r := Reply{Life: life, Stored: a.stored, CAS: a.cas, Marked: s == Warm, At: at}
+	if s == Begun {
+		_, r.By, _ = strings.Cut(a.value, " begun by ")
+	}
 	if a.stored {
 		r.CAS = a.made
 	}

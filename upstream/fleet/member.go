@@ -41,6 +41,7 @@ type Member struct {
 	began   time.Time
 	news    News
 	trouble string
+	before  string // who had begun to refill the target when it was looked at last
 
 	stop  context.CancelFunc // ends the refill that runs; nil: none does
 	ended chan error         // says how it ended
@@ -166,12 +167,16 @@ func (m *Member) ask(ctx context.Context, a Ask) (r Reply) {
 	switch a.Question {
 	case Inspect:
 		r, err = inspect(ctx, m.target)
+		m.before = r.By
 	case Take:
 		r, err = lease(ctx, source, key, id, ttl, " ME")
 	case Renew:
 		r, err = lease(ctx, source, key, id, ttl, guard(a.CAS))
 	case Begin:
 		r, err = mark(ctx, m.target, fmt.Sprintf(begunValue, a.Life, id), fresh(a.CAS)+" c")
+		if err == nil && r.Stored && m.before != "" && m.before != id {
+			r, err = forsake(ctx, m.target, a.Life, id)
+		}
 	case Finish:
 		r, err = mark(ctx, m.target, fmt.Sprintf(warmValue, a.Life, a.At, id), guard(a.CAS))
 	case Release:

@@ -46,16 +46,22 @@ func Vouch(ctx context.Context, node *probe.Prober, life uint64, id string) erro
 // warm. After an error either may have been done, or may be yet, for as long as the node
 // has not read what was sent to it.
 func Forsake(ctx context.Context, node *probe.Prober, life uint64, id string) error {
+	_, err := forsake(ctx, node, life, id)
+	return err
+}
+
+// forsake is Forsake, and says in which version the mark was stored.
+func forsake(ctx context.Context, node *probe.Prober, life uint64, id string) (Reply, error) {
 	a := asking((*answer).flush, (*answer).change, (*answer).stat)
-	request := "flush_all\r\n" + store(markerKey, fmt.Sprintf(begunValue, life, id), "") + "stats\r\n"
+	request := "flush_all\r\n" + store(markerKey, fmt.Sprintf(begunValue, life, id), " c") + "stats\r\n"
 	if err := node.Ask(ctx, "flush_all and the marker", request, a.take); err != nil {
-		return err
+		return Reply{}, err
 	}
 	if err := a.in(life); err != nil {
-		return err
+		return Reply{}, err
 	}
 	if !a.stored {
-		return fmt.Errorf("answered %q to the marker", a.refused)
+		return Reply{}, fmt.Errorf("answered %q to the marker", a.refused)
 	}
-	return nil
+	return Reply{Life: life, Stored: true, CAS: a.made}, nil
 }

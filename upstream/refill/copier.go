@@ -53,6 +53,15 @@ type Counts struct {
 	Bytes   uint64 // of values that were read
 }
 
+// Add adds what o counts.
+func (c *Counts) Add(o *Counts) {
+	for i, n := range o.Ended {
+		c.Ended[i] += n
+	}
+	c.Retried += o.Retried
+	c.Bytes += o.Bytes
+}
+
 // Keys is how many have ended.
 func (c *Counts) Keys() (n uint64) {
 	for _, e := range c.Ended {
@@ -199,6 +208,15 @@ func odd(name []byte) bool {
 		}
 	}
 	return false
+}
+
+// Written is how a request names the key name: as it is, or in base64 if a byte of it
+// would end a key there.
+func Written(name []byte) (key []byte, coded bool) {
+	if !odd(name) {
+		return name, false
+	}
+	return base64.StdEncoding.AppendEncode(nil, name), true
 }
 
 // begin has e repaired from the beginning.

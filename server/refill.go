@@ -1,0 +1,324 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"magent/upstream/dump"
+	"magent/upstream/fleet"
+	"magent/upstream/health"
+	"magent/upstream/refill"
+)
+
+// The refill of a cold node by this magent: from each node that leads keys of it now, the
+// keys that it lists, hottest first, copied and verified by package refill. It is on
+// goroutines of its own, of warm and of refill.Run, and nothing of it on a loop.
+//
+//	refill → from → crawl → copy … mend
+
+const (
+	// passKeys and passBytes bound the keys that are listed at a time: what is more takes
+	// further passes.
+	passKeys  = 2 << 20
+	passBytes = 128 << 20
+	// silence is how long a node may leave its part of a refill unanswered.
+	silence = 5 * time.Second
+	// told is how often the log says how far a refill is.
+	told = 10 * time.Second
+)
+
+// Refill is how far the refill of a node is.
+type Refill struct {
+	Phase string  // what is being done, and with which source
+	Done  uint64  // keys that have been looked at
+	Total uint64  // keys there are, of the sources listed so far; 0: not known yet
+	Keys  float64 // per second, of late
+	Bytes float64 // of values per second, of late
+	Full  float64 // the part of --resync-rate that live traffic leaves it, 1 for all
+	Since time.Time
+}
+
+// ETA is how long it will take yet; ok is false if nobody knows.
+func (r *Refill) ETA() (d time.Duration, ok bool) {
+	if r.Total == 0 || r.Keys < 1 {
+		return 0, false
+	}
+	return time.Duration(float64(r.Total-min(r.Done, r.Total)) / r.Keys * float64(time.Second)), true
+}
+
+// spareP gives the process one P more than it has for its loops, for as long as anything
+// is refilled: else that would take its turns from a loop, ten milliseconds at a time.
+var spareP struct {
+	sync.Mutex
+	users int
+}
+
+func takeSpareP() (giveBack func()) {
+	spareP.Lock()
+	defer spareP.Unlock()
+	if spareP.users++; spareP.users == 1 {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
+	return func() {
+		spareP.Lock()
+		defer spareP.Unlock()
+		if spareP.users--; spareP.users == 0 {
+			runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - 1)
+		}
+	}
+}
+
+// refill copies to the node, which is Warming, all that it is to hold.
+// It is complete only if every key that may be missing has had a node to be read from,
+// from beginning to end.
+func (k *keeper) refill(ctx context.Context) error {
+	s, began := k.srv, time.Now()
+	defer takeSpareP()()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	sources, err := s.sources(k.node.Index)
+	if err != nil {
+		return err
+	}
+	r := &refillRun{keeper: k, sources: sources, cancel: cancel}
+	r.state.Since = began
+	defer k.progress.Store(nil)
+	for _, source := range sources {
+		if err := r.from(ctx, source); err != nil {
+			r.mend(err)
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause
+			}
+			return err
+		}
+	}
+	if now, err := s.sources(k.node.Index); err != nil || !slices.Equal(now, sources) {
+		return errors.Join(errMoved, err)
+	}
+	s.log.Info("node refilled", "node", k.node.Name, "keys", r.done.Keys(), "copied", r.done.Ended[refill.Copied],
+		"bytes", r.done.Bytes, "failed", r.done.Ended[refill.Failed], "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+var errMoved = errors.New("another node came to lead some of its keys")
+
+// sources is the nodes that a cold node is refilled from: its peers that are read. An
+// error says that another may hold what none of these has, and is not there.
+func (s *Server) sources(node int) (sources []int, err error) {
+	for _, peer := range s.pool.Peers(node) {
+		state := s.pool.Health.Load(peer).State()
+		switch {
+		case state <= health.Slow:
+			sources = append(sources, peer)
+		case state != health.Warming && !s.keepers[peer].cold.Load() && !s.covered(node, health.Slow):
+			err = errors.Join(err, fmt.Errorf("%s, which may hold some of its keys, is %s", s.pool.Nodes[peer].Name, state))
+		}
+	}
+	return sources, err
+}
+
+// leads is the node that leads key while node is Warming; -1 if key is not node's, or if
+// nobody is there who could have more of it.
+func (s *Server) leads(node int, key []byte) int {
+	lead, mine := -1, false
+	for c := range s.pool.Copies {
+		replica, state := s.pool.State(c, key)
+		switch {
+		case replica == node:
+			mine = true
+		case lead < 0 && state <= health.Slow:
+			lead = replica
+		}
+	}
+	if !mine {
+		return -1
+	}
+	return lead
+}
+
+// refillRun is one refill. It belongs to the goroutine of warm, but for state.
+type refillRun struct {
+	keeper  *keeper
+	sources []int
+	cancel  context.CancelCauseFunc
+	done    refill.Counts // of the copies that have ended
+	state   Refill
+	calm    time.Duration // the source's p99 when it began
+	at      time.Time     // when state was reckoned last
+	was     refill.Counts // and of what
+	logged  time.Time
+}
+
+// from copies what source leads of the node's keys.
+func (r *refillRun) from(ctx context.Context, source int) error {
+	s, k := r.keeper.srv, r.keeper
+	n := s.pool.Nodes[source]
+	r.calm = s.p99(source)
+	keys := dump.NewHottest(r.room(ctx, source))
+	target := dump.Target{Network: n.Network, Address: n.Address, Connect: s.cfg.ConnectTimeout, Silence: silence}
+	for first, more := true, true; more; first = false {
+		r.enter("listing " + n.Name)
+		mine := uint64(0)
+		list, err := dump.Crawl(ctx, target, func(e dump.Entry) {
+			if !ours(e.Key) && s.leads(k.node.Index, e.Key) == source {
+				mine++
+				keys.Add(e)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		if first {
+			r.state.Total += mine
+		}
+		keys.Sort()
+		r.enter("copying from " + n.Name)
+		if err := r.copy(ctx, source, keys); err != nil {
+			return err
+		}
+		more = keys.Next(list.Began)
+	}
+	return nil
+}
+
+// ours reports whether a key is one of those that magents keep on nodes for themselves.
+func ours(key []byte) bool {
+	return len(key) >= len(fleet.Prefix) && string(key[:len(fleet.Prefix)]) == fleet.Prefix
+}
+
+// room is for as many keys as the source says that it has, and some that come meanwhile.
+func (r *refillRun) room(ctx context.Context, source int) dump.Limits {
+	l := dump.Limits{Keys: passKeys, Bytes: passBytes}
+	if items, err := r.keeper.srv.items(ctx, source); err == nil {
+		l.Keys = min(l.Keys, items+items/4+1024)
+		l.Bytes = min(l.Bytes, 128*l.Keys)
+	}
+	return l
+}
+
+// items is how many items a node says that it has.
+func (s *Server) items(ctx context.Context, node int) (items int, err error) {
+	p := s.newProber(node)
+	defer p.Forget()
+	err = p.Ask(ctx, "stats", "stats\r\n", func(line []byte) (last, ok bool) {
+		if string(line) == "END" {
+			return true, true
+		}
+		const name = "STAT curr_items "
+		if len(line) > len(name) && string(line[:len(name)]) == name {
+			items, _ = strconv.Atoi(string(line[len(name):]))
+		}
+		return false, true
+	})
+	return items, err
+}
+
+// copy copies the keys of one pass.
+func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) error {
+	s, k := r.keeper.srv, r.keeper
+	rate := s.cfg.ResyncRate
+	counts, err := refill.Run(ctx, refill.Config{
+		Source: s.dialer(source), Target: s.dialer(k.node.Index), Keys: each(keys), Silence: silence,
+		Rate:     refill.Rate{Keys: float64(rate.Keys), Bytes: float64(rate.Bytes)},
+		Suffers:  func() bool { return r.suffers(source) },
+		Progress: r.progress,
+	})
+	r.done.Add(&counts)
+	return err
+}
+
+func each(keys *dump.Hottest) iter.Seq[refill.Key] {
+	return func(yield func(refill.Key) bool) {
+		for i := range keys.Len() {
+			hot := keys.At(i)
+			if !yield(refill.Key{Name: hot.Key, Size: hot.Size}) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Server) dialer(node int) func(context.Context) (net.Conn, error) {
+	n := s.pool.Nodes[node]
+	d := net.Dialer{Timeout: s.cfg.ConnectTimeout}
+	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, n.Network, n.Address) }
+}
+
+// suffers reports whether clients wait longer for the source than before the refill. It
+// also ends a refill whose sources are no longer those that lead the node's keys.
+func (r *refillRun) suffers(source int) bool {
+	s := r.keeper.srv
+	if now, err := s.sources(r.keeper.node.Index); err != nil || !slices.Equal(now, r.sources) {
+		r.cancel(errMoved)
+	}
+	now := s.p99(source)
+	return now > r.calm*3/2 && now > r.calm+500*time.Microsecond
+}
+
+// p99 is the 99th percentile of what requests to node take of late, where that is worst.
+func (s *Server) p99(node int) (worst time.Duration) {
+	for _, l := range s.loops {
+		if p := s.ask(l); len(p.nodes) > node {
+			worst = max(worst, p.nodes[node].P99)
+		}
+	}
+	return worst
+}
+
+// enter begins a phase.
+func (r *refillRun) enter(phase string) {
+	r.state.Phase = phase
+	r.show(time.Now())
+}
+
+// progress takes how far a copy is.
+func (r *refillRun) progress(c refill.Counts, factor float64) {
+	c.Add(&r.done)
+	now := time.Now()
+	if passed := now.Sub(r.at); passed >= time.Second || r.at.IsZero() {
+		if !r.at.IsZero() {
+			r.state.Keys = float64(c.Keys()-r.was.Keys()) / passed.Seconds()
+			r.state.Bytes = float64(c.Bytes-r.was.Bytes) / passed.Seconds()
+		}
+		r.at, r.was = now, c
+	}
+	r.state.Done, r.state.Full = c.Keys(), factor
+	r.show(now)
+}
+
+// show tells people.
+func (r *refillRun) show(now time.Time) {
+	state := r.state
+	r.keeper.progress.Store(&state)
+	if now.Sub(r.logged) < told {
+		return
+	}
+	r.logged = now
+	eta, _ := state.ETA()
+	r.keeper.srv.log.Info("refill", "node", r.keeper.node.Name, "phase", state.Phase, "done", state.Done, "total", state.Total,
+		"keys/s", int(state.Keys), "bytes/s", int(state.Bytes), "rate", state.Full, "eta", eta.Round(time.Second))
+}
+
+// mend notes what a copy that failed may have left at the node, for trust to repair.
+func (r *refillRun) mend(failed error) {
+	var e *refill.Error
+	if !errors.As(failed, &e) || len(e.Doubt) == 0 {
+		return
+	}
+	k := r.keeper
+	k.srv.log.Warn("keys of a refill that broke off are to be repaired", "node", k.node.Name, "keys", len(e.Doubt))
+	_ = k.srv.loops[0].do(func() {
+		for _, key := range e.Doubt {
+			name, base64 := refill.Written(key.Name)
+			k.srv.loops[0].debts[k.node.Index].Note(name, base64)
+		}
+	})
+}

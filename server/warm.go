@@ -1,0 +1,358 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"magent/upstream/fleet"
+	"magent/upstream/health"
+	"magent/upstream/probe"
+)
+
+// A node that came back empty is refilled by one of the magents in front of it, and all
+// of them trust it at one moment. What they agree on lies in keys on the nodes: see
+// package fleet. It is on two goroutines of each node: its prober's, and while the node
+// is Warming and cold that of warm.
+//
+//	survey                      at the start: which nodes are cold already
+//	arrive → changed → warm     refill, or wait for another's → trust
+//	roundTrip → vouch           while it is trusted: does everybody trust it?
+//
+// Who owes a node writes stands in a ledger on a peer of it, from its fall until that is
+// paid: nobody trusts the node before all have paid.
+
+const (
+	// hush is for how long before the moment at which a node is trusted, and after it,
+	// writes wait: the clocks of machines may differ by twice that without two magents
+	// leading writes at two nodes at once.
+	hush = 10 * time.Millisecond
+	// settling is how often the ledger is looked at by who waits for it.
+	settling = 20 * time.Millisecond
+)
+
+// account is a node's ledger, which its prober and warm share.
+type account struct {
+	mu      sync.Mutex
+	ledger  *fleet.Ledger
+	entered bool
+}
+
+// anyLife is what the ledger is kept for: one magent may know of another life of the node
+// when another still owes to the one before.
+const anyLife = 0
+
+// targetOf is node as it is asked beside the traffic.
+func (s *Server) targetOf(node int) probe.Target {
+	n := s.pool.Nodes[node]
+	return probe.Target{Network: n.Network, Address: n.Address, Connect: s.cfg.ConnectTimeout, Timeout: s.cfg.Timeout}
+}
+
+// newProber is for asking node something now and then; it is to be forgotten.
+func (s *Server) newProber(node int) *probe.Prober { return probe.New(s.targetOf(node), "", false) }
+
+// sourcesOf is the peers of node, as all magents of its pool order them.
+func (s *Server) sourcesOf(node int) (sources []probe.Target) {
+	for _, peer := range s.pool.Peers(node) {
+		sources = append(sources, s.targetOf(peer))
+	}
+	return sources
+}
+
+func (s *Server) newAccount(node int) *account {
+	return &account{ledger: fleet.NewLedger(fleet.LedgerConfig{Address: s.pool.Nodes[node].Address, Sources: s.sourcesOf(node), ID: s.id})}
+}
+
+// enter has this magent stand in the ledger. That it cannot be written is no error: where
+// no peer answers nobody waits for it.
+func (a *account) enter(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.entered = true
+	_ = a.ledger.Enter(ctx, anyLife, time.Now())
+}
+
+// renew keeps it there if it is.
+func (a *account) renew(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.entered {
+		_ = a.ledger.Enter(ctx, anyLife, time.Now())
+	}
+}
+
+// leave takes it out.
+func (a *account) leave(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.ledger.Leave(ctx); err != nil {
+		return err
+	}
+	a.entered = false
+	return nil
+}
+
+// look says who stands there.
+func (a *account) look(ctx context.Context) fleet.State {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ledger.Settled(ctx, anyLife, time.Now())
+}
+
+// bury takes those out who have died there.
+func (a *account) bury(ctx context.Context, ids []string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ledger.Bury(ctx, anyLife, ids)
+}
+
+// close ends its connections.
+func (a *account) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ledger.Forget()
+}
+
+// shares reports whether magents may have to agree on the node: it has peers.
+func (k *keeper) shares() bool { return len(k.srv.pool.Peers(k.node.Index)) > 0 }
+
+// survey finds out, before any client is served, which nodes others are refilling, or
+// have yet to: a node without a marker beside one that has one. Where there is no marker
+// at all nobody has been here before, and the nodes are taken as they are.
+func (s *Server) survey(ctx context.Context) {
+	marks := make([]fleet.Mark, len(s.pool.Nodes))
+	var asked sync.WaitGroup
+	for i, k := range s.keepers {
+		asked.Go(func() {
+			mark, err := fleet.Look(ctx, k.prober)
+			if err != nil { // it will be found down, or not
+				return
+			}
+			k.node.SetLife(mark.Life)
+			marks[i] = mark
+		})
+	}
+	asked.Wait()
+	warm := func(i int) bool { return marks[i].Standing == fleet.Warm }
+	for i, k := range s.keepers {
+		begun := marks[i].Standing == fleet.Begun
+		if marks[i].Life == 0 || warm(i) || !begun && !slices.ContainsFunc(s.pool.Peers(i), warm) {
+			continue
+		}
+		k.cold.Store(true)
+		cause := "it was not refilled yet when this magent was started"
+		s.pool.Monitor.Distrust(i, s.pool.Health.Load(i), health.Warming, cause)
+	}
+}
+
+// vouch looks, after a good probe, whether everybody trusts the node that this magent
+// trusts. One that others are refilling, or owe writes, is not to be read. One that
+// nobody has marked is marked: twice in a row, as one that was just flushed by another
+// magent is marked by that.
+func (k *keeper) vouch(ctx context.Context) {
+	s, i := k.srv, k.node.Index
+	seen := s.pool.Health.Load(i)
+	if seen.State() > health.Slow {
+		return
+	}
+	if !slices.ContainsFunc(s.pool.Peers(i), s.pool.Health.Writable) {
+		return
+	}
+	if st := k.debtors.look(ctx); len(st.Waiting)+len(st.Dead) > 0 && !s.needed(i) {
+		s.pool.Monitor.Distrust(i, seen, health.Stale, "another magent found it down, and owes it writes")
+		return
+	}
+	mark, err := fleet.Look(ctx, k.prober)
+	life, met := k.node.Life()
+	if err != nil || !met || mark.Life != life {
+		return // its connections will notice
+	}
+	unmarked := k.unmarked
+	k.unmarked = mark.Standing == fleet.Unmarked
+	switch {
+	case mark.Standing == fleet.Begun && !s.needed(i):
+		k.cold.Store(true)
+		s.pool.Monitor.Distrust(i, seen, health.Warming, "another magent refills it")
+	case k.unmarked && unmarked:
+		if err := fleet.Vouch(ctx, k.prober, life, s.id); err != nil {
+			s.log.Debug("a node's marker could not be written", "node", k.node.Name, "cause", err.Error())
+		}
+	}
+}
+
+// follow does what a change of the node's state calls for: it ends what is done for one
+// that is warming, and begins it.
+func (k *keeper) follow(ctx context.Context, c health.Change) {
+	if !k.shares() {
+		return
+	}
+	if k.stopWarm != nil {
+		k.stopWarm()
+		k.stopWarm = nil
+	}
+	switch {
+	case c.To == health.Down:
+		k.unmarked = false
+		k.debtors.enter(ctx)
+	case c.To == health.Warming && k.srv.cfg.Resync && k.cold.Load():
+		k.startWarm(ctx, k.srv.pool.Health.Load(k.node.Index))
+	}
+}
+
+// startWarm runs warm, once what ran before has ended.
+func (k *keeper) startWarm(ctx context.Context, seen health.Word) {
+	ctx, k.stopWarm = context.WithCancel(ctx)
+	before := k.warmed
+	k.warmed = make(chan struct{})
+	go func(over chan<- struct{}) {
+		defer close(over)
+		if before != nil {
+			<-before
+		}
+		k.warm(ctx, seen)
+	}(k.warmed)
+}
+
+// warm brings a cold node, which became Warming with the word seen, to be trusted. It
+// returns when that is done or ctx has ended, as it does when the node's state changes.
+func (k *keeper) warm(ctx context.Context, seen health.Word) {
+	s := k.srv
+	defer k.progress.Store(nil)
+	for ctx.Err() == nil && s.pool.Health.Load(k.node.Index) == seen {
+		m := fleet.NewMember(fleet.Config{
+			ID: s.id, Target: s.targetOf(k.node.Index), Sources: s.sourcesOf(k.node.Index), Times: fleet.DefaultTimes,
+			Refill: func(ctx context.Context, _ uint64) error { return k.refill(ctx) },
+			Notify: k.heard,
+		})
+		life, at, err := m.Run(ctx)
+		if err != nil {
+			return
+		}
+		if known, met := k.node.Life(); met && known != life {
+			pause(ctx, time.Second) // it has been restarted, as its connections will notice
+			continue
+		}
+		if err := k.trust(ctx, seen, at); err == nil || ctx.Err() != nil {
+			return
+		} else {
+			s.log.Warn("a node that was refilled is not trusted yet", "node", k.node.Name, "cause", err.Error())
+		}
+		pause(ctx, time.Second)
+	}
+}
+
+// close waits until what is done about the node has ended, as its context has.
+func (k *keeper) close() {
+	if k.warmed != nil {
+		<-k.warmed
+	}
+	k.debtors.close()
+	k.prober.Forget()
+}
+
+// heard logs what the magents do about the node.
+func (k *keeper) heard(n fleet.News) {
+	log := k.srv.log.With("node", k.node.Name)
+	switch {
+	case n.Verdict == fleet.Refill:
+		log.Info("this magent refills a node")
+	case n.Verdict == fleet.Wait && n.Trouble != "":
+		log.Warn("a node is not refilled now", "cause", n.Trouble)
+	case n.Verdict == fleet.Wait && n.Holder != "":
+		log.Info("another magent refills a node", "magent", n.Holder)
+	}
+}
+
+// trust has a refilled node trusted at the moment at, or later: when this magent has
+// made good what the node missed from it on its way back, and so have all others.
+func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) error {
+	if err := k.repay(ctx, seen); err != nil {
+		return err
+	}
+	settled, dead, err := k.settled(ctx)
+	if err != nil {
+		return err
+	}
+	if len(dead) > 0 {
+		if err := k.forsake(ctx, dead); err != nil {
+			return err
+		}
+		return errDied
+	}
+	if settled.After(at) {
+		at = settled
+	}
+	open, err := k.handOverAt(ctx, at)
+	if err != nil {
+		return err
+	}
+	defer open()
+	k.cold.Store(false)
+	if !k.srv.pool.Monitor.Promote(k.node.Index, seen, "it is refilled") {
+		k.cold.Store(true)
+	}
+	return nil
+}
+
+// errDied is of a node that is emptied once more, and refilled.
+var errDied = fmt.Errorf("a magent that owed it writes has died, so it was flushed")
+
+// settled takes this magent out of the node's ledger, waits until no other stands in it,
+// and returns the moment from which all trust the node. dead are those that have died
+// owing it writes which nobody knows. Nobody is waited for while the node is needed, or
+// while no peer is there to ask.
+func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err error) {
+	s, i := k.srv, k.node.Index
+	for {
+		err := k.debtors.leave(ctx)
+		st := k.debtors.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return at, nil, ctx.Err()
+		case !slices.ContainsFunc(s.pool.Peers(i), s.pool.Health.Writable), s.needed(i):
+			return at, nil, nil
+		case err != nil || st.Err != nil:
+		case st.Settled:
+			return st.At, nil, nil
+		case len(st.Waiting) == 0:
+			return at, st.Dead, nil
+		}
+		pause(ctx, settling)
+	}
+}
+
+// forsake empties the node, as it may hold old values that nobody can name, and says so
+// to the other magents.
+func (k *keeper) forsake(ctx context.Context, dead []string) error {
+	life, _ := k.node.Life()
+	k.cold.Store(true)
+	p := k.srv.newProber(k.node.Index)
+	defer p.Forget()
+	if err := fleet.Forsake(ctx, p, life, k.srv.id); err != nil {
+		return err
+	}
+	if len(dead) == 0 {
+		return nil
+	}
+	return k.debtors.bury(ctx, dead)
+}
+
+// handOverAt is handOver for the moment at, around which writes wait; if that has passed,
+// for now.
+func (k *keeper) handOverAt(ctx context.Context, at time.Time) (open func(), err error) {
+	if now := time.Now(); at.Before(now) {
+		at = now
+	}
+	pause(ctx, time.Until(at)-hush)
+	release, err := k.srv.handOver(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pause(ctx, time.Until(at))
+	return func() {
+		pause(context.Background(), time.Until(at)+hush)
+		release()
+	}, nil
+}
