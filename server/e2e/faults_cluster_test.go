@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,6 @@ type target struct {
 	kill, restart, freeze, thaw func()
 	script                      func(faults string)    // nil for a real memcached
 	slow                        func(by time.Duration) // delays replies; nil but for one behind a link
-	cold                        bool                   // it was restarted, and is not trusted with what it lacks
 }
 
 func (n *target) String() string { return fmt.Sprintf("%s of copy %d", n.addr, n.copy) }
@@ -63,9 +63,10 @@ func memnodeTarget(t *testing.T) *target {
 // own, so that it shares neither processors' time nor a collector with its clients,
 // who time it, and is started by the flags that operators give it.
 type cluster struct {
-	addr  string
-	nodes []*target
-	ask   *harness.Client // to the proxy, for its statistics
+	addr   string
+	nodes  []*target
+	ask    *harness.Client // to the proxy, for its statistics
+	others []*cluster      // further proxies in front of the same nodes, see join
 }
 
 // newCluster starts as many nodes for each copy as counts says, and a proxy of flags.
@@ -73,18 +74,46 @@ func newCluster(t *testing.T, make func(*testing.T) *target, counts []int, flags
 	t.Helper()
 	c := &cluster{}
 	for copy, n := range counts {
-		var addrs []string
 		for range n {
 			node := make(t)
 			node.copy = copy
-			c.nodes, addrs = append(c.nodes, node), append(addrs, node.addr)
+			c.nodes = append(c.nodes, node)
+		}
+	}
+	c.start(t, flags...)
+	return c
+}
+
+// start starts the proxy.
+func (c *cluster) start(t *testing.T, flags ...string) {
+	t.Helper()
+	for copy := range c.copies() {
+		var addrs []string
+		for _, n := range c.nodes {
+			if n.copy == copy {
+				addrs = append(addrs, n.addr)
+			}
 		}
 		flags = append(flags, []string{"-s", "-b", "--copy"}[min(copy, 2)], strings.Join(addrs, ","))
 	}
 	c.addr = proxyProcess(t, flags...)
 	c.ask = dial(t, c.addr)
-	return c
 }
+
+// join starts a further proxy in front of the same nodes.
+func (c *cluster) join(t *testing.T, flags ...string) *cluster {
+	t.Helper()
+	again := &cluster{nodes: c.nodes}
+	again.start(t, flags...)
+	c.others = append(c.others, again)
+	return again
+}
+
+// all is the proxy and those that have joined it.
+func (c *cluster) all() []*cluster { return append([]*cluster{c}, c.others...) }
+
+// copies is how many copies there are.
+func (c *cluster) copies() int { return c.nodes[len(c.nodes)-1].copy + 1 }
 
 // states is what the proxy says of its nodes, in the order of c.nodes.
 func (c *cluster) states(t *testing.T) (all []string) {
@@ -104,47 +133,53 @@ const (
 	calm = 20 * time.Millisecond
 )
 
-// healed waits until the proxy trusts every node that it can be expected to trust.
+// healed waits until every proxy trusts every node.
 func (c *cluster) healed(t *testing.T) {
+	t.Helper()
+	c.healedWithin(t, healPatience)
+}
+
+func (c *cluster) healedWithin(t *testing.T, patience time.Duration) {
 	t.Helper()
 	var states []string
 	since := time.Now()
 	well := func() bool {
-		states = c.states(t)
-		for i, n := range c.nodes {
-			if states[i] != "up" && !(n.cold && states[i] == "warming") {
-				since = time.Now()
-				return false
-			}
+		states = nil
+		for _, one := range c.all() {
+			states = append(states, one.states(t)...)
+		}
+		if slices.ContainsFunc(states, func(s string) bool { return s != "up" }) {
+			since = time.Now()
+			return false
 		}
 		return time.Since(since) >= calm
 	}
-	if !proctest.Within(healPatience, well) {
-		t.Fatalf("after %v the nodes are %q", healPatience, states)
+	if !proctest.Within(patience, well) {
+		t.Fatalf("after %v the nodes are %q", patience, states)
 	}
 }
 
-// repaired waits until the proxy has no key left to repair.
+// repaired waits until no proxy has a key left to repair.
 func (c *cluster) repaired(t *testing.T) {
 	t.Helper()
 	proctest.Eventually(t, "nothing is left to repair", func() bool {
-		s := stats(t, c.ask, "stats proxy")
-		return s["repairs_waiting"] == "0" && s["repairs_running"] == "0"
+		return !slices.ContainsFunc(c.all(), func(one *cluster) bool {
+			s := stats(t, one.ask, "stats proxy")
+			return s["repairs_waiting"] != "0" || s["repairs_running"] != "0"
+		})
 	})
 }
 
-// differences says in which of keys a copy is not what the proxy answers. Only a copy
-// of which a node was restarted may lack a key.
+// differences says in which of keys a copy is not what a proxy answers.
 func (c *cluster) differences(t *testing.T, keys []raceKey) (all []string) {
 	t.Helper()
 	want := itemsOf(t, c.ask, keys)
-	for copy := range c.nodes[len(c.nodes)-1].copy + 1 {
-		cold, got := false, make([]held, len(keys))
+	for copy := range c.copies() {
+		got := make([]held, len(keys))
 		for _, n := range c.nodes {
 			if n.copy != copy {
 				continue
 			}
-			cold = cold || n.cold
 			judge := dial(t, n.addr)
 			for i, h := range itemsOf(t, judge, keys) {
 				if h.found {
@@ -154,7 +189,7 @@ func (c *cluster) differences(t *testing.T, keys []raceKey) (all []string) {
 			judge.Close()
 		}
 		for i, k := range keys {
-			if lacks := want[i].found && !got[i].found; lacks && !cold || !lacks && string(got[i].value) != string(want[i].value) {
+			if string(got[i].value) != string(want[i].value) || got[i].found != want[i].found {
 				all = append(all, fmt.Sprintf("%s: the proxy has %v, copy %d %v", k.name, &want[i], copy, &got[i]))
 			}
 		}

@@ -19,21 +19,25 @@ var soakFlag = flag.Duration("soak", 0, "how long the robustness test tries new 
 
 // A setting is what a history is made on.
 type setting struct {
-	name   string
-	node   func(*testing.T) *target
-	counts []int // of nodes, by copy
-	flags  []string
+	name    string
+	node    func(*testing.T) *target
+	counts  []int // of nodes, by copy
+	proxies int
+	flags   []string
 }
 
 var settings = []setting{
-	{"memcached", memcachedTarget, []int{1, 1}, nil},
-	{"memnode", memnodeTarget, []int{1, 1}, nil},
-	{"memcached/nodes=2,3", memcachedTarget, []int{2, 3}, []string{"--loops", "2"}},
-	{"memnode/copies=3", memnodeTarget, []int{1, 1, 1}, nil},
-	{"memnode/nodes=2/copies=3", memnodeTarget, []int{2, 2, 2}, []string{"--loops", "2"}},
-	{"memcached/copies=3", memcachedTarget, []int{1, 1, 1}, []string{"--loops", "2"}},
-	{"memnode/hedge=1ms", memnodeTarget, []int{1, 1}, []string{"--loops", "2", "--hedge", "1ms"}},
-	{"memcached/hedge=auto", memcachedTarget, []int{1, 1}, []string{"--hedge", "auto"}},
+	{"memcached", memcachedTarget, []int{1, 1}, 1, nil},
+	{"memnode", memnodeTarget, []int{1, 1}, 1, nil},
+	{"memcached/nodes=2,3", memcachedTarget, []int{2, 3}, 1, []string{"--loops", "2"}},
+	{"memnode/copies=3", memnodeTarget, []int{1, 1, 1}, 1, nil},
+	{"memnode/nodes=2/copies=3", memnodeTarget, []int{2, 2, 2}, 1, []string{"--loops", "2"}},
+	{"memcached/copies=3", memcachedTarget, []int{1, 1, 1}, 1, []string{"--loops", "2"}},
+	{"memnode/hedge=1ms", memnodeTarget, []int{1, 1}, 1, []string{"--loops", "2", "--hedge", "1ms"}},
+	{"memcached/proxies=2", memcachedTarget, []int{1, 1}, 2, nil},
+	{"memcached/nodes=2,3/proxies=2", memcachedTarget, []int{2, 3}, 2, nil},
+	{"memnode/copies=3/proxies=2", memnodeTarget, []int{1, 1, 1}, 2, nil},
+	{"memcached/hedge=auto", memcachedTarget, []int{1, 1}, 1, []string{"--hedge", "auto"}},
 }
 
 const (
@@ -42,10 +46,11 @@ const (
 	historyTimeout = 300 * time.Millisecond
 )
 
-// TestOneReplicaIsEnough strikes nodes at random while clients write and read, but
-// leaves one replica of each key alone, which has been trusted all the time. No client
-// gets an error, a miss, a wrong value, or an older one than was acknowledged, and in
-// the end the copies are equal. What is struck when follows from a seed, which is
+// TestOneReplicaIsEnough strikes nodes at random while clients write and read, but leaves
+// one replica of each key alone, and waits until all that were struck are trusted again
+// before it strikes others: those that were restarted are refilled by then. No client gets
+// an error, a miss, a wrong value, or an older one than was acknowledged, and in the end
+// the copies are equal. What is struck when follows from a seed, which is
 // printed; what the clients then see is not quite the same every time.
 func TestOneReplicaIsEnough(t *testing.T) {
 	if *soakFlag > 0 {
@@ -68,18 +73,22 @@ func TestOneReplicaIsEnough(t *testing.T) {
 func historyOf(t *testing.T, s *setting, seed uint64, length time.Duration) {
 	t.Run(fmt.Sprintf("%s/seed=%d", s.name, seed), func(t *testing.T) {
 		e := &episode{
-			cluster: newCluster(t, s.node, s.counts, append([]string{"--timeout", historyTimeout.String()}, s.flags...)...),
+			cluster: newCluster(t, s.node, s.counts, s.proxyFlags()...),
 			rng:     rand.New(rand.NewPCG(seed, 0)),
 			began:   time.Now(),
 		}
-		for id := range historians + 1 {
-			h := newHistorian(e.addr, id, e.began, seed)
-			h.c = dial(t, e.addr)
-			e.clients = append(e.clients, h)
+		for range s.proxies - 1 {
+			e.join(t, s.proxyFlags()...)
 		}
+		e.invite(t, seed)
 		e.run(t, length)
 		e.judge(t)
 	})
+}
+
+// proxyFlags is of each proxy.
+func (s *setting) proxyFlags() []string {
+	return append([]string{"--timeout", historyTimeout.String()}, s.flags...)
 }
 
 // An episode is one history in the making.
@@ -90,6 +99,17 @@ type episode struct {
 	clients []*historian // the last one is alone before and after
 	marks   []model.Mark
 	strikes int
+}
+
+// invite has clients come, to the proxies by turns.
+func (e *episode) invite(t *testing.T, seed uint64) {
+	t.Helper()
+	proxies := e.all()
+	for id := range historians + 1 {
+		h := newHistorian(proxies[id%len(proxies)].addr, id, e.began, seed)
+		h.c = dial(t, h.addr)
+		e.clients = append(e.clients, h)
+	}
 }
 
 // A blow is what is done to a node at some moment of a phase.
@@ -158,16 +178,9 @@ func (e *episode) strike(plan []blow) {
 	}
 }
 
-// plan picks a copy that survives, one of which no node was ever restarted, and gives
-// some nodes of the others a blow.
+// plan picks a copy that survives, and gives some nodes of the others a blow.
 func (e *episode) plan() (plan []blow) {
-	var trusted []int
-	for copy := range e.nodes[len(e.nodes)-1].copy + 1 {
-		if !slices.ContainsFunc(e.nodes, func(n *target) bool { return n.copy == copy && n.cold }) {
-			trusted = append(trusted, copy)
-		}
-	}
-	survivor := trusted[e.rng.IntN(len(trusted))]
+	survivor := e.rng.IntN(e.copies())
 	others := slices.DeleteFunc(slices.Clone(e.nodes), func(n *target) bool { return n.copy == survivor })
 	e.rng.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 	for _, n := range others[:1+e.rng.IntN(len(others))] {
@@ -187,7 +200,6 @@ func (e *episode) blows(n *target) []blow {
 	at := e.between(0, 60)
 	switch kind := e.rng.IntN(8); {
 	case kind < 2:
-		n.cold = true
 		return []blow{{at, n, "kill", n.kill}, {at + e.between(5, 500), n, "restart", n.restart}}
 	case kind < 4 || n.script == nil:
 		return []blow{{at, n, "freeze", n.freeze}, {at + e.between(20, 900), n, "thaw", n.thaw}}

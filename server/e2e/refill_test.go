@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -324,40 +323,6 @@ func (s *stock) compare(t *testing.T, a *audience, back, peer string) {
 	}
 }
 
-// refilled waits until all proxies trust all nodes.
-func refilled(t *testing.T, within time.Duration, clusters ...*cluster) {
-	t.Helper()
-	var states []string
-	well := func() bool {
-		states = nil
-		for _, c := range clusters {
-			states = append(states, c.states(t)...)
-		}
-		return !slices.ContainsFunc(states, func(s string) bool { return s != "up" })
-	}
-	if !proctest.Within(within, well) {
-		t.Fatalf("after %v the nodes are %q", within, states)
-	}
-}
-
-// join is a further proxy in front of the same nodes.
-func (c *cluster) join(t *testing.T, flags ...string) *cluster {
-	t.Helper()
-	again := &cluster{nodes: c.nodes}
-	for copy := range c.nodes[len(c.nodes)-1].copy + 1 {
-		var addrs []string
-		for _, n := range c.nodes {
-			if n.copy == copy {
-				addrs = append(addrs, n.addr)
-			}
-		}
-		flags = append(flags, []string{"-s", "-b", "--copy"}[min(copy, 2)], strings.Join(addrs, ","))
-	}
-	again.addr = proxyProcess(t, flags...)
-	again.ask = dial(t, again.addr)
-	return again
-}
-
 // A large memcached holds the stock of these tests.
 func roomyTarget(t *testing.T) *target {
 	m := harness.Memcached(t, "-m", "1024")
@@ -379,11 +344,7 @@ func TestPrimaryRestartsAtPeak(t *testing.T) {
 	s.fill(t, one.addr)
 	began := time.Now()
 	e := &episode{cluster: one, began: began}
-	for id := range historians + 1 {
-		h := newHistorian([]string{one.addr, two.addr}[id%2], id, began, *seedFlag)
-		h.c = dial(t, h.addr)
-		e.clients = append(e.clients, h)
-	}
+	e.invite(t, *seedFlag)
 	var a *audience
 	e.during(t, func() {
 		a = s.attend(t, 8, one.addr, two.addr)
@@ -391,22 +352,17 @@ func TestPrimaryRestartsAtPeak(t *testing.T) {
 		e.marks = append(e.marks, model.Mark{At: time.Since(began), Text: "kill " + node.String()})
 		node.kill()
 		e.strikes++
-		pauseFor(t, one, two, "down")
+		proctest.Eventually(t, "both proxies have found the primary dead", func() bool {
+			return one.states(t)[0] == "down" && two.states(t)[0] == "down"
+		})
 		node.restart()
 		back := time.Now()
-		refilled(t, patience, one, two)
+		one.healedWithin(t, patience)
 		t.Logf("trusted %v after its return, %d reads", time.Since(back).Round(time.Millisecond), a.reads.Load())
 		e.marks = append(e.marks, model.Mark{At: time.Since(began), Text: "trusted"})
 	})
 	a.leave()
 	one.repaired(t)
-	two.repaired(t)
 	s.compare(t, a, one.nodes[0].addr, one.nodes[1].addr)
 	e.judge(t)
-}
-
-// pauseFor waits until both proxies have found the first node in a state.
-func pauseFor(t *testing.T, one, two *cluster, state string) {
-	t.Helper()
-	proctest.Eventually(t, "the node is "+state, func() bool { return one.states(t)[0] == state && two.states(t)[0] == state })
 }

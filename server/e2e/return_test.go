@@ -34,11 +34,15 @@ func TestDebtOutgrowsItsLimitOnTheWayBack(t *testing.T) {
 	for i := range 200 {
 		storeDebt(t, client, 2+i)
 	}
-	node.cold = true
 	c.healed(t)
 	judge := dial(t, node.addr)
-	if reply, err := judge.Do("get debt000000\r\n", 1); err != nil || reply != "END" {
-		t.Errorf("the node was not flushed: %q, %v", reply, err)
+	if n := stats(t, judge, "stats")["cmd_flush"]; n != "1" {
+		t.Errorf("the node was flushed %s times", n)
+	}
+	for _, key := range []string{"debt000000", "debt000201"} { // of before it was flushed, and of while it was away
+		if reply, err := judge.Do("get "+key+"\r\n", 3); err != nil || reply != "VALUE "+key+" 0 1\nv\nEND" {
+			t.Errorf("the node is trusted, and %s is %q there, %v", key, reply, err)
+		}
 	}
 }
 
