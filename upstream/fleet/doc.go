@@ -1,10 +1,11 @@
 // Package fleet is what several magents in front of the same nodes agree on when one
-// of the nodes has come back cold: which of them refills it, that it is warm, and from
-// which moment on. They need nothing for that but the nodes themselves.
+// of the nodes has come back. If it is cold: which of them refills it, that it is warm,
+// and from which moment on. If it has kept its memory: who still owes it writes, and from
+// which moment on nobody does. They need nothing for that but the nodes themselves.
 //
 // # Keys
 //
-// Two kinds of keys lie among those of the users. Like all of magent's own they begin
+// Three kinds of keys lie among those of the users. Like all of magent's own they begin
 // with Prefix, whatever clients may think of it, and are of no use to anybody else. They
 // can be looked at, and deleted, by hand.
 //
@@ -15,6 +16,10 @@
 //	magent:warm                  the marker, on the node that is refilled. The value is
 //	                             "LIFE warm at UNIXMILLIS by ID", or "LIFE begun by ID"
 //	                             before.
+//	magent:debt:ADDRESS:LIFE     the list of those that owe the node writes, on a source.
+//	                             The value is "ID=N ID=N ...", in which each magent
+//	                             counts its N up when it renews, or, when the last has
+//	                             left, "settled at UNIXMILLIS".
 //
 // The lease is taken by adding it (ms ME), renewed on the condition that it is the
 // version last seen (ms C), and given back in the same way (md C); it ends by its TTL
@@ -22,7 +27,9 @@
 // refills a node writes both markers on the condition that what is there is what it has
 // seen. Vouch writes one only where there is none of the same life. Forsake writes it
 // over anything, in one request with flush_all, which takes what came before it, and
-// nothing that comes behind it, also within the same second.
+// nothing that comes behind it, also within the same second. The list is changed on the
+// condition that it is the version that was read (ms ME, ms C), and lives for a day from
+// its last change; it is one line of 64 KiB at most.
 //
 // # What they promise, and what not
 //
@@ -51,6 +58,18 @@
 // is further off than Lead is of a clock that is wrong, and is taken for one that is as
 // far off as Lead.
 //
-// Machine is pure, without I/O or a clock; a Member carries it out and belongs to one
-// goroutine. The package imports std and upstream/probe.
+// A magent stands in the list from when it takes the node for down until it has made up
+// for the writes that it has skipped since, and nobody reads the node before the list is
+// settled. That is as good as the list: a magent that finds the node down later than the
+// others, or reaches no source, is not in it when they look. Magents that ask two sources,
+// as one of them does not reach the first, have two lists. Entries that are lost with
+// their source, or are evicted or flushed, are there again when their magents renew, and
+// those who knew of the list wait for that. One that is not renewed is of a magent that
+// has died, or has stood still for that long: what it has skipped is known to nobody, the
+// node is forsaken on its account, and refilled. An entry that was left behind costs at
+// worst such a refill.
+//
+// Machine is pure, without I/O or a clock; a Member carries it out. A Member, a Ledger,
+// and a Prober that is handed to Look, Vouch or Forsake belong to one goroutine. The
+// package imports std and upstream/probe.
 package fleet

@@ -1,0 +1,292 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"magent/upstream/probe"
+)
+
+// LedgerConfig says what a Ledger is about.
+type LedgerConfig struct {
+	Address string         // of the node that may be owed writes, as in its probe.Target
+	Sources []probe.Target // where the list may lie, one at least: nodes of other copies, in the same order for all magents
+	ID      string         // of the magent, of NewID
+
+	Lead     time.Duration // from when the last leaves to the moment; default 300 ms
+	Patience time.Duration // a magent that has not renewed for so long has died; default 5 s
+}
+
+// Ledger is one magent's part in the list of those that owe a node writes: they have
+// skipped some while they had the node for down, know which in their own memory alone,
+// and have not made up for all of them yet. Until the list is settled nobody reads the
+// node, or leads writes there.
+//
+// The list is on the first of the sources that answers. If that dies another takes its
+// place, which has none of the entries that were on the first until their magents renew.
+// So for Patience from when a Ledger finds that the source has changed, or that a list,
+// or this magent's entry, has gone, nothing is settled for it; if it is the last to leave
+// meanwhile, it tells a moment after that. One that has not seen the list before cannot
+// tell.
+//
+// A Ledger belongs to one goroutine, and a magent has one per node.
+type Ledger struct {
+	cfg     LedgerConfig
+	sources []*probe.Prober
+	clock   func() time.Time
+
+	life  uint64    // that all below is of
+	owes  bool      // has entered, or may have, and has not left
+	mine  []bool    // by source: this magent's entry may be there
+	count uint64    // its last number
+	wrote time.Time // when; zero: it is not there for all that is known
+	at    int       // and at which source
+	watch watch
+}
+
+// State is what is known of a node's debts.
+type State struct {
+	Settled bool      // nobody owes the node anything
+	At      time.Time // if Settled: from which moment on, with all magents; it may have passed, and is zero if none was told
+	Waiting []string  // the ids of those that owe, this magent's own among them
+	Dead    []string  // of those that owe and have been watched for Patience without a sign of life
+	Err     error     // no source has answered, or one with what is no list: nothing is known
+}
+
+const (
+	listTTL  = 24 * time.Hour // of a list, from each change
+	renewed  = time.Second    // an entry younger than that is not renewed
+	maxTries = 64             // how often a change is tried, as others change the list meanwhile
+)
+
+// NewLedger makes one, which asks nobody yet.
+func NewLedger(cfg LedgerConfig) *Ledger {
+	if cfg.Lead == 0 {
+		cfg.Lead = 300 * time.Millisecond
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = 5 * time.Second
+	}
+	l := &Ledger{cfg: cfg, clock: time.Now}
+	for _, s := range cfg.Sources {
+		l.sources = append(l.sources, probe.New(s, "", false))
+	}
+	l.turn(0)
+	return l
+}
+
+// turn has the Ledger be about a life. What is listed of another is of no use to anybody
+// any more, as the node has no memory of it, and is left to its TTL.
+func (l *Ledger) turn(life uint64) {
+	if l.life == life && l.mine != nil {
+		return
+	}
+	*l = Ledger{cfg: l.cfg, sources: l.sources, clock: l.clock, count: l.count,
+		life: life, mine: make([]bool, len(l.sources)), watch: newWatch(l.cfg.Patience)}
+}
+
+// Enter says that this magent owes the node writes in life, and is alive. It is to be
+// called again all the time, and asks nobody if it has done so within the last second.
+// After an error the entry may be there, or not.
+func (l *Ledger) Enter(ctx context.Context, life uint64, now time.Time) error {
+	l.turn(life)
+	if l.owes && now.Sub(l.wrote) < renewed {
+		return nil
+	}
+	l.owes = true
+	return l.first(ctx, func(i int) error {
+		l.mine[i] = true
+		d, err := l.change(ctx, i, now, func(d debts) debts { return d.with(l.cfg.ID, l.count) })
+		if err == nil {
+			l.count, l.wrote, l.at = d.owing[d.place(l.cfg.ID)].n, now, i
+		}
+		return err
+	})
+}
+
+// Leave says that this magent owes the node nothing any more. The last one to leave
+// tells the moment. An entry on a source that does not answer now, and is not restarted
+// either, stays there, until somebody takes its magent for dead or this Ledger meets it.
+func (l *Ledger) Leave(ctx context.Context) error {
+	if !l.owes {
+		return nil
+	}
+	now, left := l.clock(), -1
+	err := l.first(ctx, func(i int) error {
+		left = i
+		_, err := l.strike(ctx, i, now)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	l.owes = false
+	seen := l.watch
+	for i := left + 1; i < len(l.sources); i++ {
+		if l.mine[i] {
+			l.strike(ctx, i, now) // as far as it can be done
+		}
+	}
+	l.watch = seen // of the list that counts
+	return nil
+}
+
+// strike removes this magent's own entry from source i. It writes even if there is none:
+// a request of before that was given up, and may be carried out yet, is to find another
+// version.
+func (l *Ledger) strike(ctx context.Context, i int, now time.Time) (debts, error) {
+	d, err := l.change(ctx, i, now, l.removal(now, func(o debtor) bool { return o.id == l.cfg.ID }))
+	if err == nil {
+		l.mine[i], l.wrote = false, time.Time{}
+	}
+	return d, err
+}
+
+// removal takes out who is gone. While there is doubt the moment comes after it.
+func (l *Ledger) removal(now time.Time, gone func(debtor) bool) step {
+	return func(d debts) debts {
+		if l.watch.doubt.After(now) {
+			now = l.watch.doubt
+		}
+		return d.without(gone, now.Add(l.cfg.Lead).UnixMilli())
+	}
+}
+
+// Settled asks whether anybody owes the node writes in life. It is to be asked again and
+// again, no less than once in Patience, for only what is watched can be found dead; and
+// once more when the moment has come, since somebody may have entered. An entry of
+// this magent's own that it has not entered, or has left, is taken out.
+//
+// For the dead the caller has the node forget everything, as nobody knows which writes
+// it has missed, unless Look tells that another magent has done so, and then buries them.
+func (l *Ledger) Settled(ctx context.Context, life uint64, now time.Time) (s State) {
+	l.turn(life)
+	var d debts
+	s.Err = l.first(ctx, func(i int) (err error) {
+		if d, _, err = l.look(ctx, i, now); err == nil && !l.owes && d.place(l.cfg.ID) >= 0 {
+			d, err = l.strike(ctx, i, now)
+		}
+		return err
+	})
+	if s.Err != nil {
+		return s
+	}
+	for _, o := range d.owing {
+		if o.id != l.cfg.ID && l.watch.dead(o, now) {
+			s.Dead = append(s.Dead, o.id)
+		} else {
+			s.Waiting = append(s.Waiting, o.id)
+		}
+	}
+	s.Settled = len(d.owing) == 0 && !now.Before(l.watch.doubt)
+	if s.Settled && d.settled != 0 {
+		s.At = soon(d.settled, now, l.cfg.Patience+l.cfg.Lead)
+	}
+	return s
+}
+
+// Bury removes entries that this Ledger has found dead, after the node was flushed on
+// their account. One whose magent has renewed since is alive, and stays: what it has
+// skipped since the flush is its own to make up for.
+func (l *Ledger) Bury(ctx context.Context, life uint64, ids []string) error {
+	l.turn(life)
+	stands, now := l.watch.stands, l.clock()
+	gone := func(o debtor) bool {
+		s, ok := stands[o.id]
+		return ok && s.n == o.n && slices.Contains(ids, o.id)
+	}
+	return l.first(ctx, func(i int) error {
+		_, err := l.change(ctx, i, now, l.removal(now, gone))
+		return err
+	})
+}
+
+// Forget closes the connections. The next question makes new ones.
+func (l *Ledger) Forget() {
+	for _, s := range l.sources {
+		s.Forget()
+	}
+}
+
+// heardError is of a source that has answered, which is why no other is asked.
+type heardError struct{ error }
+
+func (e heardError) Unwrap() error { return e.error }
+
+// first does what is to be done at the first source that answers.
+func (l *Ledger) first(ctx context.Context, do func(source int) error) error {
+	silent := make([]string, 0, len(l.sources))
+	for i := range l.sources {
+		err := do(i)
+		if _, heard := err.(heardError); err == nil || heard {
+			return err
+		}
+		if ctx.Err() != nil {
+			l.watch.blink()
+			return ctx.Err()
+		}
+		silent = append(silent, fmt.Sprintf("%s: %v", l.cfg.Sources[i].Address, err))
+	}
+	l.watch.blink()
+	return fmt.Errorf("no source answers: %s", strings.Join(silent, "; "))
+}
+
+// look reads the list at source i.
+func (l *Ledger) look(ctx context.Context, i int, now time.Time) (debts, *answer, error) {
+	a := asking((*answer).get)
+	if err := l.ask(ctx, i, a, "mg "+l.key()+" v c\r\n"); err != nil {
+		return debts{}, nil, err
+	}
+	d, err := parseDebts(a.value)
+	if err != nil {
+		return debts{}, nil, heardError{err}
+	}
+	l.watch.see(i, d, a.valued, now)
+	if !l.wrote.IsZero() && l.at == i && d.place(l.cfg.ID) < 0 {
+		l.watch.suspect(now)
+	}
+	return d, a, nil
+}
+
+// change changes the list at source i, and returns what it says then.
+func (l *Ledger) change(ctx context.Context, i int, now time.Time, s step) (debts, error) {
+	_, a, err := l.look(ctx, i, now)
+	if err != nil {
+		return debts{}, err
+	}
+	for range maxTries {
+		value, err := s.value(a.value)
+		if err != nil {
+			return debts{}, heardError{err}
+		}
+		flags := fmt.Sprintf(" T%d%s", listTTL/time.Second, fresh(a.cas))
+		a = asking((*answer).change, (*answer).get)
+		if err := l.ask(ctx, i, a, store(l.key(), value, flags)+"mg "+l.key()+" v c\r\n"); err != nil {
+			return debts{}, err
+		}
+		switch {
+		case a.stored:
+			l.watch.known = true
+			return parseDebts(value)
+		case a.refused != "":
+			return debts{}, heardError{fmt.Errorf("%s answered %q to who owes writes", l.cfg.Sources[i].Address, a.refused)}
+		}
+	}
+	return debts{}, heardError{errors.New("the list of who owes writes keeps changing")}
+}
+
+// ask asks source i.
+func (l *Ledger) ask(ctx context.Context, i int, a *answer, request string) error {
+	err := l.sources[i].Ask(ctx, "who owes writes", request, a.take)
+	if err != nil && a.garbage {
+		return heardError{errors.New("what is there is no list of who owes writes")}
+	}
+	return err
+}
+
+// key is where the list lies.
+func (l *Ledger) key() string { return keyOf("debt", l.cfg.Address, l.life) }
