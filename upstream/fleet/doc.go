@@ -43,10 +43,12 @@
 // process after the one that it has refilled, is nothing: a marker is read and written
 // with the stats of the same process. A holder marks the node when it begins, too, and
 // may only say "warm" over that very mark: a node that was flushed in between, or
-// forsaken, is refilled again. A node may evict its marker. Magents that have seen it
-// remember; one that starts then has the node refilled again. One that evicts the mark of
-// a beginning again and again is too small for its keys, and is called warm all the same;
-// so is one that stores no marker. In these two cases one magent may hand over before
+// forsaken, is refilled again. One that begins where another had begun, and not
+// finished, has the node forsaken first: what was copied there, and not verified, may
+// be old. A node may evict its marker. Magents that have seen it remember; one that
+// starts then has the node refilled again. One that evicts the mark of a beginning
+// again and again is too small for its keys, and is called warm all the same; so is
+// one that stores no marker. In these two cases one magent may hand over before
 // another knows.
 //
 // The moment lies Times.Lead ahead when the node is marked, which is longer than it takes
