@@ -18,9 +18,9 @@ import (
 
 // A replica is the only node of a copy.
 type replica struct {
-	addr         string
-	kill, freeze func()
-	restart      func() // empty, after kill
+	addr               string
+	kill, freeze, thaw func()
+	restart            func() // empty, after kill
 }
 
 // memcacheds starts a memcached for each of n copies; program is its path or name.
@@ -28,7 +28,7 @@ func memcacheds(t *testing.T, program string, n int) (all []replica) {
 	t.Helper()
 	for range n {
 		m := harness.Program(t, program, "-m", "512") // no race may evict
-		all = append(all, replica{m.Addr, m.Kill, m.Freeze, m.Restart})
+		all = append(all, replica{m.Addr, m.Kill, m.Freeze, m.Thaw, m.Restart})
 	}
 	return all
 }
@@ -47,7 +47,7 @@ func memnodes(t *testing.T, n int) (all []replica) {
 				t.Fatal(err)
 			}
 		}
-		all = append(all, replica{m.Addr(), m.Kill, m.Freeze, restart})
+		all = append(all, replica{m.Addr(), m.Kill, m.Freeze, m.Thaw, restart})
 	}
 	return all
 }
@@ -118,6 +118,13 @@ func (d *duo) idle(t *testing.T) bool {
 		}
 	}
 	return true
+}
+
+// trust is what a proxy trusts the node of a copy with, and since which change of that.
+func (d *duo) trust(t *testing.T, proxy *harness.Client, copy int) string {
+	t.Helper()
+	s, node := stats(t, proxy, "stats nodes"), d.nodes[copy].addr
+	return s[node+":state"] + " " + s[node+":epoch"]
 }
 
 // differences waits, for at most limit, until the proxies have nothing left to
