@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,37 +22,48 @@ func TestCopiesAgree(t *testing.T) {
 	direct := harness.Memcached(t)
 	flushProxy, flushDirect := flusher(t, p.Addr), flusher(t, direct.Addr)
 	nodes := []*harness.Client{dial(t, direct.Addr), dial(t, p.Nodes[0][0].Addr), dial(t, p.Nodes[1][0].Addr)}
-	names := []string{"memcached alone", "the primary", "the backup"}
 	for _, d := range loadTranscripts(t) {
-		if err := flushProxy(); err != nil {
-			t.Fatal(err)
+		agree := func() string {
+			if err := flushProxy(); err != nil {
+				return err.Error()
+			}
+			if diff := checkEmpty(flushDirect, direct.Addr, d, nil); diff != "" {
+				return "memcached itself: " + diff
+			}
+			// What the proxy answered is for TestTranscripts to judge.
+			_, _ = talk(p.Addr, d, d.stages(), nil)
+			return disagreement(t, nodes, d)
 		}
-		if err := flushDirect(); err != nil {
-			t.Fatal(err)
+		if diff := p.Steadily(agree); diff != "" {
+			t.Errorf("%s, %s: %s", d.file, d.name, diff)
 		}
-		if diff := check(direct.Addr, d, nil); diff != "" {
-			t.Fatalf("%s, %s: memcached itself: %s", d.file, d.name, diff)
-		}
-		// What the proxy answered is for TestTranscripts to judge.
-		_, _ = talk(p.Addr, d, d.stages(), nil)
-		for _, key := range keysOf(d) {
-			want := unpadded(nodeState(t, nodes[0], key))
-			for i, c := range nodes[1:] {
-				var diff string
-				agree := func() bool { // noreply is not waited for
-					want := want
-					if i == 1 && marked.MatchString(want[0]) {
-						want = []string{"EN\r\n", "MN\r\n"}
-					}
-					diff = differ(unpadded(nodeState(t, c, key)), want)
-					return diff == ""
-				}
-				if !proctest.Within(time.Second, agree) {
-					t.Errorf("%s, %s: key %s on %s: %s", d.file, d.name, brief(key), names[i+1], diff)
-				}
+	}
+}
+
+// disagreement says in which keys of d the primary and the backup, which are nodes[1] and
+// nodes[2], are not what they should be beside the memcached that is nodes[0]; "" if there
+// is none.
+func disagreement(t *testing.T, nodes []*harness.Client, d *dialog) (all string) {
+	t.Helper()
+	names := []string{"memcached alone", "the primary", "the backup"}
+	for _, key := range keysOf(d) {
+		want := unpadded(nodeState(t, nodes[0], key))
+		for i := 1; i < len(nodes); i++ {
+			want := want
+			if i == 2 && marked.MatchString(want[0]) {
+				want = []string{"EN\r\n", "MN\r\n"}
+			}
+			var diff string
+			agree := func() bool { // noreply is not waited for
+				diff = differ(unpadded(nodeState(t, nodes[i], key)), want)
+				return diff == ""
+			}
+			if !proctest.Within(time.Second, agree) {
+				all += fmt.Sprintf("\nkey %s on %s: %s", brief(key), names[i], diff)
 			}
 		}
 	}
+	return all
 }
 
 // marked is the line of an item that somebody is to make anew.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process/proctest"
 	"magent/server/e2e/harness"
 )
 
@@ -21,14 +22,15 @@ var (
 
 // A pair is memcached and a proxy, to be compared.
 type pair struct {
-	direct, tcp, unix                string // addresses
+	proxy                            *harness.Proxied
+	direct                           string // memcached's address
 	flushDirect, flushTCP, flushUnix func() error
 }
 
 func newPair(t testing.TB, top harness.Topology) *pair {
 	node, p := harness.Memcached(t), harness.Proxy(t, top)
 	return &pair{
-		direct: node.Addr, tcp: p.Addr, unix: p.Unix,
+		proxy: p, direct: node.Addr,
 		flushDirect: flusher(t, node.Addr), flushTCP: flusher(t, p.Addr), flushUnix: flusher(t, p.Unix),
 	}
 }
@@ -36,6 +38,10 @@ func newPair(t testing.TB, top harness.Topology) *pair {
 // differ has d with both, with the proxy whole and cut, and says where the
 // replies part, or "".
 func (p *pair) differ(d *dialog, cuts []int) string {
+	return p.proxy.Steadily(func() string { return p.differNow(d, cuts) })
+}
+
+func (p *pair) differNow(d *dialog, cuts []int) string {
 	if err := errors.Join(p.flushDirect(), p.flushTCP()); err != nil {
 		return err.Error()
 	}
@@ -43,13 +49,13 @@ func (p *pair) differ(d *dialog, cuts []int) string {
 	if err != nil {
 		return fmt.Sprintf("memcached itself: %v", err)
 	}
-	if diff := replyOf(p.tcp, d, nil, want); diff != "" {
+	if diff := replyOf(p.proxy.Addr, d, nil, want); diff != "" {
 		return diff
 	}
 	if err := p.flushUnix(); err != nil {
 		return err.Error()
 	}
-	if diff := replyOf(p.unix, d, cuts, want); diff != "" {
+	if diff := replyOf(p.proxy.Unix, d, cuts, want); diff != "" {
 		return fmt.Sprintf("cut at %v: %s", cuts, diff)
 	}
 	return ""
@@ -96,6 +102,26 @@ func TestRandom(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSlowNodesMakeNoDifference has the proxy find a node slow, and compares then what it
+// answers otherwise while it does.
+func TestSlowNodesMakeNoDifference(t *testing.T) {
+	p := newPair(t, topologies[1])
+	node, c := p.proxy.Nodes[0][0], dial(t, p.proxy.Addr)
+	node.Freeze()
+	if err := c.Send([]byte("get k\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	proctest.Eventually(t, "the node is slow", func() bool { return p.proxy.Server.Snapshot().Nodes[0].State == "slow" })
+	node.Thaw()
+	if reply, err := c.Until("END\r\n"); err != nil {
+		t.Fatalf("%q, %v", reply, err)
+	}
+	d := &dialog{steps: []step{{send: []byte("mg k N600\r\n")}, {send: []byte("mg k\r\n")}}}
+	if diff := p.differ(d, nil); diff != "" {
+		t.Error(diff)
 	}
 }
 

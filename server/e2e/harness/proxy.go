@@ -13,8 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process/proctest"
 	"magent/server"
 	"magent/server/config"
+	"magent/upstream/health"
 )
 
 // Topology is the shape of a pool: Copies placements of the key space, each over
@@ -82,4 +84,36 @@ func Serve(t testing.TB, cfg config.Config) *Proxied {
 		}
 	})
 	return p
+}
+
+// Steadily has compare find a difference between the proxy and a memcached, and returns
+// it; "" if there is none. One that was found while a node was slow does not count, and
+// compare is called anew. A busy machine makes nodes slow, and plain reads then go to
+// followers, which are not given what is stale or what mg with N has made. Where a node
+// has failed every difference counts.
+func (p *Proxied) Steadily(compare func() string) string {
+	for try := 0; ; try++ {
+		began := time.Now()
+		diff := compare()
+		if diff == "" || try == steadyTries || !p.slowSince(began) {
+			return diff
+		}
+		proctest.Within(Patience, func() bool { return !p.slowSince(time.Now()) })
+	}
+}
+
+// steadyTries is how often a node may be slow again when it matters.
+const steadyTries = 5
+
+// slowSince reports whether a node has been slow at some time since then, and none has
+// ever failed.
+func (p *Proxied) slowSince(began time.Time) bool {
+	slow := false
+	for _, n := range p.Server.Snapshot().Nodes {
+		if len(n.Falls) > 0 {
+			return false
+		}
+		slow = slow || n.State == health.Slow.String() || n.Epoch > 0 && !n.Since.Before(began)
+	}
+	return slow
 }
