@@ -41,6 +41,7 @@ type keeper struct {
 	left     []netip.AddrPort       // connections that were closed on it with requests unanswered
 	unmarked bool                   // its marker was not there when it was looked at last
 	cold     atomic.Bool            // it came back empty, and has not been refilled; a peer's prober may promote it
+	drain    atomic.Bool            // an operator drains it: it is not to be Up
 	stopWarm context.CancelFunc     // ends warm; nil: it was not begun
 	warmed   chan struct{}          // closed when the latest warm has ended; nil: there was none
 	progress atomic.Pointer[Refill] // nil: this magent does not refill it
@@ -109,6 +110,7 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 		return health.Down, "", err
 	}
 	if restarted {
+		k.drain.Store(false)
 		if err := k.emptied(ctx); err != nil {
 			return health.Down, "", err
 		}
@@ -222,6 +224,7 @@ func (k *keeper) empty() health.State {
 		return health.Up
 	}
 	k.cold.Store(true) // before the others are looked at: they may come back empty, too
+	s.settleDrains(k.node.Index)
 	if s.outdone(k.node.Index) {
 		return health.Warming
 	}
@@ -336,6 +339,9 @@ func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, stri
 		return health.Down, "", err
 	}
 	k.open = open
+	if k.drain.Load() {
+		return health.Warming, cause + ", and it is drained", nil
+	}
 	return health.Up, cause, nil
 }
 

@@ -37,6 +37,8 @@ type Server struct {
 	ctx       context.Context // of what is done about nodes beside their probers; ends with Shutdown
 	cancel    context.CancelFunc
 
+	operator sync.Mutex // held while a node is drained, or is no longer
+
 	accepted, refused atomic.Uint64
 	running           atomic.Bool
 	accepting         sync.WaitGroup
@@ -368,6 +370,7 @@ func (s *Server) changed(c health.Change) {
 			l.do(func() { l.group.Connect(c.Node) })
 		}
 	}
+	s.settleDrains(c.Node)
 }
 
 // quiet passes gnet's warnings and errors on and drops the rest.

@@ -144,6 +144,14 @@ func (t *statsCall) answered() {
 // statWord is what s is called in the name of a statistic.
 func statWord(s string) string { return strings.ReplaceAll(s, " ", "_") }
 
+// bit is 1 for yes.
+func bit(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
 // proxyStats is "stats proxy" or "stats nodes".
 func proxyStats(what string, snap Snapshot) []byte {
 	var out []byte
@@ -185,6 +193,7 @@ func proxyStats(what string, snap Snapshot) []byte {
 		stat(n.Name+":since", n.Since.Unix())
 		stat(n.Name+":cause", n.Cause)
 		stat(n.Name+":epoch", n.Epoch)
+		stat(n.Name+":drained", bit(n.Drained))
 		for _, cause := range slices.Sorted(maps.Keys(n.Falls)) {
 			stat(n.Name+":falls_"+statWord(cause), n.Falls[cause])
 		}

@@ -1,0 +1,219 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"magent/server/admin"
+	"magent/upstream/health"
+)
+
+// What an operator asks of the proxy: it is an admin.Proxy, but for the version, which
+// the command knows. Any goroutine may call these.
+//
+// A node is drained so that it can be stopped without anybody noticing: it is Warming,
+// and so not read, and leads nothing, while others are Up; it goes on being written, and
+// is read when nobody else is left. That it is drained is a flag of its keeper, which
+// whoever would make it Up looks at. The flag is gone when the node comes back in another
+// life, which is what it was drained for; when the operator says so; and when it is
+// needed as the only node that holds what it does.
+
+const (
+	drainedByHand = "drained by hand"
+	undrained     = "no longer drained"
+	// handOverPatience is how long the writes under way may take to come to their ends.
+	// They time out long before, one after the other; the operator's request has 30 s.
+	handOverPatience = 10 * time.Second
+)
+
+// Status says how the nodes are.
+func (s *Server) Status() admin.Status {
+	snap := s.Snapshot()
+	status := admin.Status{Since: s.started}
+	for i := range snap.Nodes {
+		n := &snap.Nodes[i]
+		status.Nodes = append(status.Nodes, admin.Node{Name: n.Name, Copy: n.Copy, State: n.State, Cause: n.Cause, Since: n.Since,
+			Epoch: n.Epoch, Debt: n.Debt, Drain: n.Drained, Refill: n.Refill})
+	}
+	return status
+}
+
+// Resync is refused: nothing is refilled yet.
+func (s *Server) Resync(node, from string) error {
+	return fmt.Errorf("%s cannot be refilled from %s: this magent does not refill nodes", node, from)
+}
+
+// Drain takes the lead and all reads from the node of this name, or gives them back.
+func (s *Server) Drain(name string, on bool) error {
+	i, err := s.named(name)
+	if err != nil {
+		return err
+	}
+	s.operator.Lock()
+	defer s.operator.Unlock()
+	ctx, cancel := s.forOperator()
+	defer cancel()
+	if on {
+		return s.withdraw(ctx, i)
+	}
+	return s.reinstate(ctx, i)
+}
+
+// named is the index of the node of this name or address.
+func (s *Server) named(name string) (int, error) {
+	var names []string
+	for i, n := range s.pool.Nodes {
+		if name == n.Name || name == n.Address {
+			return i, nil
+		}
+		names = append(names, n.Name)
+	}
+	return 0, fmt.Errorf("there is no node %.100s: there are %s", name, strings.Join(names, ", "))
+}
+
+// forOperator bounds what is done for an operator: in time, and by the server's end.
+func (s *Server) forOperator() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), handOverPatience)
+	go func() {
+		select {
+		case <-s.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// withdraw drains node i. One that nobody reads as it is gets the flag alone; so it is
+// set before the state is looked at, by whose end it counts. s.operator is held.
+func (s *Server) withdraw(ctx context.Context, i int) error {
+	k := s.keepers[i]
+	before := k.drain.Swap(true)
+	for done := false; !done; {
+		seen := s.pool.Health.Load(i)
+		err := s.mayDrain(i, seen)
+		if done = seen.State() > health.Slow; err == nil && !done {
+			err = s.underGate(ctx, func() error {
+				if err := s.mayDrain(i, seen); err != nil {
+					return err // its peers are not what they were
+				}
+				done = s.pool.Monitor.Distrust(i, seen, health.Warming, drainedByHand)
+				return nil
+			})
+		}
+		if err != nil {
+			k.drain.Store(before)
+			return fmt.Errorf("%s cannot be drained: %w", k.node.Name, err)
+		}
+	}
+	return nil
+}
+
+// mayDrain says why node i, whose word is seen, may not be drained.
+func (s *Server) mayDrain(i int, seen health.Word) error {
+	switch {
+	case s.pool.Alone():
+		return errors.New("there is one copy of each key, and nobody else to read it from")
+	case seen.State() == health.Down:
+		return errors.New("it is down, and nothing is read from it")
+	}
+	if lacking := s.lacking(i); lacking != nil {
+		return fmt.Errorf("some of its keys would have no replica that is up: %s", strings.Join(lacking, ", "))
+	}
+	return nil
+}
+
+// reinstate has node i read again, if its being drained is all that is against it.
+// s.operator is held.
+func (s *Server) reinstate(ctx context.Context, i int) error {
+	k := s.keepers[i]
+	if !k.drain.Swap(false) {
+		return nil
+	}
+	for {
+		seen := s.pool.Health.Load(i)
+		if seen.State() != health.Warming || k.cold.Load() {
+			return nil
+		}
+		err := s.underGate(ctx, func() error {
+			s.pool.Monitor.Promote(i, seen, undrained)
+			return nil
+		})
+		if err != nil {
+			k.drain.Store(true)
+			return fmt.Errorf("%s is still drained: %w", k.node.Name, err)
+		}
+	}
+}
+
+// underGate runs f while no write is under way.
+func (s *Server) underGate(ctx context.Context, f func() error) error {
+	open, err := s.handOver(ctx)
+	if err != nil {
+		return fmt.Errorf("the writes under way did not come to an end: %w", err)
+	}
+	defer open()
+	return f()
+}
+
+// lacking says, of each copy, which nodes keep it from standing in for node i; nil if a
+// copy can: all its nodes that may hold keys of i are read before one that is Warming.
+func (s *Server) lacking(i int) (all []string) {
+	peers := s.pool.Peers(i)
+	for _, pl := range s.pool.Copies {
+		if slices.Contains(pl.Nodes, i) {
+			continue
+		}
+		complete := true
+		for _, n := range pl.Nodes {
+			if state := s.pool.Health.Load(n).State(); state > health.Slow && slices.Contains(peers, n) {
+				complete = false
+				all = append(all, fmt.Sprintf("%s is %s", s.pool.Nodes[n].Name, state))
+			}
+		}
+		if complete {
+			return nil
+		}
+	}
+	if all == nil {
+		return []string{"it stands in every copy"}
+	}
+	return all
+}
+
+// settleDrains looks at what the change of node i means for the nodes that are drained.
+// One that became Up although it is drained, by somebody who did not know yet, is drained
+// again. One that alone holds what it does, since nobody can stand in for it, and a peer
+// is empty, is drained no longer: the empty one might be read before it. It is on the
+// goroutine of i's prober.
+func (s *Server) settleDrains(i int) {
+	drained := func(n int) bool { return s.keepers[n].drain.Load() }
+	again := drained(i) && s.pool.Health.Load(i).State() <= health.Slow
+	if !again && !slices.ContainsFunc(s.pool.Peers(i), drained) {
+		return // mostly
+	}
+	s.operator.Lock()
+	defer s.operator.Unlock()
+	ctx, cancel := s.forOperator()
+	defer cancel()
+	if again && drained(i) {
+		if err := s.withdraw(ctx, i); err != nil {
+			s.keepers[i].drain.Store(false)
+			s.log.Warn("drained no longer", "node", s.pool.Nodes[i].Name, "cause", err.Error())
+		}
+	}
+	for _, n := range s.pool.Peers(i) {
+		cold := func(peer int) bool { return s.keepers[peer].cold.Load() }
+		if !drained(n) || s.lacking(n) == nil || !slices.ContainsFunc(s.pool.Peers(n), cold) {
+			continue
+		}
+		s.log.Warn("drained no longer", "node", s.pool.Nodes[n].Name, "cause", "no other holds what it does")
+		if err := s.reinstate(ctx, n); err != nil {
+			s.log.Warn("drained still", "node", s.pool.Nodes[n].Name, "cause", err.Error())
+		}
+	}
+}
