@@ -92,7 +92,7 @@ func TestAdminCommands(t *testing.T) {
 	}{
 		{newResync(), []string{"a", "--from", "b"}, "resync a from b", "a is being refilled from b"},
 		{newDrain(), []string{"a"}, "drain a true", "a is drained"},
-		{newDrain(), []string{"a", "--undo"}, "drain a false", "a is read again"},
+		{newDrain(), []string{"a", "--undo"}, "drain a false", "a is no longer drained"},
 	} {
 		text, err := types(t, c.cmd, append(c.args, "--admin", where)...)
 		if err != nil || !strings.HasPrefix(text, c.says) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"magent/server"
+	"magent/server/admin"
 	"magent/server/config"
 	"magent/upstream/memnode"
 )
@@ -32,6 +34,7 @@ type demo struct {
 	nodeBytes int64
 
 	*service
+	dir    string           // has the admin socket
 	nodes  [2]*memnode.Node // primary, backup
 	load   *workload        // nil if no node is to fail
 	screen *screen
@@ -150,10 +153,27 @@ func (d *demo) open() error {
 		return err
 	}
 	d.service = &service{srv: srv, cfg: cfg, log: log}
+	if err := d.openAdmin(); err != nil {
+		err = errors.Join(err, d.shutdown())
+		d.close()
+		return err
+	}
 	return nil
 }
 
+// openAdmin has the demo answer operators, at a path where anybody may try one.
+func (d *demo) openAdmin() (err error) {
+	if d.dir, err = os.MkdirTemp("", "magent-demo"); err != nil {
+		return err
+	}
+	d.admin, err = admin.Listen(filepath.Join(d.dir, "admin"))
+	return err
+}
+
 func (d *demo) close() {
+	if d.dir != "" {
+		os.RemoveAll(d.dir)
+	}
 	for _, n := range d.nodes {
 		if n != nil {
 			n.Close()
@@ -171,6 +191,7 @@ Type, in another terminal with bash:
   mc() ( exec 3<>/dev/tcp/127.0.0.1/$1 && printf '%%s\r\n' "${@:2}" quit >&3 && cat <&3 )
   mc %s 'set greeting 0 0 5' hello 'get greeting'
   mc %s 'get greeting'      # the backup holds it too
+  %s status --admin %s
 
 %s
 Ctrl-C ends it.
@@ -180,7 +201,7 @@ func (d *demo) banner() {
 	_, port, _ := net.SplitHostPort(d.address()) // the kernel's own text
 	_, backupPort, _ := net.SplitHostPort(d.nodes[1].Addr())
 	d.screen.text(fmt.Sprintf(invitation, version, d.address(), d.nodes[0].Addr(), d.nodes[1].Addr(),
-		port, backupPort, d.intent()))
+		port, backupPort, os.Args[0], d.admin.Addr(), d.intent()))
 }
 
 // intent says what is going to happen.

@@ -142,7 +142,7 @@ func startShell(t *testing.T) *shell {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { killAll(t, self) })
+	t.Cleanup(func() { endAll(t, self) })
 	p := launch(t, cmd)
 	t.Cleanup(func() {
 		syscall.Kill(-p.Process.Pid, syscall.SIGKILL) // it, and what it has in the background
@@ -152,9 +152,16 @@ func startShell(t *testing.T) *shell {
 	return &shell{t: t, in: in, out: bufio.NewReader(out), file: out, stderr: p.stderr}
 }
 
-// killAll ends the processes that run the program at path: those of a shell that
-// left it for the background.
-func killAll(t *testing.T, path string) {
+// endAll ends the processes that run the program at path, those of a shell that left it
+// for the background: in good order, so that they leave nothing behind.
+func endAll(t *testing.T, path string) {
+	signalAll(t, path, syscall.SIGTERM) // once: a second one would end them at once
+	proctest.Within(proctest.Patience, func() bool { return signalAll(t, path, 0) == 0 })
+	signalAll(t, path, syscall.SIGKILL)
+}
+
+// signalAll signals the processes that run the program at path, and counts them.
+func signalAll(t *testing.T, path string, s syscall.Signal) (n int) {
 	links, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
 		t.Error(err)
@@ -164,9 +171,11 @@ func killAll(t *testing.T, path string) {
 			continue
 		}
 		if pid, err := strconv.Atoi(strings.Split(link, "/")[2]); err == nil {
-			syscall.Kill(pid, syscall.SIGKILL)
+			syscall.Kill(pid, s)
+			n++
 		}
 	}
+	return n
 }
 
 const endOfOutput = "-- end of output --"

@@ -23,13 +23,13 @@ func newDrain() *cobra.Command {
 			}
 			said := "%s is drained: it is written, and not read\n"
 			if undo {
-				said = "%s is read again\n"
+				said = "%s is no longer drained\n"
 			}
 			fmt.Printf(said, args[0])
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&undo, "undo", false, "have it read again")
+	cmd.Flags().BoolVar(&undo, "undo", false, "drain it no longer")
 	a.bind(cmd)
 	return cmd
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/user"
 	"strconv"
@@ -95,6 +96,15 @@ func lookupGroup(text string) (int, error) {
 		return 0, fmt.Errorf("-g %s: there is no such group", text)
 	}
 	return int(gid), nil
+}
+
+// own gives the file of a unix socket to whom assume will make us. A link that stands
+// there by now is not followed: its file is none of ours.
+func (id *identity) own(a net.Addr) error {
+	if os.Geteuid() != 0 || id.uid < 0 || a.Network() != "unix" {
+		return nil
+	}
+	return os.Lchown(a.String(), id.uid, id.gid)
 }
 
 // assume becomes id in every thread. There is no way back.

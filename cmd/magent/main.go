@@ -63,7 +63,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return config.Explain(err) })
 	start, serve := newStart(), newServe()
-	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newVersion(), newFaults())
+	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newDrain(), newResync(), newVersion(), newFaults())
 	for _, c := range root.Commands() {
 		if !c.DisableFlagParsing && c.Flags().Lookup("help") == nil {
 			c.Flags().BoolP("help", "h", false, "print this")
@@ -112,6 +112,9 @@ primary (-s) and a backup (-b), reads move to the backup when the primary fails.
   magent demo                                two built-in nodes and a proxy on 127.0.0.1:12000
   magent bench                               make load, check every answer, say what it cost
   magent failover                            have something fail under load, say what clients saw
+  magent status                              how a running magent and its nodes are
+  magent drain NODE                          no reads from a node any more, so that it can be stopped
+  magent resync NODE --from NODE             refill a node from another
   magent version                             version, commit, Go version
   magent help [command]
   magent help faults                         how a node of magent demo may fail

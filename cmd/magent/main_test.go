@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -113,14 +114,15 @@ func launch(t *testing.T, cmd *exec.Cmd) *process {
 	return p
 }
 
-// startServe launches `magent serve` on addr and returns when it takes clients.
+// startServe launches `magent serve` on addr and returns when it takes clients. It has no
+// admin endpoint unless args say so: a test that is cut short would leave its socket.
 func startServe(t *testing.T, addr string, args ...string) *process {
 	t.Helper()
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := launch(t, exec.Command(binary, append([]string{"serve", "-l", host, "-p", port}, args...)...))
+	p := launch(t, exec.Command(binary, append([]string{"serve", "-l", host, "-p", port, "--admin", "none"}, args...)...))
 	p.waitFor("tcp", addr)
 	return p
 }
@@ -241,7 +243,11 @@ const (
 func daemon(t *testing.T, args ...string) int {
 	t.Helper()
 	pidFile := filepath.Join(t.TempDir(), "pid")
-	if r := magent(t, append(args, "--pidfile", pidFile)...); r.code != 0 || r.out != "" {
+	args = append(args, "--pidfile", pidFile)
+	if !slices.Contains(args, "--admin") {
+		args = append(args, "--admin", "none")
+	}
+	if r := magent(t, args...); r.code != 0 || r.out != "" {
 		t.Fatalf("exit status %d, output %q, %s", r.code, r.out, r.stderr)
 	}
 	pid := readPid(t, pidFile)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"magent/server"
+	"magent/server/admin"
 	"magent/server/config"
 )
 
@@ -72,6 +74,11 @@ func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 		return err
 	}
 	s := &service{srv: srv, cfg: cfg, log: log}
+	var warning string
+	if s.admin, warning, err = openAdmin(f, &cfg, who); err != nil {
+		return errors.Join(err, s.shutdown())
+	}
+	warn(f, log, []string{warning})
 	unprepare, err := prepare(f, who)
 	defer unprepare()
 	if err != nil {
@@ -84,6 +91,9 @@ func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 	}
 	for _, a := range srv.Addrs() {
 		log.Info("listening", "address", a.String())
+	}
+	if s.admin != nil {
+		log.Info("answering operators", "at", s.admin.Addr().String())
 	}
 	if err := ready(); err != nil {
 		return errors.Join(err, s.shutdown())
@@ -103,22 +113,42 @@ func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 
 // service is a proxy whose listeners are open.
 type service struct {
-	srv *server.Server
-	cfg config.Config
-	log *slog.Logger
+	srv      *server.Server
+	cfg      config.Config
+	log      *slog.Logger
+	admin    net.Listener // nil: nobody can ask it
+	endpoint *admin.Server
 }
 
 func (s *service) start() error {
 	if err := s.srv.Start(); err != nil {
 		return errors.Join(err, s.shutdown())
 	}
+	if s.admin != nil {
+		s.endpoint = admin.Serve(s.admin, operated{s.srv})
+	}
 	return nil
 }
 
 // ended says why an engine that nobody stopped is done.
-func (s *service) ended() error { return fmt.Errorf("the engine ended: %w", s.srv.Err()) }
+func (s *service) ended() error {
+	s.closeAdmin()
+	return fmt.Errorf("the engine ended: %w", s.srv.Err())
+}
+
+// closeAdmin ends the endpoint, or what would have become one, and removes its socket
+// where the user that we are may.
+func (s *service) closeAdmin() {
+	switch {
+	case s.endpoint != nil:
+		s.endpoint.Close()
+	case s.admin != nil:
+		s.admin.Close()
+	}
+}
 
 func (s *service) shutdown() error {
+	s.closeAdmin()
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
 	defer cancel()
 	return s.srv.Shutdown(ctx)

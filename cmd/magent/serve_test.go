@@ -133,7 +133,7 @@ func TestTermIsBounded(t *testing.T) {
 
 func TestAddressNotYetOnThisMachine(t *testing.T) {
 	port := portOf(t, freeAddr(t))
-	p := launch(t, exec.Command(binary, "serve", "-l", "192.0.2.77,127.0.0.1", "-p", port, "-s", newNode(t).Addr()))
+	p := launch(t, exec.Command(binary, "serve", "-l", "192.0.2.77,127.0.0.1", "-p", port, "--admin", "none", "-s", newNode(t).Addr()))
 	p.waitFor("tcp", "127.0.0.1:"+port)
 	proctest.Eventually(t, "the log names the listener on 192.0.2.77", func() bool {
 		return strings.Contains(p.stderr.String(), "192.0.2.77:"+port)
@@ -219,7 +219,7 @@ func TestFileLimitIsRaised(t *testing.T) {
 	}
 	clients := min(51200, int(limit.Max)/2)
 	addr := freeAddr(t)
-	script := fmt.Sprintf(`ulimit -Sn 64; exec "$0" serve -l 127.0.0.1 -p %s -n %d -s %s`, portOf(t, addr), clients, newNode(t).Addr())
+	script := fmt.Sprintf(`ulimit -Sn 64; exec "$0" serve -l 127.0.0.1 --admin none -p %s -n %d -s %s`, portOf(t, addr), clients, newNode(t).Addr())
 	p := launch(t, exec.Command("sh", "-c", script, binary))
 	p.waitFor("tcp", addr)
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.Process.Pid))
@@ -290,7 +290,7 @@ func TestLostLogReaderDoesNotEndIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr, node := freeAddr(t), newNode(t)
-	cmd := exec.Command(binary, "serve", "-v", "-l", "127.0.0.1", "-p", portOf(t, addr), "-s", node.Addr())
+	cmd := exec.Command(binary, "serve", "-v", "--admin", "none", "-l", "127.0.0.1", "-p", portOf(t, addr), "-s", node.Addr())
 	cmd.Stderr = w
 	p := launch(t, cmd)
 	w.Close()

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -51,6 +52,9 @@ func settle(f *config.Flags) (config.Config, error) {
 		return cfg, err
 	}
 	paths := []*string{&f.PidFile, &f.LogFile, &f.ProfileDir}
+	if strings.Contains(f.Admin, "/") {
+		paths = append(paths, &f.Admin)
+	}
 	for i := range cfg.Listen {
 		if cfg.Listen[i].Network == "unix" {
 			paths = append(paths, &cfg.Listen[i].Address)

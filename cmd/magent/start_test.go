@@ -35,6 +35,8 @@ func TestBadCommandLinesAreOneLine(t *testing.T) {
 		{"-s 127.0.0.1 -g no-such-group -p 0 -f " + socket, "no-such-group"},
 		{"-s 127.0.0.1 -p 0 -f /no/such/directory/socket", "/no/such/directory"},
 		{"-s 127.0.0.1 -p 0 --pidfile /no/such/directory/pid -f " + socket, "/no/such/directory"},
+		{"-s 127.0.0.1 -p 0 --admin /no/such/directory/admin -f " + socket, "/no/such/directory"},
+		{"-s 127.0.0.1 -p 0 --admin 10.0.0.1:11311 -f " + socket, "loopback"},
 		{"-s 127.0.0.1 -p 0 --log-file /no/such/directory/log -f " + socket, "/no/such/directory"},
 		{"-s 127.0.0.1 -p 0 --profile cpu --profile-dir /no/such -f " + socket, "/no/such"},
 		{"-s 127.0.0.1 --distribution random", "random"},
@@ -120,7 +122,7 @@ func TestBackgroundKeepsRelativePaths(t *testing.T) {
 
 func TestVerboseStaysInTheForeground(t *testing.T) {
 	addr := freeAddr(t)
-	p := launch(t, exec.Command(binary, "-vl127.0.0.1", "-p", portOf(t, addr), "-s", newNode(t).Addr()))
+	p := launch(t, exec.Command(binary, "-vl127.0.0.1", "--admin", "none", "-p", portOf(t, addr), "-s", newNode(t).Addr()))
 	p.waitFor("tcp", addr)
 	if ppid := statusField(t, p.Process.Pid, "PPid"); ppid[0] != fmt.Sprint(os.Getpid()) {
 		t.Errorf("the parent is %v, want %d", ppid, os.Getpid())

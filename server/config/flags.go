@@ -23,6 +23,7 @@ type Flags struct {
 	Group      string // name or number, empty: the user's own
 	PidFile    string
 	LogFile    string
+	Admin      string // path, address or none; empty: the path of the first TCP port
 	Profile    string // one of Profiles, empty for none
 	ProfileDir string
 
@@ -100,6 +101,7 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "stay in the foreground and log connections too")
 	fs.StringVar(&f.PidFile, "pidfile", "", "write the process number to `path`")
 	fs.StringVar(&f.LogFile, "log-file", "", "append the log to `path`; default is standard error, and no log in the background")
+	fs.StringVar(&f.Admin, "admin", "", "answer magent status and the like at this `path or address`, or none; default is /run/magent-PORT.sock")
 	fs.StringVar(&f.Profile, "profile", "", "write a profile of this `kind` at exit: "+strings.Join(Profiles(), ", "))
 	fs.StringVar(&f.ProfileDir, "profile-dir", ".", "write profiles to the directory at this `path`")
 }

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+
+	"magent/server"
+	"magent/server/admin"
+	"magent/server/config"
+)
+
+// operated is a proxy as its operators see it.
+type operated struct{ *server.Server }
+
+// Status is the server's, with the version that it does not know.
+func (o operated) Status() admin.Status {
+	s := o.Server.Status()
+	s.Version = version
+	return s
+}
+
+// noAdmin is the --admin of a magent that nobody can ask.
+const noAdmin = "none"
+
+// openAdmin opens the endpoint that --admin asks for, for the user who becomes; nil if
+// there is to be none. Where nothing was asked for, one that cannot be opened is no more
+// than worth a warning: who is not root has no right to the default, and never needed it.
+func openAdmin(f *config.Flags, cfg *config.Config, who *identity) (ln net.Listener, warning string, err error) {
+	where := f.Admin
+	if where == "" {
+		where = defaultAdmin(cfg)
+	}
+	if where == noAdmin {
+		return nil, "", nil
+	}
+	ln, err = admin.Listen(where)
+	if err == nil {
+		if err = who.own(ln.Addr()); err == nil {
+			return ln, "", nil
+		}
+		ln.Close()
+	}
+	if f.Admin != "" {
+		return nil, "", err
+	}
+	return nil, fmt.Sprintf("nobody can ask this magent for its status: %v; --admin says where else, or none", err), nil
+}
+
+// defaultAdmin is the path that goes with the first TCP port.
+func defaultAdmin(cfg *config.Config) string {
+	for _, l := range cfg.Listen {
+		if l.Network != "tcp" {
+			continue
+		}
+		_, text, _ := net.SplitHostPort(l.Address) // as config has made it
+		if port, err := strconv.Atoi(text); err == nil && port > 0 {
+			return admin.DefaultPath(port)
+		}
+	}
+	return noAdmin
+}
