@@ -3,7 +3,6 @@ package server
 import (
 	"time"
 
-	"magent/server/admin"
 	"magent/upstream/health"
 	"magent/upstream/repair"
 )
@@ -87,7 +86,7 @@ type NodeSnapshot struct {
 	health.Report
 
 	Drained  bool          // an operator has it drained
-	Refill   *admin.Refill // how far its refill is; nil: there is none
+	Refill   *Refill       // how far this magent's refill of it is; nil: there is none
 	Debt     int           // keys that it may not have, of which the proxy knows
 	Latency  time.Duration // mean of what the loop that finds it slowest has measured; 0: nothing yet
 	P99      time.Duration // the same loop's 99th percentile
@@ -138,7 +137,7 @@ func (s *Server) Snapshot() Snapshot {
 		report := s.pool.Monitor.Report(i)
 		last := report.Last
 		snap.Nodes[i] = NodeSnapshot{Name: n.Name, Copy: s.pool.FirstCopy(i), State: last.To.String(), Report: report,
-			Since: last.At, Cause: last.Cause, Epoch: last.Epoch, Drained: s.keepers[i].drain.Load(), Version: n.Version()}
+			Since: last.At, Cause: last.Cause, Epoch: last.Epoch, Drained: s.keepers[i].drain.Load(), Refill: s.keepers[i].progress.Load(), Version: n.Version()}
 	}
 	for _, l := range s.loops {
 		snap.Sessions += uint64(l.any.clients.Load())

@@ -37,14 +37,27 @@ func (s *Server) Status() admin.Status {
 	for i := range snap.Nodes {
 		n := &snap.Nodes[i]
 		status.Nodes = append(status.Nodes, admin.Node{Name: n.Name, Copy: n.Copy, State: n.State, Cause: n.Cause, Since: n.Since,
-			Epoch: n.Epoch, Debt: n.Debt, Drain: n.Drained, Refill: n.Refill})
+			Epoch: n.Epoch, Debt: n.Debt, Drain: n.Drained, Refill: n.Refill.told()})
 	}
 	return status
 }
 
-// Resync is refused: nothing is refilled yet.
+// told is r as operators are told; nil of nil.
+func (r *Refill) told() *admin.Refill {
+	if r == nil {
+		return nil
+	}
+	t := &admin.Refill{Phase: r.Phase, Done: r.Done, Total: r.Total, Keys: r.Keys, Bytes: r.Bytes}
+	if eta, ok := r.ETA(); ok {
+		seconds := int(eta.Round(time.Second).Seconds())
+		t.ETA = &seconds
+	}
+	return t
+}
+
+// Resync is refused: a node is refilled when it comes back empty, and not yet at a word.
 func (s *Server) Resync(node, from string) error {
-	return fmt.Errorf("%s cannot be refilled from %s: this magent does not refill nodes", node, from)
+	return fmt.Errorf("%s cannot be refilled from %s: that is done when it comes back empty, and not at a word", node, from)
 }
 
 // Drain takes the lead and all reads from the node of this name, or gives them back.

@@ -93,7 +93,7 @@ func TestDrainIsRefused(t *testing.T) {
 	if err := alone.Drain(alone.pool.Nodes[0].Name, true); err == nil || !strings.Contains(err.Error(), "one copy of each key") {
 		t.Errorf("a pool of one copy: %v", err)
 	}
-	if err := s.Resync(a, b); err == nil || !strings.Contains(err.Error(), "does not refill") {
+	if err := s.Resync(a, b); err == nil || !strings.Contains(err.Error(), "not at a word") {
 		t.Errorf("resync: %v", err)
 	}
 }
@@ -131,15 +131,25 @@ func TestDrainEndsWithTheLife(t *testing.T) {
 	if err := nodes[0].Restart(); err != nil {
 		t.Fatal(err)
 	}
-	s.awaits(t, 0, health.Warming)
-	s.isDrained(t, 0, false, health.Warming)
+	s.awaits(t, 0, health.Up)
+	s.isDrained(t, 0, false, health.Up)
 	if got := s.Snapshot().Counters; got.Failovers+got.Retries+got.Errors+got.Misses > 0 {
 		t.Errorf("clients were concerned: %+v", got)
 	}
-	s.drains(t, 0, true) // it is cold: nobody reads it as it is
-	s.isDrained(t, 0, true, health.Warming)
-	s.drains(t, 0, false)
-	s.isDrained(t, 0, false, health.Warming)
+}
+
+// A cold node is not read as it is: the drain, and its end, are no more than a word.
+func TestDrainOfAColdNode(t *testing.T) {
+	s, _ := proxied(t, 1, 1)
+	s.pool.Monitor.Close() // nobody refills it
+	s.keepers[0].cold.Store(true)
+	seen := s.becomes(t, 0, health.Warming)
+	for _, on := range []bool{true, false} {
+		s.drains(t, 0, on)
+		if drained := s.keepers[0].drain.Load(); drained != on || s.pool.Health.Load(0) != seen {
+			t.Errorf("drained: %v, want %v; it is %s", drained, on, s.pool.Health.Load(0).State())
+		}
+	}
 }
 
 // It is not when the connections alone are lost: the node is told what it missed, and is
@@ -177,9 +187,10 @@ func TestDrainedNodeIsReadAtNeed(t *testing.T) {
 		if err := nodes[other].Restart(); err != nil {
 			t.Fatal(err)
 		}
-		s.awaits(t, other, health.Warming, health.Up)
+		s.awaits(t, drained, health.Up)
 		s.isDrained(t, drained, false, health.Up)
-		s.isDrained(t, other, false, health.Warming)
+		c.wants("get k", "VALUE k 0 2")
+		s.awaits(t, other, health.Up)
 		c.wants("get k", "VALUE k 0 2")
 	}
 }
@@ -190,14 +201,9 @@ func TestDrainLastsWhileACopyIsWhole(t *testing.T) {
 	c := s.caller(t)
 	c.wants("set k 0 0 1\r\na", "STORED")
 	s.drains(t, 2, true)
-	nodes[0].Kill()
-	c.wants("get k", "VALUE k 0 1")
-	s.awaits(t, 0, health.Down)
-	if err := nodes[0].Restart(); err != nil {
-		t.Fatal(err)
-	}
-	s.awaits(t, 0, health.Warming, health.Up)
-	s.isDrained(t, 0, false, health.Warming)
+	s.becomes(t, 0, health.Warming) // and nobody refills it
+	s.keepers[0].cold.Store(true)
+	s.settleDrains(0)
 	s.isDrained(t, 2, true, health.Warming)
 	nodes[1].Kill() // the empty one is read before the drained one, until that is up
 	c.line("get k")

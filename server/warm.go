@@ -290,6 +290,9 @@ func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) erro
 	}
 	defer open()
 	k.cold.Store(false)
+	if k.drain.Load() {
+		return nil // it will be Up when it is drained no longer
+	}
 	if !k.srv.pool.Monitor.Promote(k.node.Index, seen, "it is refilled") {
 		k.cold.Store(true)
 	}

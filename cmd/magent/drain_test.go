@@ -191,7 +191,7 @@ func TestDrain(t *testing.T) {
 				every(func(a *asked) { a.awaits(0, "down", true) })
 				every((*asked).serves)
 				lead.Restart()
-				every(func(a *asked) { a.awaits(0, "warming", false) })
+				every(func(a *asked) { a.awaits(0, "up", false) })
 				every((*asked).serves)
 			})
 		})
