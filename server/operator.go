@@ -55,9 +55,58 @@ func (r *Refill) told() *admin.Refill {
 	return t
 }
 
-// Resync is refused: a node is refilled when it comes back empty, and not yet at a word.
+// Resync has node emptied and refilled, as if it had come back empty, from the node called
+// from first. It returns when the node is not read any more.
 func (s *Server) Resync(node, from string) error {
-	return fmt.Errorf("%s cannot be refilled from %s: that is done when it comes back empty, and not at a word", node, from)
+	i, err := s.named(node)
+	if err != nil {
+		return err
+	}
+	source, err := s.named(from)
+	if err != nil {
+		return err
+	}
+	s.operator.Lock()
+	defer s.operator.Unlock()
+	ctx, cancel := s.forOperator()
+	defer cancel()
+	k := s.keepers[i]
+	for done := false; !done; {
+		seen := s.pool.Health.Load(i)
+		if err = s.mayResync(i, source, seen); err != nil {
+			return fmt.Errorf("%s cannot be refilled from %s: %w", k.node.Name, from, err)
+		}
+		err = s.underGate(ctx, func() error {
+			k.cold.Store(true)
+			k.byHand.Store(&source)
+			if done = s.pool.Monitor.Distrust(i, seen, health.Warming, "it is refilled by hand"); !done {
+				k.byHand.Store(nil)
+				k.cold.Store(false)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayResync says why node i, whose word is seen, may not be refilled from source.
+func (s *Server) mayResync(i, source int, seen health.Word) error {
+	switch state := seen.State(); {
+	case s.pool.Alone():
+		return errors.New("there is one copy of each key, and nobody else who holds any")
+	case !slices.Contains(s.pool.Peers(i), source):
+		return errors.New("it holds no key of that")
+	case s.pool.Health.Load(source).State() > health.Slow:
+		return fmt.Errorf("that is %s", s.pool.Health.Load(source).State())
+	case s.keepers[i].cold.Load():
+		return errors.New("it is waiting for a refill, or has one, already")
+	case state > health.Slow:
+		return fmt.Errorf("it is %s", state)
+	}
+	return s.mayDrain(i, seen)
 }
 
 // Drain takes the lead and all reads from the node of this name, or gives them back.

@@ -91,7 +91,7 @@ func (k *keeper) refill(ctx context.Context) error {
 	r := &refillRun{keeper: k, sources: sources, cancel: cancel}
 	r.state.Since = began
 	defer k.progress.Store(nil)
-	for _, source := range sources {
+	for _, source := range k.inOrder(sources) {
 		if err := r.from(ctx, source); err != nil {
 			r.mend(err)
 			if cause := context.Cause(ctx); cause != nil {
@@ -106,6 +106,19 @@ func (k *keeper) refill(ctx context.Context) error {
 	s.log.Info("node refilled", "node", k.node.Name, "keys", r.done.Keys(), "copied", r.done.Ended[refill.Copied],
 		"bytes", r.done.Bytes, "failed", r.done.Ended[refill.Failed], "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// inOrder is sources with the one before the others that an operator has named.
+func (k *keeper) inOrder(sources []int) []int {
+	first := k.byHand.Load()
+	if first == nil {
+		return sources
+	}
+	others := slices.DeleteFunc(slices.Clone(sources), func(i int) bool { return i == *first })
+	if len(others) == len(sources) {
+		return sources
+	}
+	return append([]int{*first}, others...)
 }
 
 var errMoved = errors.New("another node came to lead some of its keys")

@@ -42,6 +42,7 @@ type keeper struct {
 	unmarked bool                   // its marker was not there when it was looked at last
 	cold     atomic.Bool            // it came back empty, and has not been refilled; a peer's prober may promote it
 	drain    atomic.Bool            // an operator drains it: it is not to be Up
+	byHand   atomic.Pointer[int]    // an operator wants it emptied, and refilled from this node first
 	stopWarm context.CancelFunc     // ends warm; nil: it was not begun
 	warmed   chan struct{}          // closed when the latest warm has ended; nil: there was none
 	progress atomic.Pointer[Refill] // nil: this magent does not refill it

@@ -206,6 +206,17 @@ func proxyStats(what string, snap Snapshot) []byte {
 		stat(n.Name+":latency_usec", n.Latency.Microseconds())
 		stat(n.Name+":latency_p99_usec", n.P99.Microseconds())
 		stat(n.Name+":debt", n.Debt)
+		if r := n.Refill; r != nil {
+			stat(n.Name+":refill_phase", r.Phase)
+			stat(n.Name+":refill_done", r.Done)
+			stat(n.Name+":refill_total", r.Total)
+			stat(n.Name+":refill_keys_per_second", int(r.Keys))
+			stat(n.Name+":refill_bytes_per_second", int(r.Bytes))
+			stat(n.Name+":refill_rate", r.Full)
+			if eta, ok := r.ETA(); ok {
+				stat(n.Name+":refill_eta", int(math.Ceil(eta.Seconds())))
+			}
+		}
 		stat(n.Name+":version", n.Version)
 		stat(n.Name+":connections", n.Conns)
 		stat(n.Name+":in_flight", n.InFlight)

@@ -196,7 +196,7 @@ func (k *keeper) follow(ctx context.Context, c health.Change) {
 	case c.To == health.Down:
 		k.unmarked = false
 		k.debtors.enter(ctx)
-	case c.To == health.Warming && k.srv.cfg.Resync && k.cold.Load():
+	case c.To == health.Warming && k.cold.Load() && (k.srv.cfg.Resync || k.byHand.Load() != nil):
 		k.startWarm(ctx, k.srv.pool.Health.Load(k.node.Index))
 	}
 }
@@ -219,7 +219,11 @@ func (k *keeper) startWarm(ctx context.Context, seen health.Word) {
 // returns when that is done or ctx has ended, as it does when the node's state changes.
 func (k *keeper) warm(ctx context.Context, seen health.Word) {
 	s := k.srv
-	defer k.progress.Store(nil)
+	if k.byHand.Load() != nil {
+		if err := k.emptyByHand(ctx); err != nil {
+			s.log.Warn("a node is not refilled by hand", "node", k.node.Name, "cause", err.Error())
+		}
+	}
 	for ctx.Err() == nil && s.pool.Health.Load(k.node.Index) == seen {
 		m := fleet.NewMember(fleet.Config{
 			ID: s.id, Target: s.targetOf(k.node.Index), Sources: s.sourcesOf(k.node.Index), Times: fleet.DefaultTimes,
@@ -241,6 +245,14 @@ func (k *keeper) warm(ctx context.Context, seen health.Word) {
 		}
 		pause(ctx, time.Second)
 	}
+}
+
+// emptyByHand empties a node that all magents hold for complete. It stands in the ledger
+// first, for as long as it takes all of them to look there, and not to read the node.
+func (k *keeper) emptyByHand(ctx context.Context) error {
+	k.debtors.enter(ctx)
+	pause(ctx, 2*k.srv.cfg.ProbeInterval)
+	return k.forsake(ctx, nil)
 }
 
 // close waits until what is done about the node has ended, as its context has.
@@ -289,6 +301,7 @@ func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) erro
 		return err
 	}
 	defer open()
+	k.byHand.Store(nil)
 	k.cold.Store(false)
 	if k.drain.Load() {
 		return nil // it will be Up when it is drained no longer
@@ -308,9 +321,13 @@ var errDied = fmt.Errorf("a magent that owed it writes has died, so it was flush
 // while no peer is there to ask.
 func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err error) {
 	s, i := k.srv, k.node.Index
-	for {
+	for began, told := time.Now(), false; ; {
 		err := k.debtors.leave(ctx)
 		st := k.debtors.look(ctx)
+		if !told && time.Since(began) > time.Second {
+			told = true
+			s.log.Info("a node is not trusted yet: other magents owe it writes", "node", k.node.Name, "magents", st.Waiting)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return at, nil, ctx.Err()
@@ -319,7 +336,7 @@ func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err 
 		case err != nil || st.Err != nil:
 		case st.Settled:
 			return st.At, nil, nil
-		case len(st.Waiting) == 0:
+		case len(st.Waiting) == 0 && len(st.Dead) > 0:
 			return at, st.Dead, nil
 		}
 		pause(ctx, settling)
@@ -327,13 +344,18 @@ func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err 
 }
 
 // forsake empties the node, as it may hold old values that nobody can name, and says so
-// to the other magents.
+// to the other magents; if it is for those that have died, and another has done so, that
+// is enough.
 func (k *keeper) forsake(ctx context.Context, dead []string) error {
 	life, _ := k.node.Life()
 	k.cold.Store(true)
 	p := k.srv.newProber(k.node.Index)
 	defer p.Forget()
-	if err := fleet.Forsake(ctx, p, life, k.srv.id); err != nil {
+	mark, err := fleet.Look(ctx, p)
+	if err == nil && (len(dead) == 0 || mark.Standing != fleet.Begun) {
+		err = fleet.Forsake(ctx, p, life, k.srv.id)
+	}
+	if err != nil {
 		return err
 	}
 	if len(dead) == 0 {
