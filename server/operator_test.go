@@ -93,8 +93,10 @@ func TestDrainIsRefused(t *testing.T) {
 	if err := alone.Drain(alone.pool.Nodes[0].Name, true); err == nil || !strings.Contains(err.Error(), "one copy of each key") {
 		t.Errorf("a pool of one copy: %v", err)
 	}
-	if err := s.Resync(a, b); err == nil || !strings.Contains(err.Error(), "not at a word") {
-		t.Errorf("resync: %v", err)
+	for from, want := range map[string]string{b: "it is down", a: "it holds no key of that", "c": "there is no node c"} {
+		if err := s.Resync(a, from); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("resync %s from %s: %v, want %q", a, from, err, want)
+		}
 	}
 }
 

@@ -244,7 +244,7 @@ func TestDrainIsRefused(t *testing.T) {
 	a.types("drain", nodes[1].Addr)
 	refused(a, nodes[0].Addr, "no replica that is up: "+nodes[1].Addr+" is warming")
 	a.types("drain", nodes[1].Addr, "--undo")
-	magent(t, "resync", nodes[0].Addr, "--from", nodes[1].Addr, "--admin", a.admin).wantFault(t, "cannot be refilled")
+	magent(t, "resync", nodes[0].Addr, "--from", nodes[0].Addr, "--admin", a.admin).wantFault(t, "cannot be refilled", "it holds no key of that")
 }
 
 // TestAdminSocket: where it is, whose it is, and that it is gone with the magent.

@@ -208,11 +208,9 @@ func (s *stock) attend(t *testing.T, clients int, addrs ...string) *audience {
 	return a
 }
 
-// rest is a client's pause for thought, which nothing is awaited by: without it the
-// clients alone would fill the machine.
-func (a *audience) rest(r *rand.Rand) {
-	time.Sleep(time.Duration(r.IntN(int(2 * time.Millisecond))))
-}
+// thought is a client's pause, which nothing is awaited by: without it the clients alone
+// would fill the machine.
+func thought(r *rand.Rand) time.Duration { return time.Duration(r.IntN(int(2 * time.Millisecond))) }
 
 func (a *audience) read(id int, c *harness.Client) {
 	r := rand.New(rand.NewPCG(*seedFlag, uint64(id)))
@@ -239,7 +237,7 @@ func (a *audience) read(id int, c *harness.Client) {
 			a.t.Errorf("%s is read as %s", a.stock.key(i), brief(string(reply)))
 		}
 		a.reads.Add(1)
-		a.rest(r)
+		time.Sleep(thought(r))
 	}
 }
 
@@ -256,7 +254,7 @@ func (a *audience) touch(id int, c *harness.Client) {
 			a.t.Errorf("a touch of %s: %q, %v", a.stock.key(i), reply, err)
 			return
 		}
-		a.rest(r)
+		time.Sleep(thought(r))
 	}
 }
 
@@ -274,7 +272,7 @@ func (a *audience) remove(c *harness.Client) {
 			return
 		}
 		a.gone[i].Store(true)
-		a.rest(r)
+		time.Sleep(thought(r))
 	}
 }
 
