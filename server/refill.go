@@ -88,8 +88,12 @@ func (k *keeper) refill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := &refillRun{keeper: k, sources: sources, cancel: cancel}
-	r.state.Since = began
+	var names []string
+	for _, i := range sources {
+		names = append(names, s.pool.Nodes[i].Name)
+	}
+	s.log.Info("this magent refills a node", "node", k.node.Name, "from", names)
+	r := &refillRun{keeper: k, sources: sources, cancel: cancel, logged: began, state: Refill{Full: 1, Since: began}}
 	defer k.progress.Store(nil)
 	for _, source := range k.inOrder(sources) {
 		if err := r.from(ctx, source); err != nil {

@@ -43,6 +43,8 @@ type keeper struct {
 	cold     atomic.Bool            // it came back empty, and has not been refilled; a peer's prober may promote it
 	drain    atomic.Bool            // an operator drains it: it is not to be Up
 	byHand   atomic.Pointer[int]    // an operator wants it emptied, and refilled from this node first
+	trouble  string                 // why it is not refilled, as logged last; of warm, as is the next
+	holder   string                 // who refills it, as logged last
 	stopWarm context.CancelFunc     // ends warm; nil: it was not begun
 	warmed   chan struct{}          // closed when the latest warm has ended; nil: there was none
 	progress atomic.Pointer[Refill] // nil: this magent does not refill it
@@ -78,7 +80,7 @@ func limitsOf(cfg *config.Config) health.Limits {
 func (k *keeper) roundTrip(ctx context.Context) (time.Duration, error) {
 	rtt, err := k.prober.RoundTrip(ctx)
 	if k.shares() {
-		k.debtors.renew(ctx)
+		k.stand(ctx)
 		if err == nil && k.srv.cfg.Resync {
 			k.vouch(ctx)
 		}

@@ -2,7 +2,7 @@ package server
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -65,21 +65,19 @@ func (s *Server) newAccount(node int) *account {
 	return &account{ledger: fleet.NewLedger(fleet.LedgerConfig{Address: s.pool.Nodes[node].Address, Sources: s.sourcesOf(node), ID: s.id})}
 }
 
-// enter has this magent stand in the ledger. That it cannot be written is no error: where
-// no peer answers nobody waits for it.
-func (a *account) enter(ctx context.Context) {
+// enter has this magent stand in the ledger from the next renew on.
+func (a *account) enter() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.entered = true
-	_ = a.ledger.Enter(ctx, anyLife, time.Now())
 }
 
-// renew keeps it there if it is.
+// renew says there that it is alive, if it has entered and not left.
 func (a *account) renew(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.entered {
-		_ = a.ledger.Enter(ctx, anyLife, time.Now())
+		_ = a.ledger.Enter(ctx, anyLife, time.Now()) // the next one makes up for one that fails
 	}
 }
 
@@ -113,6 +111,18 @@ func (a *account) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ledger.Forget()
+}
+
+// stand keeps this magent in the node's ledger if it is to be there. It is not worth
+// waiting for: with no peer that answers at once nobody else trusts the node by what they
+// say, and the next probe is the next try.
+func (k *keeper) stand(ctx context.Context) {
+	if !slices.ContainsFunc(k.srv.pool.Peers(k.node.Index), k.srv.pool.Health.Writable) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.srv.cfg.ConnectTimeout+k.srv.cfg.Timeout)
+	defer cancel()
+	k.debtors.renew(ctx)
 }
 
 // shares reports whether magents may have to agree on the node: it has peers.
@@ -195,7 +205,8 @@ func (k *keeper) follow(ctx context.Context, c health.Change) {
 	switch {
 	case c.To == health.Down:
 		k.unmarked = false
-		k.debtors.enter(ctx)
+		k.debtors.enter()
+		k.stand(ctx)
 	case c.To == health.Warming && k.cold.Load() && (k.srv.cfg.Resync || k.byHand.Load() != nil):
 		k.startWarm(ctx, k.srv.pool.Health.Load(k.node.Index))
 	}
@@ -219,6 +230,7 @@ func (k *keeper) startWarm(ctx context.Context, seen health.Word) {
 // returns when that is done or ctx has ended, as it does when the node's state changes.
 func (k *keeper) warm(ctx context.Context, seen health.Word) {
 	s := k.srv
+	k.trouble, k.holder = "", ""
 	if k.byHand.Load() != nil {
 		if err := k.emptyByHand(ctx); err != nil {
 			s.log.Warn("a node is not refilled by hand", "node", k.node.Name, "cause", err.Error())
@@ -250,7 +262,8 @@ func (k *keeper) warm(ctx context.Context, seen health.Word) {
 // emptyByHand empties a node that all magents hold for complete. It stands in the ledger
 // first, for as long as it takes all of them to look there, and not to read the node.
 func (k *keeper) emptyByHand(ctx context.Context) error {
-	k.debtors.enter(ctx)
+	k.debtors.enter()
+	k.debtors.renew(ctx)
 	pause(ctx, 2*k.srv.cfg.ProbeInterval)
 	return k.forsake(ctx, nil)
 }
@@ -264,15 +277,16 @@ func (k *keeper) close() {
 	k.prober.Forget()
 }
 
-// heard logs what the magents do about the node.
+// heard logs what is new about who refills the node, and why nobody does.
 func (k *keeper) heard(n fleet.News) {
 	log := k.srv.log.With("node", k.node.Name)
 	switch {
-	case n.Verdict == fleet.Refill:
-		log.Info("this magent refills a node")
-	case n.Verdict == fleet.Wait && n.Trouble != "":
+	case n.Verdict != fleet.Wait:
+	case n.Trouble != "" && n.Trouble != k.trouble:
+		k.trouble = n.Trouble
 		log.Warn("a node is not refilled now", "cause", n.Trouble)
-	case n.Verdict == fleet.Wait && n.Holder != "":
+	case n.Holder != "" && n.Holder != k.srv.id && n.Holder != k.holder:
+		k.holder = n.Holder
 		log.Info("another magent refills a node", "magent", n.Holder)
 	}
 }
@@ -280,6 +294,13 @@ func (k *keeper) heard(n fleet.News) {
 // trust has a refilled node trusted at the moment at, or later: when this magent has
 // made good what the node missed from it on its way back, and so have all others.
 func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) error {
+	known, err := k.known(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !known:
+		return errors.Join(errUntold, k.flush(ctx))
+	}
 	if err := k.repay(ctx, seen); err != nil {
 		return err
 	}
@@ -288,10 +309,7 @@ func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) erro
 		return err
 	}
 	if len(dead) > 0 {
-		if err := k.forsake(ctx, dead); err != nil {
-			return err
-		}
-		return errDied
+		return errors.Join(errDied, k.forsake(ctx, dead))
 	}
 	if settled.After(at) {
 		at = settled
@@ -312,8 +330,11 @@ func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) erro
 	return nil
 }
 
-// errDied is of a node that is emptied once more, and refilled.
-var errDied = fmt.Errorf("a magent that owed it writes has died, so it was flushed")
+// Why a node is emptied once more, and refilled.
+var (
+	errDied   = errors.New("a magent that owed it writes has died, so it was flushed")
+	errUntold = errors.New("it missed more than can be told, so it was flushed")
+)
 
 // settled takes this magent out of the node's ledger, waits until no other stands in it,
 // and returns the moment from which all trust the node. dead are those that have died
