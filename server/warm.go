@@ -40,10 +40,6 @@ type account struct {
 	entered bool
 }
 
-// anyLife is what the ledger is kept for: one magent may know of another life of the node
-// when another still owes to the one before.
-const anyLife = 0
-
 // targetOf is node as it is asked beside the traffic.
 func (s *Server) targetOf(node int) probe.Target {
 	n := s.pool.Nodes[node]
@@ -77,7 +73,7 @@ func (a *account) renew(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.entered {
-		_ = a.ledger.Enter(ctx, anyLife, time.Now()) // the next one makes up for one that fails
+		_ = a.ledger.Enter(ctx, time.Now()) // the next one makes up for one that fails
 	}
 }
 
@@ -96,14 +92,14 @@ func (a *account) leave(ctx context.Context) error {
 func (a *account) look(ctx context.Context) fleet.State {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.ledger.Settled(ctx, anyLife, time.Now())
+	return a.ledger.Settled(ctx, time.Now())
 }
 
 // bury takes those out who have died there.
 func (a *account) bury(ctx context.Context, ids []string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.ledger.Bury(ctx, anyLife, ids)
+	return a.ledger.Bury(ctx, ids)
 }
 
 // close ends its connections.

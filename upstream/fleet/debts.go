@@ -102,7 +102,7 @@ func (s step) value(before string) (after string, err error) {
 	return after, nil
 }
 
-// watch is what one magent has seen of the lists of one life: at which source, for how
+// watch is what one magent has seen of the lists: at which source, for how
 // long each of the others has stood there without a change, and whether one was lost.
 type watch struct {
 	patience time.Duration

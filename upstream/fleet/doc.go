@@ -16,7 +16,7 @@
 //	magent:warm                  the marker, on the node that is refilled. The value is
 //	                             "LIFE warm at UNIXMILLIS by ID", or "LIFE begun by ID"
 //	                             before.
-//	magent:debt:ADDRESS:LIFE     the list of those that owe the node writes, on a source.
+//	magent:debt:ADDRESS          the list of those that owe the node writes, on a source.
 //	                             The value is "ID=N ID=N ...", in which each magent
 //	                             counts its N up when it renews, or, when the last has
 //	                             left, "settled at UNIXMILLIS".

@@ -24,7 +24,8 @@ type LedgerConfig struct {
 // Ledger is one magent's part in the list of those that owe a node writes: they have
 // skipped some while they had the node for down, know which in their own memory alone,
 // and have not made up for all of them yet. Until the list is settled nobody reads the
-// node, or leads writes there.
+// node, or leads writes there. It is one list whichever life the node is in: who has not
+// seen yet that the node is another owes to the one before, and skips writes for this.
 //
 // The list is on the first of the sources that answers. If that dies another takes its
 // place, which has none of the entries that were on the first until their magents renew.
@@ -39,7 +40,6 @@ type Ledger struct {
 	sources []*probe.Prober
 	clock   func() time.Time
 
-	life  uint64    // that all below is of
 	owes  bool      // has entered, or may have, and has not left
 	mine  []bool    // by source: this magent's entry may be there
 	count uint64    // its last number
@@ -71,29 +71,17 @@ func NewLedger(cfg LedgerConfig) *Ledger {
 	if cfg.Patience == 0 {
 		cfg.Patience = 5 * time.Second
 	}
-	l := &Ledger{cfg: cfg, clock: time.Now}
+	l := &Ledger{cfg: cfg, clock: time.Now, mine: make([]bool, len(cfg.Sources)), watch: newWatch(cfg.Patience)}
 	for _, s := range cfg.Sources {
 		l.sources = append(l.sources, probe.New(s, "", false))
 	}
-	l.turn(0)
 	return l
 }
 
-// turn has the Ledger be about a life. What is listed of another is of no use to anybody
-// any more, as the node has no memory of it, and is left to its TTL.
-func (l *Ledger) turn(life uint64) {
-	if l.life == life && l.mine != nil {
-		return
-	}
-	*l = Ledger{cfg: l.cfg, sources: l.sources, clock: l.clock, count: l.count,
-		life: life, mine: make([]bool, len(l.sources)), watch: newWatch(l.cfg.Patience)}
-}
-
-// Enter says that this magent owes the node writes in life, and is alive. It is to be
+// Enter says that this magent owes the node writes, and is alive. It is to be
 // called again all the time, and asks nobody if it has done so within the last second.
 // After an error the entry may be there, or not.
-func (l *Ledger) Enter(ctx context.Context, life uint64, now time.Time) error {
-	l.turn(life)
+func (l *Ledger) Enter(ctx context.Context, now time.Time) error {
 	if l.owes && now.Sub(l.wrote) < renewed {
 		return nil
 	}
@@ -156,15 +144,14 @@ func (l *Ledger) removal(now time.Time, gone func(debtor) bool) step {
 	}
 }
 
-// Settled asks whether anybody owes the node writes in life. It is to be asked again and
+// Settled asks whether anybody owes the node writes. It is to be asked again and
 // again, no less than once in Patience, for only what is watched can be found dead; and
 // once more when the moment has come, since somebody may have entered. An entry of
 // this magent's own that it has not entered, or has left, is taken out.
 //
 // For the dead the caller has the node forget everything, as nobody knows which writes
 // it has missed, unless Look tells that another magent has done so, and then buries them.
-func (l *Ledger) Settled(ctx context.Context, life uint64, now time.Time) (s State) {
-	l.turn(life)
+func (l *Ledger) Settled(ctx context.Context, now time.Time) (s State) {
 	var d debts
 	s.Err = l.first(ctx, func(i int) (err error) {
 		if d, _, err = l.look(ctx, i, now); err == nil && !l.owes && d.place(l.cfg.ID) >= 0 {
@@ -192,8 +179,7 @@ func (l *Ledger) Settled(ctx context.Context, life uint64, now time.Time) (s Sta
 // Bury removes entries that this Ledger has found dead, after the node was flushed on
 // their account. One whose magent has renewed since is alive, and stays: what it has
 // skipped since the flush is its own to make up for.
-func (l *Ledger) Bury(ctx context.Context, life uint64, ids []string) error {
-	l.turn(life)
+func (l *Ledger) Bury(ctx context.Context, ids []string) error {
 	stands, now := l.watch.stands, l.clock()
 	gone := func(o debtor) bool {
 		s, ok := stands[o.id]
@@ -289,4 +275,4 @@ func (l *Ledger) ask(ctx context.Context, i int, a *answer, request string) erro
 }
 
 // key is where the list lies.
-func (l *Ledger) key() string { return keyOf("debt", l.cfg.Address, l.life) }
+func (l *Ledger) key() string { return Prefix + "debt:" + named(l.cfg.Address) }

@@ -16,14 +16,13 @@ import (
 
 // bench is where Ledgers are kept, by a clock that is moved by hand.
 type bench struct {
-	t    *testing.T
-	now  time.Time
-	at   []string // sources
-	life uint64
+	t   *testing.T
+	now time.Time
+	at  []string // sources
 }
 
 func newBench(t *testing.T, sources ...string) *bench {
-	return &bench{t: t, now: time.UnixMilli(1_700_000_000_123), at: sources, life: 0x1234}
+	return &bench{t: t, now: time.UnixMilli(1_700_000_000_123), at: sources}
 }
 
 func (b *bench) ledger(id string) *Ledger {
@@ -39,7 +38,7 @@ func (b *bench) ledger(id string) *Ledger {
 
 func (b *bench) enter(l *Ledger) {
 	b.t.Helper()
-	if err := l.Enter(context.Background(), b.life, b.now); err != nil {
+	if err := l.Enter(context.Background(), b.now); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -68,7 +67,7 @@ const (
 // finds demands who owes, those that are dead in brackets, or a moment, from now, or none.
 func (b *bench) finds(l *Ledger, want string) {
 	b.t.Helper()
-	s := l.Settled(context.Background(), b.life, b.now)
+	s := l.Settled(context.Background(), b.now)
 	got := strings.Join(s.Waiting, " ")
 	if len(s.Dead) > 0 {
 		got += fmt.Sprint(s.Dead)
@@ -102,7 +101,7 @@ func (b *bench) lists(source, want string) {
 	}
 }
 
-func (b *bench) key() string { return fmt.Sprintf("magent:debt:10.0.0.1:11211:%016x", b.life) }
+func (b *bench) key() string { return fmt.Sprintf("magent:debt:10.0.0.1:11211") }
 
 func TestLedger(t *testing.T) {
 	t.Parallel()
@@ -143,8 +142,6 @@ func TestLedger(t *testing.T) {
 		b.leave(a)
 		b.pass(time.Minute)
 		b.finds(d, "-59.7s")
-		b.life++
-		b.finds(a, nobody)
 		b.enter(a)
 		b.finds(d, "a/1/1")
 	})
@@ -170,7 +167,7 @@ func TestDead(t *testing.T) {
 	b.leave(d)
 	b.finds(d, "[a]")
 	b.pass(0, a) // it has only stood still
-	if err := d.Bury(context.Background(), b.life, []string{"a", "x"}); err != nil {
+	if err := d.Bury(context.Background(), []string{"a", "x"}); err != nil {
 		t.Error(err)
 	}
 	b.finds(d, "a")
@@ -180,7 +177,7 @@ func TestDead(t *testing.T) {
 	b.pass(2 * time.Second)
 	b.finds(d, "[a]")
 	for range 2 {
-		if err := d.Bury(context.Background(), b.life, []string{"a", "x"}); err != nil {
+		if err := d.Bury(context.Background(), []string{"a", "x"}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -226,18 +223,18 @@ func TestSourceDies(t *testing.T) {
 	second.kill()
 	ctx := context.Background()
 	want := fmt.Sprintf("no source answers: %s: ", first.addr)
-	if err := a.Enter(ctx, b.life, b.now); err == nil || !strings.HasPrefix(err.Error(), want) {
+	if err := a.Enter(ctx, b.now); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("nobody answers: %v", err)
 	}
 	if err := a.Leave(ctx); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("nobody answers: %v", err)
 	}
-	if s := a.Settled(ctx, b.life, b.now); s.Settled || s.Err == nil || !strings.HasPrefix(s.Err.Error(), want) {
+	if s := a.Settled(ctx, b.now); s.Settled || s.Err == nil || !strings.HasPrefix(s.Err.Error(), want) {
 		t.Errorf("nobody answers: %+v", s)
 	}
 	ctx, stop := context.WithCancel(ctx)
 	stop()
-	if err := a.Enter(ctx, b.life, b.now); !errors.Is(err, context.Canceled) {
+	if err := a.Enter(ctx, b.now); !errors.Is(err, context.Canceled) {
 		t.Errorf("it is over: %v", err)
 	}
 }
@@ -336,7 +333,7 @@ func TestLedgersAnswersAreLost(t *testing.T) {
 	if err := n.SetFault(`(on ms (times 1 truncate 1))`); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Enter(context.Background(), b.life, b.now); err == nil {
+	if err := a.Enter(context.Background(), b.now); err == nil {
 		t.Error("no answer is one")
 	}
 	b.lists(n.Addr(), "c=1 a=1")
@@ -366,8 +363,8 @@ func TestNoList(t *testing.T) {
 			b := newBench(t, addr, startNode(t, ""))
 			put(t, addr, b.key(), garbage)
 			a := b.ledger("a")
-			s := a.Settled(ctx, b.life, b.now)
-			for what, err := range map[string]error{"settled": s.Err, "enter": a.Enter(ctx, b.life, b.now), "leave": a.Leave(ctx), "bury": a.Bury(ctx, b.life, nil)} {
+			s := a.Settled(ctx, b.now)
+			for what, err := range map[string]error{"settled": s.Err, "enter": a.Enter(ctx, b.now), "leave": a.Leave(ctx), "bury": a.Bury(ctx, nil)} {
 				if err == nil || !strings.Contains(err.Error(), "no list of who owes writes") || s.Settled || len(err.Error()) > 200 {
 					t.Errorf("%.20q: %s: %v", garbage, what, err)
 				}
@@ -386,7 +383,7 @@ func TestSourceRefuses(t *testing.T) {
 		{`(on ms (reply "EX"))`, "the list of who owes writes keeps changing"},
 	} {
 		b := newBench(t, startNode(t, c.fault), startNode(t, ""))
-		if err := b.ledger("a").Enter(context.Background(), b.life, b.now); err == nil || !strings.HasSuffix(err.Error(), c.want) {
+		if err := b.ledger("a").Enter(context.Background(), b.now); err == nil || !strings.HasSuffix(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.fault, err)
 		}
 	}
@@ -412,16 +409,16 @@ func TestCrowd(t *testing.T) {
 			crowd.Go(func() {
 				for turn := range 20 {
 					now := b.now.Add(time.Duration(turn) * time.Minute)
-					if err := l.Enter(ctx, b.life, now); err != nil {
+					if err := l.Enter(ctx, now); err != nil {
 						t.Error(err)
 					}
-					if s := l.Settled(ctx, b.life, now); s.Err != nil || s.Settled || !slices.Contains(s.Waiting, l.cfg.ID) {
+					if s := l.Settled(ctx, now); s.Err != nil || s.Settled || !slices.Contains(s.Waiting, l.cfg.ID) {
 						t.Errorf("%s is not in the list: %+v", l.cfg.ID, s)
 					}
 					if err := l.Leave(ctx); err != nil {
 						t.Error(err)
 					}
-					if s := l.Settled(ctx, b.life, now); s.Err != nil || slices.Contains(s.Waiting, l.cfg.ID) {
+					if s := l.Settled(ctx, now); s.Err != nil || slices.Contains(s.Waiting, l.cfg.ID) {
 						t.Errorf("%s is in the list: %+v", l.cfg.ID, s)
 					}
 				}

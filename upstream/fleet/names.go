@@ -20,16 +20,18 @@ const maxAddress = 100
 
 // leaseKey is where the lease for refilling the node at address in its present life
 // lies. Magents that write one node's address differently have leases of their own.
-func leaseKey(address string, life uint64) string { return keyOf("refill", address, life) }
+func leaseKey(address string, life uint64) string {
+	return fmt.Sprintf("%srefill:%s:%016x", Prefix, named(address), life)
+}
 
-// keyOf is where what is kept elsewhere about a node in one of its lives lies.
-func keyOf(what, address string, life uint64) string {
+// named is a node's address as a key may hold it.
+func named(address string) string {
 	if len(address) > maxAddress || strings.ContainsFunc(address, odd) {
 		h := fnv.New64a()
 		h.Write([]byte(address))
 		address = fmt.Sprintf("#%016x", h.Sum64())
 	}
-	return fmt.Sprintf("%s%s:%s:%016x", Prefix, what, address, life)
+	return address
 }
 
 // odd is of what may not stand in a key, or in an id.
