@@ -1,0 +1,2 @@
+// Package refill is to measure a refill.
+package refill
