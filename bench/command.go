@@ -66,7 +66,7 @@ func NewCommand(self string) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return interruptibly(cmd.Context(), func(ctx context.Context) error { return g.run(ctx, cmd.OutOrStdout()) })
 	}
-	cmd.AddCommand(newCompare(self), newReport())
+	cmd.AddCommand(newCompare(self), newRefill(self), newReport())
 	withHelp(cmd, g.flags)
 	withHints(cmd)
 	return cmd

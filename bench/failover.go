@@ -20,8 +20,9 @@ import (
 
 const failoverLong = `Make a steady load, have something fail and come back, and say what the clients saw: when the
 first and the last error reached them, for how long nobody was served, errors, misses, stale
-and wrong values in each phase (before, down, back, warm), and after what time the hit ratio
-was what it had been.
+and wrong values in each phase (before, down, back, warm), and after what time all was as
+before: where a node of a system of its own comes back empty, when magent calls it up; elsewhere,
+when the hit ratio was what it had been.
 
 Several scenarios with commas between them, or all, are drilled in turn, --rounds times, each on
 programs of its own; then a table says what was counted, and the median and the worst round of

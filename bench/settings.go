@@ -108,10 +108,15 @@ func (s *settings) bindRequests(d defaults) {
 	bind(s.flags, &s.stddev, "key-stddev", "", positive, "standard deviation of G, a `number` of keys; default is a sixth of them")
 
 	s.group("Values")
-	bind(s.flags, &s.fixed, "data-size,d", "100", sizes("a size in bytes, such as 100", isNumber), "every value has this `number` of bytes; it names its key and has a checksum, and is checked when it is read")
-	bind(s.flags, &s.ranged, "data-size-range", "", sizes("a range of sizes in bytes, such as 10-1000", isRange), "`min-max`: sizes from this range, all alike")
-	bind(s.flags, &s.weighed, "data-size-list", "", sizes("sizes in bytes and their weights, such as 32:90,65536:10", isList), "`size:weight,...`: sizes, drawn by weight")
+	s.bindSizes("100", "")
 	bind(s.flags, &s.ttls, "expiry-range", "0", ttls, "`min-max`: each set gives a TTL from this range, in seconds; 0 is none")
+}
+
+// bindSizes binds how large values are: by default that one size, or that range.
+func (s *settings) bindSizes(size, among string) {
+	bind(s.flags, &s.fixed, "data-size,d", size, sizes("a size in bytes, such as 100", isNumber), "every value has this `number` of bytes; it names its key and has a checksum, and is checked when it is read")
+	bind(s.flags, &s.ranged, "data-size-range", among, sizes("a range of sizes in bytes, such as 10-1000", isRange), "`min-max`: sizes from this range, all alike")
+	bind(s.flags, &s.weighed, "data-size-list", "", sizes("sizes in bytes and their weights, such as 32:90,65536:10", isList), "`size:weight,...`: sizes, drawn by weight")
 }
 
 var dialect = kind[wire.Dialect]{"memcache_text or memcache_meta", wire.ParseDialect}
@@ -256,15 +261,29 @@ func (s *settings) config() (load.Config, error) {
 	return c, errors.Join(faults...)
 }
 
-// sizes is what the last given of the three flags says; draws knows if there are two.
+// sizes is what the last given of the three flags says, or what there is by default;
+// oneSize knows if there are two.
 func (s *settings) sizes() keys.Sizes {
 	switch {
-	case s.given("data-size-range"):
-		return s.ranged
 	case s.given("data-size-list"):
 		return s.weighed
+	case s.given("data-size-range") || s.ranged.Max() > 0 && !s.given("data-size"):
+		return s.ranged
 	}
 	return s.fixed
+}
+
+// oneSize faults two of the three.
+func (s *settings) oneSize(fault func(string, ...any)) {
+	given := 0
+	for _, flag := range []string{"data-size", "data-size-range", "data-size-list"} {
+		if s.given(flag) {
+			given++
+		}
+	}
+	if given > 1 {
+		fault("--data-size, --data-size-range and --data-size-list say the same thing: give one of them")
+	}
 }
 
 // draws settles how keys and sizes are drawn.
@@ -285,13 +304,7 @@ func (s *settings) draws(c *load.Config, fault func(bool, string, ...any)) {
 	}
 	fault(s.given("key-zipf-exp") && s.exponent >= 5, "--key-zipf-exp must be below 5")
 	fault(s.given("key-median") && s.median > float64(s.highest), "--key-median %v is above --key-maximum %d", s.median, s.highest)
-	given := 0
-	for _, flag := range []string{"data-size", "data-size-range", "data-size-list"} {
-		if s.given(flag) {
-			given++
-		}
-	}
-	fault(given > 1, "--data-size, --data-size-range and --data-size-list say the same thing: give one of them")
+	s.oneSize(func(format string, args ...any) { fault(true, format, args...) })
 }
 
 // ends settles when the run ends: as memtier_benchmark does, 10000 requests of each

@@ -159,19 +159,6 @@ func TestRivalCommandLines(t *testing.T) {
 	}
 }
 
-func TestParseCPUs(t *testing.T) {
-	for in, want := range map[string][]int{"": nil, "0": {0}, "1,3-5": {1, 3, 4, 5}} {
-		if got, err := parseCPUs(in); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%q: %v, %v; want %v", in, got, err, want)
-		}
-	}
-	for _, bad := range []string{"x", "1-", "3-1", "1,,2", "-1", "99999"} {
-		if got, err := parseCPUs(bad); err == nil {
-			t.Errorf("%q was accepted as %v", bad, got)
-		}
-	}
-}
-
 // compareWith makes a comparison as the command line asks for it.
 func compareWith(t *testing.T, out io.Writer, args ...string) error {
 	t.Helper()

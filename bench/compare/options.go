@@ -140,9 +140,9 @@ func (o *Options) resolve(out io.Writer) error {
 		fault(err)
 		o.cfg.Others = append(o.cfg.Others, r)
 	}
-	o.cfg.ProxyCPUs, err = parseCPUs(o.proxyCPUs)
+	o.cfg.ProxyCPUs, err = process.ParseCPUs(o.proxyCPUs)
 	fault(err)
-	o.cfg.LoadCPUs, err = parseCPUs(o.loadCPUs)
+	o.cfg.LoadCPUs, err = process.ParseCPUs(o.loadCPUs)
 	fault(err)
 	o.cfg.Memcached = o.memcached
 	fault(o.attach(out))
@@ -205,28 +205,6 @@ func (o *Options) attach(out io.Writer) error {
 		o.cfg.Others = append(o.cfg.Others, a.rival())
 	}
 	return nil
-}
-
-// parseCPUs reads a list such as 0,2-3.
-func parseCPUs(list string) (cpus []int, err error) {
-	if list == "" {
-		return nil, nil
-	}
-	for part := range strings.SplitSeq(list, ",") {
-		low, high, isRange := strings.Cut(part, "-")
-		if !isRange {
-			high = low
-		}
-		a, errA := strconv.Atoi(low)
-		b, errB := strconv.Atoi(high)
-		if errA != nil || errB != nil || a > b || a < 0 || b >= 1024 {
-			return nil, fmt.Errorf("bad CPU list %q", list)
-		}
-		for c := a; c <= b; c++ {
-			cpus = append(cpus, c)
-		}
-	}
-	return cpus, nil
 }
 
 // cpusAreThere fails if a CPU is asked for that this process may not use.

@@ -18,6 +18,10 @@ type Observation struct {
 	Length time.Duration
 	// Settle is how long the fault may take to be noticed.
 	Settle time.Duration
+	// Watched says that a proxy was asked about what came back, and Up is when it
+	// called that up: negative if it did not.
+	Watched bool
+	Up      time.Duration
 }
 
 // binWidth is what the timeline is divided in, and the hit ratio is looked at.
@@ -28,7 +32,7 @@ func Analyse(o Observation) *Result {
 	r := &Result{
 		Length: Millis(o.Length), Fault: Never, Back: Never, Marks: o.Marks,
 		FirstError: Never, LastError: Never, LastErrorBack: Never, FirstGood: Never,
-		Gap: 0, GapAt: Never, WarmAfter: Never, Settle: Millis(o.Settle), SlowestError: Never,
+		Gap: 0, GapAt: Never, WarmAfter: Never, Watched: o.Watched, UpAfter: Never, Settle: Millis(o.Settle), SlowestError: Never,
 	}
 	for _, m := range o.Marks {
 		if m.Fails && m.Error == "" && (r.Fault < 0 || m.From < r.Fault) {
@@ -37,6 +41,9 @@ func Analyse(o Observation) *Result {
 		if at := m.returned(); at >= 0 && at <= r.Length && (r.Back < 0 || at < r.Back) {
 			r.Back = at
 		}
+	}
+	if up := Millis(o.Up); o.Watched && r.Back >= 0 && up >= 0 && up <= r.Length {
+		r.UpAfter = max(0, up-r.Back)
 	}
 	held := newStalls(o.Stalls)
 	r.Stalls, r.LongestStall = len(held), Millis(held.longest())
@@ -113,8 +120,8 @@ func (r *Result) bounds() (from, to [phases]Millis) {
 	starts := [...]Millis{before: 0, down: r.Fault, back: Never, warm: Never}
 	if r.Fault >= 0 && r.Back >= r.Fault {
 		starts[back] = r.Back
-		if r.WarmAfter >= 0 {
-			starts[warm] = r.Back + r.WarmAfter
+		if after := r.trusted(); after >= 0 {
+			starts[warm] = r.Back + after
 		}
 	}
 	end := r.Length
@@ -126,6 +133,15 @@ func (r *Result) bounds() (from, to [phases]Millis) {
 	}
 	from[total], to[total] = 0, r.Length
 	return from, to
+}
+
+// trusted is how long after the return all was as before: as the proxy says, if that was
+// asked, and else as the clients saw it.
+func (r *Result) trusted() Millis {
+	if r.Watched {
+		return r.UpAfter
+	}
+	return r.WarmAfter
 }
 
 // phases divides the samples.

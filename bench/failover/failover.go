@@ -49,6 +49,8 @@ type Config struct {
 	Own *Topology
 	// Told is called with each step when it is over, on a goroutine of Run's.
 	Told func(Mark)
+
+	watch *watch // of the node that comes back; nil: none
 }
 
 // WithDefaults is c with its zero fields filled in, apart from the load's own.
@@ -141,6 +143,9 @@ func (c *Config) occupy(own *running) {
 	s, _ := c.Own.scenario() // which Validate has found
 	c.Faults = append(s.steps(c.Before, c.Down, own), c.Faults...)
 	c.Load.Targets = []string{own.target()}
+	if s.returns != nil && own.proxy != nil {
+		c.watch = &watch{proxy: own.proxy.Addr, node: s.returns(own).Addr}
+	}
 	if gets, sets := asked(c.Load.Mix); s.apart && c.Load.Writers == 0 && gets > 0 && sets > 0 {
 		// What is measured are reads: none may wait for the write before it.
 		c.Load.Conns, c.Load.Writers = 2*c.Load.Conns, c.Load.Conns
@@ -167,12 +172,16 @@ func (c *Config) drill(ctx context.Context) (*Result, error) {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	began := time.Now()
+	told := c.Told
+	if c.watch != nil {
+		told = c.watch.told(inner, told)
+	}
 	var marks []Mark
 	var stepErr error
 	taken := make(chan struct{})
 	go func() {
 		defer close(taken)
-		if marks, stepErr = take(inner, began, c.Load.Duration, c.Faults, c.Told); stepErr != nil {
+		if marks, stepErr = take(inner, began, c.Load.Duration, c.Faults, told); stepErr != nil {
 			cancel()
 		}
 	}()
@@ -184,10 +193,12 @@ func (c *Config) drill(ctx context.Context) (*Result, error) {
 	if stepErr != nil && ctx.Err() == nil && errors.Is(loadErr, context.Canceled) {
 		loadErr = nil // which a step has ended
 	}
+	cancel() // of what is watched still
+	up, watched := c.watch.end()
 	if report == nil {
 		return nil, errors.Join(stepErr, loadErr)
 	}
-	o := Observation{Samples: report.Samples, Stalls: report.Stalls, Marks: marks, Length: c.Load.Duration, Settle: c.Settle}
+	o := Observation{Samples: report.Samples, Stalls: report.Stalls, Marks: marks, Length: c.Load.Duration, Settle: c.Settle, Watched: watched, Up: up.Sub(report.Began)}
 	if report.Interrupted {
 		o.Length = min(o.Length, time.Duration(report.Seconds*float64(time.Second)))
 	}

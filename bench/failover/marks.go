@@ -38,8 +38,8 @@ func (r *Result) signposts() (posts []signpost) {
 		}
 		posts = append(posts, post)
 	}
-	if r.WarmAfter > 0 {
-		posts = append(posts, signpost{r.Back + r.WarmAfter, "warm", green, dashes(4, 4)})
+	if after := r.trusted(); after > 0 {
+		posts = append(posts, signpost{r.Back + after, "warm", green, dashes(4, 4)})
 	}
 	slices.SortStableFunc(posts, func(a, b signpost) int { return cmp.Compare(a.at, b.at) })
 	return posts

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -13,8 +14,11 @@ import (
 // milliseconds, and null if it is Never.
 type Millis time.Duration
 
-// Never is what did not happen.
-const Never Millis = -1
+// Never is what did not happen, and Endless what was not over at the end.
+const (
+	Never   Millis = -1
+	Endless Millis = math.MaxInt64
+)
 
 // ms is m to the µs, so that what is printed is the same of what was written and read.
 func (m Millis) ms() float64 {
@@ -97,6 +101,12 @@ type Result struct {
 	// chance (three standard deviations). Never: not before the end, or nothing
 	// came back, or nothing was read.
 	WarmAfter Millis `json:"warm_after_ms"`
+	// Watched says that the proxy was asked about a node that came back empty, and
+	// UpAfter is how long after the return it called that node up: it holds again what
+	// its peer holds. Never: not before the end. The phase warm begins then, and
+	// without a proxy to ask after WarmAfter.
+	Watched bool   `json:"watched,omitempty"`
+	UpAfter Millis `json:"up_after_ms"`
 	// Slowest is the slowest request from the fault on, the generator's stalls taken
 	// off.
 	Slowest Slowest `json:"slowest"`
@@ -115,6 +125,17 @@ type Result struct {
 	LongestStall Millis `json:"longest_stall_ms"`
 
 	Timeline []Bin `json:"timeline"`
+}
+
+// UnmarshalJSON reads a Result of any age. Of old there was no UpAfter.
+func (r *Result) UnmarshalJSON(text []byte) error {
+	type plain Result // which has no methods
+	p := plain{UpAfter: Never}
+	if err := json.Unmarshal(text, &p); err != nil {
+		return err
+	}
+	*r = Result(p)
+	return nil
 }
 
 // Counts is how requests ended.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"magent/bench/process"
 )
 
 // Scenario is a fault of two nodes: of the lead, which is the primary, and the follower.
@@ -18,6 +20,9 @@ type Scenario struct {
 	// Measures are the times it is about.
 	Measures []Measure
 
+	// returns is the node that comes back empty; nil: none does, or not as the same.
+	returns func(r *running) *process.Process
+
 	apart  bool          // reads and writes have connections of their own
 	linked bool          // the lead is reached by a link
 	settle time.Duration // 0: as Config says
@@ -29,27 +34,35 @@ type Measure struct {
 	Name string
 	Most time.Duration // 0: unbounded
 	Of   func(*Result) Millis
+
+	ifAny bool // rounds without it are of another time: it is left out
 }
 
 // longestGap is of every scenario: it says for how long all clients were without.
 var longestGap = Measure{Name: "longest time without a good answer", Of: func(r *Result) Millis { return r.Gap }}
 
 func slowest(most time.Duration) Measure {
-	return Measure{"slowest", most, func(r *Result) Millis { return r.Slowest.Took }}
+	return Measure{Name: "slowest", Most: most, Of: func(r *Result) Millis { return r.Slowest.Took }}
 }
 
 var (
-	settled = Measure{"slowest, once the timeout has passed", 20 * time.Millisecond,
-		func(r *Result) Millis { return r.Settled.Slowest }}
-	slowestRead = Measure{"slowest read", 25 * time.Millisecond,
-		func(r *Result) Millis { return r.SlowestRead.Took }}
-	settledReads = Measure{"p99 of reads, after 1 s", 10 * time.Millisecond,
-		func(r *Result) Millis { return r.SettledReads.P99 }}
+	settled = Measure{Name: "slowest, once the timeout has passed", Most: 20 * time.Millisecond,
+		Of: func(r *Result) Millis { return r.Settled.Slowest }}
+	slowestRead = Measure{Name: "slowest read", Most: 25 * time.Millisecond,
+		Of: func(r *Result) Millis { return r.SlowestRead.Took }}
+	settledReads = Measure{Name: "p99 of reads, after 1 s", Most: 10 * time.Millisecond,
+		Of: func(r *Result) Millis { return r.SettledReads.P99 }}
+	untilUp = Measure{Name: "until the proxy calls it up", ifAny: true, Of: func(r *Result) Millis {
+		if r.Watched && r.UpAfter < 0 {
+			return Endless
+		}
+		return r.UpAfter
+	}}
 	firstError   = Measure{Name: "first error after the fault", Of: func(r *Result) Millis { return r.FirstError }}
-	slowestError = Measure{"slowest error", 5 * time.Millisecond,
-		func(r *Result) Millis { return r.SlowestError }}
-	lastError = Measure{"last error after the first is back", time.Second,
-		func(r *Result) Millis { return r.LastErrorBack }}
+	slowestError = Measure{Name: "slowest error", Most: 5 * time.Millisecond,
+		Of: func(r *Result) Millis { return r.SlowestError }}
+	lastError = Measure{Name: "last error after the first is back", Most: time.Second,
+		Of: func(r *Result) Millis { return r.LastErrorBack }}
 )
 
 const (
@@ -67,7 +80,8 @@ const (
 var Scenarios = []Scenario{
 	{Name: "none", Text: "nothing fails", Measures: []Measure{slowest(0)},
 		steps: func(_, _ time.Duration, _ *running) []Step { return nil }},
-	{Name: "kill", Text: "kill -9 of the lead, and restart", Measures: []Measure{slowest(noticed)},
+	{Name: "kill", Text: "kill -9 of the lead, and restart", Measures: []Measure{slowest(noticed), untilUp},
+		returns: func(r *running) *process.Process { return r.lead },
 		steps: func(before, down time.Duration, r *running) []Step {
 			return []Step{Kill(before, r.lead), Restart(before+down, r.lead)}
 		}},
@@ -91,7 +105,8 @@ var Scenarios = []Scenario{
 		steps: func(before, down time.Duration, r *running) []Step {
 			return []Step{Kill(before, r.lead), Kill(before, r.follower), Restart(before+down, r.lead), Restart(before+down+down/2, r.follower)}
 		}},
-	{Name: "follower-kill", Text: "kill -9 of the follower, and restart", Measures: []Measure{slowest(noticed)},
+	{Name: "follower-kill", Text: "kill -9 of the follower, and restart", Measures: []Measure{slowest(noticed), untilUp},
+		returns: func(r *running) *process.Process { return r.follower },
 		steps: func(before, down time.Duration, r *running) []Step {
 			return []Step{Kill(before, r.follower), Restart(before+down, r.follower)}
 		}},

@@ -27,6 +27,9 @@ func (s *Set) Lines() (lines [][]string) {
 		line := []string{sc.Name + ": " + sc.Text, fmt.Sprint(c.Failed), fmt.Sprint(c.Misses), fmt.Sprint(c.Stale)}
 		for _, m := range append(slices.Clone(sc.Measures), longestGap) {
 			median, worst := row.spread(m.Of)
+			if m.ifAny && worst < 0 {
+				continue
+			}
 			bound, verdict := "–", "–"
 			if m.Most > 0 {
 				bound = whole(m.Most)
@@ -45,8 +48,11 @@ func (s *Set) Lines() (lines [][]string) {
 }
 
 func orNone(m Millis) string {
-	if m < 0 {
+	switch m {
+	case Never:
 		return "none"
+	case Endless:
+		return "not before the end"
 	}
 	return m.String()
 }

@@ -101,7 +101,13 @@ func (r *Result) writeTimes(w io.Writer) {
 		line("errors", "%d answered with an error line, %d not answered", r.Total.Failed, r.Total.Lost)
 	}
 	line("longest gap", "%v without a good answer%s", r.Gap, ifEver(", from %s on", r.GapAt))
-	if r.Fault >= 0 && r.Back >= 0 {
+	switch {
+	case r.Fault < 0 || r.Back < 0:
+	case r.Watched && r.UpAfter < 0:
+		line("warm", "not before the end: the proxy did not call up what came back")
+	case r.Watched:
+		line("warm", "%v, when the proxy called it up", after(r.UpAfter, "the return"))
+	default:
 		line("warm", "%v", after(r.WarmAfter, "the return"))
 	}
 	if r.Slowest.Took >= 0 {

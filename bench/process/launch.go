@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -134,13 +135,38 @@ func threads(pid int) ([]int, error) {
 	return tids, nil
 }
 
+// ParseCPUs reads a list such as 0,2-3; of an empty one there are none.
+func ParseCPUs(list string) (cpus []int, err error) {
+	if list == "" {
+		return nil, nil
+	}
+	for part := range strings.SplitSeq(list, ",") {
+		low, high, isRange := strings.Cut(part, "-")
+		if !isRange {
+			high = low
+		}
+		a, errA := strconv.Atoi(low)
+		b, errB := strconv.Atoi(high)
+		if errA != nil || errB != nil || a > b || a < 0 || b >= mostCPUs {
+			return nil, fmt.Errorf("bad CPU list %q", list)
+		}
+		for c := a; c <= b; c++ {
+			cpus = append(cpus, c)
+		}
+	}
+	return cpus, nil
+}
+
+// mostCPUs is how many a CPUSet holds.
+const mostCPUs = 1024
+
 // CPUs are those that this process may use.
 func CPUs() (cpus []int, err error) {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
 		return nil, fmt.Errorf("process: %w", err)
 	}
-	for c := range 1024 {
+	for c := range mostCPUs {
 		if set.IsSet(c) {
 			cpus = append(cpus, c)
 		}

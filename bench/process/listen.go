@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -39,21 +40,41 @@ func listeningPort(pid, port int) (int, error) {
 		}
 	}
 	for _, table := range []string{"tcp", "tcp6"} {
-		text, err := os.ReadFile(filepath.Join(proc, "net", table))
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // else there is no IPv6
-			return 0, err
+		found, err := listeningIn(filepath.Join(proc, "net", table), own, port)
+		if err == nil || !errors.Is(err, os.ErrNotExist) && err != errNotListening { // else there is no IPv6
+			return found, err
 		}
-		for line := range strings.Lines(string(text)) {
-			f := strings.Fields(line) // sl, local address, remote address, state, ..., [9] inode
-			if len(f) < 10 || f[3] != listening || !own["socket:["+f[9]+"]"] {
-				continue
-			}
-			_, digits, _ := strings.Cut(f[1], ":")
-			found, err := strconv.ParseUint(digits, 16, 16)
-			if err == nil && (port == 0 || port == int(found)) {
-				return int(found), nil
-			}
+	}
+	return 0, errNotListening
+}
+
+// listeningIn is listeningPort of one table, for sockets that are own. A table begins with
+// those that listen (the kernel's networking/proc_net_tcp.rst), and what follows is not
+// read: a machine that makes many connections has tens of thousands of lines there, which
+// take the kernel a tenth of a second.
+func listeningIn(table string, own map[string]bool, port int) (int, error) {
+	file, err := os.Open(table)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		f := strings.Fields(lines.Text()) // sl, local address, remote address, state, ..., [9] inode
+		if len(f) < 10 || f[0] == "sl" {
+			continue
 		}
+		if f[3] != listening {
+			break
+		}
+		_, digits, _ := strings.Cut(f[1], ":")
+		found, err := strconv.ParseUint(digits, 16, 16)
+		if err == nil && own["socket:["+f[9]+"]"] && (port == 0 || port == int(found)) {
+			return int(found), nil
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return 0, err
 	}
 	return 0, errNotListening
 }

@@ -691,3 +691,16 @@ func TestVersion(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestParseCPUs(t *testing.T) {
+	for in, want := range map[string][]int{"": nil, "0": {0}, "1,3-5": {1, 3, 4, 5}} {
+		if got, err := process.ParseCPUs(in); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %v, %v; want %v", in, got, err, want)
+		}
+	}
+	for _, bad := range []string{"x", "1-", "3-1", "1,,2", "-1", "99999"} {
+		if got, err := process.ParseCPUs(bad); err == nil {
+			t.Errorf("%q was accepted as %v", bad, got)
+		}
+	}
+}

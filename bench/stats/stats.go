@@ -128,21 +128,25 @@ func Await(ctx context.Context, addr, name string, holds func(Node) bool) error 
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { c.Close() })()
 	defer c.Close()
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
+	var last Node
 	for {
 		n, err := c.Node(name)
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("stats: to the proxy at %s, the node %s is %v: %w", addr, name, last, ctx.Err())
+		case err != nil:
 			return err
-		}
-		if holds(n) {
+		case holds(n):
 			return nil
 		}
+		last = n
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("stats: to the proxy at %s, the node %s is %v: %w", addr, name, n, ctx.Err())
 		}
 	}
 }
