@@ -158,9 +158,13 @@ func (f *filler) block(name, dir string) (string, error) {
 	if drillBlocks[name] != nil {
 		return f.drills(name, dir)
 	}
+	if refillBlocks[name] != nil {
+		return f.refills(name, dir)
+	}
 	b, ok := blocks[name]
 	if !ok {
 		known := slices.AppendSeq(slices.Collect(maps.Keys(blocks)), maps.Keys(drillBlocks))
+		known = slices.AppendSeq(known, maps.Keys(refillBlocks))
 		return "", fmt.Errorf("there are %s", strings.Join(slices.Sorted(slices.Values(known)), ", "))
 	}
 	was := dir

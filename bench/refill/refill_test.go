@@ -116,7 +116,7 @@ func TestRun(t *testing.T) {
 	for i := range s.Rounds {
 		r := &s.Rounds[i]
 		for _, trial := range []Trial{r.Copy, r.Idle, r.Loaded.Trial} {
-			if trial.Keys != c.Keys || trial.Items < int64(c.Keys) || trial.Rate < 1000 || trial.CPU <= 0 || trial.NodesCPU <= 0 {
+			if trial.Keys != c.Keys || trial.Items < int64(c.Keys) || trial.Rate < 1000 || trial.Whole > trial.Took || trial.CPU <= 0 || trial.NodesCPU <= 0 {
 				t.Errorf("%+v", trial)
 			}
 		}

@@ -44,9 +44,12 @@ func (r *Round) Ratio() float64 { return r.Idle.Rate / r.Copy.Rate }
 // Trial is an empty node that was filled.
 type Trial struct {
 	// Took is from when the empty node answered until the proxy called it up, or the
-	// copy was over; Rate is all keys over that. Warming is when the proxy first called
-	// it warming: null if nobody saw that.
+	// copy was over; Whole until the node said that it holds as many items as there are
+	// keys, and Rate is all keys over that: what comes after is the same for few keys
+	// and for many. Warming is when the proxy first called it warming: null if nobody
+	// saw that.
 	Took    failover.Millis `json:"took_ms"`
+	Whole   failover.Millis `json:"whole_after_ms"`
 	Warming failover.Millis `json:"warming_after_ms"`
 	Rate    float64         `json:"keys_per_second"`
 	// Keys is how many of the keys the node held then, Items what it says that it

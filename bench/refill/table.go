@@ -89,6 +89,7 @@ func (s *Set) Lines() (lines [][]string) {
 	least("idle: keys refilled per second", "%.0f", idleRate, s.Bounds.MinRate)
 	free("idle: keys copied per second by two raw connections", "%.0f", func(r *Round) float64 { return r.Copy.Rate })
 	least("idle: refill beside raw copy", "%.2f", (*Round).Ratio, s.Bounds.MinRatio)
+	free("idle: seconds until the node holds all keys", "%.2f", func(r *Round) float64 { return seconds(r.Idle.Whole) })
 	free("idle: seconds until magent calls the node up", "%.2f", func(r *Round) float64 { return seconds(r.Idle.Took) })
 	free("idle: seconds until it calls it warming", "%.3f", func(r *Round) float64 { return seconds(r.Idle.Warming) })
 	free("idle: CPU of magent per key, µs", "%.2f", func(r *Round) float64 { return r.Idle.CPU })
@@ -96,6 +97,7 @@ func (s *Set) Lines() (lines [][]string) {
 	free("raw copy: its CPU per key, µs", "%.2f", func(r *Round) float64 { return r.Copy.CPU })
 	free("raw copy: CPU of both nodes per key, µs", "%.2f", func(r *Round) float64 { return r.Copy.NodesCPU })
 	free("under load: keys refilled per second", "%.0f", func(r *Round) float64 { return r.Loaded.Rate })
+	free("under load: seconds until the node holds all keys", "%.2f", func(r *Round) float64 { return seconds(r.Loaded.Whole) })
 	free("under load: seconds until magent calls the node up", "%.2f", func(r *Round) float64 { return seconds(r.Loaded.Took) })
 	free("under load: p50 before, µs", "%.0f", func(r *Round) float64 { return micros(r.Loaded.phase(before).Net.P50) })
 	free("under load: p50 during the refill, µs", "%.0f", func(r *Round) float64 { return micros(r.Loaded.phase(during).Net.P50) })
@@ -140,7 +142,7 @@ func verdict(bound float64, holds bool) string {
 	return "missed"
 }
 
-func seconds(m failover.Millis) float64 { return time.Duration(m).Seconds() }
+func seconds(m failover.Millis) float64 { return micros(m) / 1e6 }
 
 // micros is m in µs, as it is written, so that figures are the same of what was read.
 func micros(m failover.Millis) float64 { return math.Round(float64(m) / float64(time.Microsecond)) }

@@ -65,6 +65,19 @@ func (c *Conn) Ask(what string) (map[string]string, error) {
 	}
 }
 
+// Items is how many items a memcached says it holds.
+func (c *Conn) Items() (int64, error) {
+	all, err := c.Ask("")
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(all["curr_items"], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("stats: a node has %q for curr_items", all["curr_items"])
+	}
+	return n, nil
+}
+
 // Items is how many items the memcached at addr says it holds.
 func Items(ctx context.Context, addr string) (int64, error) {
 	c, err := Dial(ctx, addr)
@@ -72,15 +85,23 @@ func Items(ctx context.Context, addr string) (int64, error) {
 		return 0, err
 	}
 	defer c.Close()
-	all, err := c.Ask("")
-	if err != nil {
-		return 0, err
+	return c.Items()
+}
+
+// AwaitItems asks the memcached at addr until it holds so many items.
+func AwaitItems(ctx context.Context, addr string, most int64) error {
+	last := int64(0)
+	err := await(ctx, addr, func(c *Conn) (bool, error) {
+		n, err := c.Items()
+		if err == nil {
+			last = n
+		}
+		return n >= most, err
+	})
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("stats: %s holds %d items: %w", addr, last, ctx.Err())
 	}
-	n, err := strconv.ParseInt(all["curr_items"], 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("stats: %s says it has %q items", addr, all["curr_items"])
-	}
-	return n, nil
+	return err
 }
 
 // Node is what a proxy says of one of its nodes. Of a refill it says nothing while there
@@ -124,6 +145,23 @@ const pollEvery = 5 * time.Millisecond
 // Await asks the proxy at addr for the node of that name until holds says so of it. When
 // ctx ends before, the error says how the node was then.
 func Await(ctx context.Context, addr, name string, holds func(Node) bool) error {
+	var last Node
+	err := await(ctx, addr, func(c *Conn) (bool, error) {
+		n, err := c.Node(name)
+		if err != nil {
+			return false, err
+		}
+		last = n
+		return holds(n), nil
+	})
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("stats: to the proxy at %s, the node %s is %v: %w", addr, name, last, ctx.Err())
+	}
+	return err
+}
+
+// await asks addr until it is told that all is well, or why it never will be, or ctx ends.
+func await(ctx context.Context, addr string, well func(*Conn) (bool, error)) error {
 	c, err := Dial(ctx, addr)
 	if err != nil {
 		return err
@@ -132,21 +170,14 @@ func Await(ctx context.Context, addr, name string, holds func(Node) bool) error 
 	defer c.Close()
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
-	var last Node
 	for {
-		n, err := c.Node(name)
-		switch {
-		case ctx.Err() != nil:
-			return fmt.Errorf("stats: to the proxy at %s, the node %s is %v: %w", addr, name, last, ctx.Err())
-		case err != nil:
+		if yes, err := well(c); yes || err != nil {
 			return err
-		case holds(n):
-			return nil
 		}
-		last = n
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

@@ -88,7 +88,15 @@ func TestItems(t *testing.T) {
 		n, err := Items(t.Context(), node.Addr)
 		return err == nil && n == 2
 	})
-	if _, err := Items(t.Context(), proxy(t, "END\n")); err == nil || !strings.Contains(err.Error(), `has "" items`) {
+	if err := AwaitItems(t.Context(), node.Addr, 2); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if err := AwaitItems(ctx, node.Addr, 3); err == nil || !strings.Contains(err.Error(), "holds 2 items: context deadline exceeded") {
+		t.Error(err)
+	}
+	if _, err := Items(t.Context(), proxy(t, "END\n")); err == nil || !strings.Contains(err.Error(), `has "" for curr_items`) {
 		t.Error(err)
 	}
 	node.Kill()

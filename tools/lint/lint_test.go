@@ -167,11 +167,13 @@ var law = []struct {
 		"golang.org/x/sys/...", "golang.org/x/term"}, judge},
 	{"bench/meter", []string{"golang.org/x/sys/..."}, judge},
 	{"bench/process", []string{"magent/bench/process", "golang.org/x/sys/..."}, judge},
+	{"bench/stats", nil, "a proxy is asked in its own words: std only"},
 	{"bench/keys", nil, "what keys hold is arithmetic: std only"},
 	{"bench/wire", []string{"magent/bench/keys"}, judge},
 	{"bench/load", []string{"magent/bench/keys", "magent/bench/wire", "magent/bench/meter", "github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys/..."}, judge},
 	{"bench/compare", []string{"magent/bench/...", "github.com/spf13/pflag", "golang.org/x/sys/...", "gonum.org/v1/plot", "gonum.org/v1/plot/..."}, judge},
 	{"bench/failover", []string{"magent/bench/...", "golang.org/x/sys/...", "gonum.org/v1/plot", "gonum.org/v1/plot/..."}, judge},
+	{"bench/refill", []string{"magent/bench/failover", "magent/bench/keys", "magent/bench/load", "magent/bench/meter", "magent/bench/process", "magent/bench/stats", "magent/bench/wire"}, judge},
 }
 
 func TestImportLaw(t *testing.T) {
