@@ -10,6 +10,7 @@ FUZZTIME ?= 30s
 DEMO     ?= --kill-every 10s
 BENCH    ?=
 DRILL    ?=
+REFILL   ?=
 SOAK     ?= 10m
 SEED     ?= $(shell date +%s)
 ROUNDS   ?= 3
@@ -25,7 +26,7 @@ LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.c
 TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tools \
          ip:iproute2 keepalived:keepalived monit:monit strace:strace git:git
 
-.PHONY: help run build test check lint fuzz bench report perf benchstat e2e soak faults drill install deps clean
+.PHONY: help run build test check lint fuzz bench report perf refill benchstat e2e soak faults drill install deps clean
 
 help: ## this list
 	@echo "magent: a memcached proxy. 'make run' shows it at work, README.md says the rest."
@@ -66,6 +67,9 @@ report: build ## tables and plots of BENCHMARKS.md from the results it names (RE
 
 perf: deps build ## fail if a ratio that was promised is missed by more than 15 %: three minutes
 	bin/magent bench compare --gate 0.15 --rounds 5 --out bench/results/tmp
+
+refill: deps build ## how fast an empty node is refilled, and what clients notice; fails beyond a bound: three minutes
+	bin/magent bench refill --results bench/results $(REFILL)
 
 benchstat: ## Go benchmarks beside the last release's (BASE=commit BENCHES='./server Request' COUNT=6 BENCHTIME=100ms)
 	@BASE='$(BASE)' BENCHES='$(value BENCHES)' COUNT='$(COUNT)' BENCHTIME='$(BENCHTIME)' tools/benchstat/benchstat.sh

@@ -8,7 +8,7 @@
 //	    → loaded: the same under load → load, failover.Analyse
 //	    → Set → table, bounds, raw file
 //
-// Everything runs on the caller's goroutine, but for what Copy asks, and for the steps
-// under load, which have one each. The package imports, of bench, failover, keys, load,
-// meter, process, stats and wire.
+// Everything runs on the caller's goroutine, but for what Copy asks, what waits for the
+// node to hold all keys, and the steps under load, which have one each. The package
+// imports, of bench, failover, keys, load, meter, process, stats and wire.
 package refill

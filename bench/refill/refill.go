@@ -83,10 +83,10 @@ func (c *Config) load(addr string, round int) load.Config {
 const loadPipeline = 4096
 
 // Run measures c in as many rounds as it says, and tells of each as it ends. In each a
-// pair of nodes is started and filled; then one of them is emptied again and again, to be
-// filled by the copy, by the idle proxy, and by the proxy under load. Every other round
-// begins with the proxy, so that neither always follows the other. An error ends it, and
-// what was measured until then stays in s. This process stays pinned to LoadCPUs.
+// node is emptied and filled by the copy, by the idle proxy, and by the proxy under load.
+// Every other round begins with the proxy, so that neither always follows the other. An
+// error ends it, and what was measured until then stays in s. This process stays pinned
+// to LoadCPUs.
 func (s *Set) Run(ctx context.Context, c Config, told func(round int, r *Round)) error {
 	s.describe(&c)
 	err := c.Validate()
@@ -109,33 +109,38 @@ func (s *Set) Run(ctx context.Context, c Config, told func(round int, r *Round))
 	return err
 }
 
-// round does all of a round on nodes of its own.
-func (c *Config) round(ctx context.Context, round int, r *Round) (err error) {
+// round does all of a round.
+func (c *Config) round(ctx context.Context, round int, r *Round) error {
+	parts := []func(*pair) error{
+		func(p *pair) (err error) { r.Copy, err = p.yardstick(ctx); return err },
+		func(p *pair) (err error) { r.Idle, err = p.idle(ctx); return err },
+	}
+	if round%2 > 0 {
+		slices.Reverse(parts)
+	}
+	for _, part := range append(parts, func(p *pair) (err error) { r.Loaded, err = p.loaded(ctx, round); return err }) {
+		if err := c.onPair(ctx, round, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onPair does part on nodes of its own, both full: what a proxy has left on others would
+// tell the next one about them.
+func (c *Config) onPair(ctx context.Context, round int, part func(*pair) error) (err error) {
 	p, err := c.start(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	l := c.load(p.full.Addr, round)
-	if err := load.Preload(ctx, l); err != nil {
+	if err := load.Preload(ctx, c.load(p.full.Addr, round)); err != nil {
 		return err
 	}
 	if _, err := p.copy(ctx); err != nil {
 		return err
 	}
-	parts := []func() error{
-		func() (err error) { r.Copy, err = p.yardstick(ctx); return err },
-		func() (err error) { r.Idle, err = p.idle(ctx); return err },
-	}
-	if round%2 > 0 {
-		slices.Reverse(parts)
-	}
-	for _, part := range append(parts, func() (err error) { r.Loaded, err = p.loaded(ctx, round); return err }) {
-		if err := part(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return part(p)
 }
 
 // asProxy does what stands for a proxy, with the CPUs that a proxy would have.

@@ -214,6 +214,9 @@ func TestBenchFaults(t *testing.T) {
 	magent(t, "bench", "--profile", "cpu", "--profile-dir", "/nowhere").wantFault(t, "--profile cpu: open /nowhere")
 	magent(t, "bench", "compare", "--ours", "bogus").wantFault(t, "bogus")
 	magent(t, "bench", "compare", "--rounds", "few").wantFault(t, `--rounds takes a whole number, not "few"`)
+	magent(t, "bench", "refill", "--rounds", "0").wantFault(t, `--rounds takes a whole number from 1 up, not "0"`)
+	magent(t, "bench", "refill", "--cpus-load", "1023").wantFault(t, "there is no CPU 1023")
+	magent(t, "bench", "refill", "--magent", "/nowhere/magent", "--keys", "9", "--cpus-proxy", "all", "--cpus-load", "all").wantFault(t, "/nowhere/magent")
 	magent(t, "bench", "report", filepath.Join(t.TempDir(), "x.md")).wantFault(t, "x.md")
 }
 
@@ -231,6 +234,7 @@ func TestHelpOfTheJudge(t *testing.T) {
 		words []string
 		cmd   *cobra.Command
 	}{{[]string{"bench"}, newBench()}, {[]string{"bench", "compare"}, subcommand(t, newBench(), "compare")},
+		{[]string{"bench", "refill"}, subcommand(t, newBench(), "refill")},
 		{[]string{"bench", "report"}, subcommand(t, newBench(), "report")}, {[]string{"failover"}, newFailover()}} {
 		r := magent(t, append(c.words, "--help")...)
 		if again := magent(t, append([]string{"help"}, c.words...)...); r.code != 0 || again.out != r.out {
