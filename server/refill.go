@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"iter"
 	"net"
-	"runtime"
 	"slices"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"magent/upstream/dump"
@@ -52,28 +51,6 @@ func (r *Refill) ETA() (d time.Duration, ok bool) {
 		return 0, false
 	}
 	return time.Duration(float64(r.Total-min(r.Done, r.Total)) / r.Keys * float64(time.Second)), true
-}
-
-// spareP gives the process one P more than it has for its loops, for as long as anything
-// is refilled: else that would take its turns from a loop, ten milliseconds at a time.
-var spareP struct {
-	sync.Mutex
-	users int
-}
-
-func takeSpareP() (giveBack func()) {
-	spareP.Lock()
-	defer spareP.Unlock()
-	if spareP.users++; spareP.users == 1 {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
-	}
-	return func() {
-		spareP.Lock()
-		defer spareP.Unlock()
-		if spareP.users--; spareP.users == 0 {
-			runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - 1)
-		}
-	}
 }
 
 // refill copies to the node, which is Warming, all that it is to hold.
@@ -242,7 +219,12 @@ func (s *Server) items(ctx context.Context, node int) (items int, err error) {
 func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) error {
 	s, k := r.keeper.srv, r.keeper
 	rate := s.cfg.ResyncRate
+	explicit, err := s.explicit(ctx)
+	if err != nil {
+		return err
+	}
 	counts, err := refill.Run(ctx, refill.Config{
+		Limits: refill.Limits{Explicit: explicit},
 		Source: s.dialer(source), Target: s.dialer(k.node.Index), Keys: each(keys), Silence: silence,
 		Rate:     refill.Rate{Keys: float64(rate.Keys), Bytes: float64(rate.Bytes)},
 		Suffers:  func() bool { return r.suffers(source) },
@@ -250,6 +232,18 @@ func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) er
 	})
 	r.done.Add(&counts)
 	return err
+}
+
+// explicit reports whether the nodes take versions that they are given, as far as all loops
+// know.
+func (s *Server) explicit(ctx context.Context) (all bool, err error) {
+	var lacking atomic.Bool
+	err = s.onLoops(ctx, func(l *loop) {
+		if !l.group.Explicit() {
+			lacking.Store(true)
+		}
+	})
+	return !lacking.Load(), err
 }
 
 func each(keys *dump.Hottest) iter.Seq[refill.Key] {

@@ -366,6 +366,7 @@ func (s *Server) changed(c health.Change) {
 	s.keepers[c.Node].openGates()
 	s.keepers[c.Node].follow(s.ctx, c)
 	if c.From == health.Down && s.running.Load() {
+		spareFor(time.Second) // for the dials
 		for _, l := range s.loops {
 			l.do(func() { l.group.Connect(c.Node) })
 		}

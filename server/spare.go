@@ -1,0 +1,38 @@
+package server
+
+import (
+	"runtime"
+	"sync"
+	"time"
+)
+
+// A process that serves has as many Ps as loops: one more that is idle costs it futex
+// calls by the thousand. So what is to be done beside the loops waits for a loop to wait,
+// and for the runtime to notice, which may take it 10 ms. That is right for what nobody
+// waits for. For the rest there is a P more, as long as it takes.
+
+// spare counts who needs that P.
+var spare struct {
+	sync.Mutex
+	users int
+}
+
+// takeSpareP gives the process a P more until giveBack is called. It stops all loops for
+// some ten microseconds, and waits for a garbage collection to end: no loop may call it.
+func takeSpareP() (giveBack func()) {
+	spare.Lock()
+	defer spare.Unlock()
+	if spare.users++; spare.users == 1 {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
+	return func() {
+		spare.Lock()
+		defer spare.Unlock()
+		if spare.users--; spare.users == 0 {
+			runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - 1)
+		}
+	}
+}
+
+// spareFor is takeSpareP for d.
+func spareFor(d time.Duration) { time.AfterFunc(d, takeSpareP()) }
