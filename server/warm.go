@@ -28,7 +28,7 @@ const (
 	// hush is for how long before the moment at which a node is trusted, and after it,
 	// writes wait: the clocks of machines may differ by twice that without two magents
 	// leading writes at two nodes at once.
-	hush = 10 * time.Millisecond
+	hush = 3 * time.Millisecond
 	// settling is how often the ledger is looked at by who waits for it.
 	settling = 20 * time.Millisecond
 )
