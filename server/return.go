@@ -114,6 +114,7 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 	}
 	if restarted {
 		k.drain.Store(false)
+		k.byHand.Store(nil)
 		if err := k.emptied(ctx); err != nil {
 			return health.Down, "", err
 		}

@@ -29,8 +29,10 @@ const (
 	// writes wait: the clocks of machines may differ by twice that without two magents
 	// leading writes at two nodes at once.
 	hush = 3 * time.Millisecond
-	// settling is how often the ledger is looked at by who waits for it.
+	// settling is how often the ledger is looked at by who waits for it, and waiting how
+	// often when that has taken a second.
 	settling = 20 * time.Millisecond
+	waiting  = 200 * time.Millisecond
 )
 
 // account is a node's ledger, which its prober and warm share.
@@ -160,13 +162,10 @@ func (s *Server) survey(ctx context.Context) {
 func (k *keeper) vouch(ctx context.Context) {
 	s, i := k.srv, k.node.Index
 	seen := s.pool.Health.Load(i)
-	if seen.State() > health.Slow {
-		return
+	if seen.State() > health.Slow || !s.covered(i, health.Slow) {
+		return // whatever others think of it, nobody is better
 	}
-	if !slices.ContainsFunc(s.pool.Peers(i), s.pool.Health.Writable) {
-		return
-	}
-	if st := k.debtors.look(ctx); len(st.Waiting)+len(st.Dead) > 0 && !s.needed(i) {
+	if st := k.debtors.look(ctx); len(st.Waiting)+len(st.Dead) > 0 {
 		s.pool.Monitor.Distrust(i, seen, health.Stale, "another magent found it down, and owes it writes")
 		return
 	}
@@ -178,7 +177,7 @@ func (k *keeper) vouch(ctx context.Context) {
 	unmarked := k.unmarked
 	k.unmarked = mark.Standing == fleet.Unmarked
 	switch {
-	case mark.Standing == fleet.Begun && !s.needed(i):
+	case mark.Standing == fleet.Begun:
 		k.cold.Store(true)
 		s.pool.Monitor.Distrust(i, seen, health.Warming, "another magent refills it")
 	case k.unmarked && unmarked:
@@ -338,11 +337,11 @@ var (
 // while no peer is there to ask.
 func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err error) {
 	s, i := k.srv, k.node.Index
-	for began, told := time.Now(), false; ; {
+	for began, wait := time.Now(), settling; ; {
 		err := k.debtors.leave(ctx)
 		st := k.debtors.look(ctx)
-		if !told && time.Since(began) > time.Second {
-			told = true
+		if wait == settling && time.Since(began) > time.Second {
+			wait = waiting
 			s.log.Info("a node is not trusted yet: other magents owe it writes", "node", k.node.Name, "magents", st.Waiting)
 		}
 		switch {
@@ -356,7 +355,7 @@ func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err 
 		case len(st.Waiting) == 0 && len(st.Dead) > 0:
 			return at, st.Dead, nil
 		}
-		pause(ctx, settling)
+		pause(ctx, wait)
 	}
 }
 
