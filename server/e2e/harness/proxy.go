@@ -16,7 +16,6 @@ import (
 	"magent/bench/process/proctest"
 	"magent/server"
 	"magent/server/config"
-	"magent/upstream/health"
 )
 
 // Topology is the shape of a pool: Copies placements of the key space, each over
@@ -113,7 +112,7 @@ func (p *Proxied) slowSince(began time.Time) bool {
 		if len(n.Falls) > 0 {
 			return false
 		}
-		slow = slow || n.State == health.Slow.String() || n.Epoch > 0 && !n.Since.Before(began)
+		slow = slow || n.State == "slow" || n.Epoch > 0 && !n.Since.Before(began)
 	}
 	return slow
 }
