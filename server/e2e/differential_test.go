@@ -137,10 +137,7 @@ func cutsOf(rng *rand.Rand, d *dialog, each bool) (ways [][]int) {
 		stream = append(stream, s.send...)
 	}
 	ways = append(ways, nil)
-	some := 8
-	if testing.Short() {
-		some = 4
-	}
+	some := amount(2, 8, 8)
 	if len(stream) > 2048 || testing.Short() {
 		for range some {
 			ways = append(ways, someCuts(rng, len(stream)))
@@ -154,7 +151,7 @@ func cutsOf(rng *rand.Rand, d *dialog, each bool) (ways [][]int) {
 			places = append(places, at)
 		}
 	}
-	const toothWidth = 24
+	const toothWidth = 12
 	if each {
 		for _, at := range places {
 			ways = append(ways, []int{at})
@@ -241,8 +238,8 @@ func TestTranscriptsOnMemcached(t *testing.T) {
 	}
 }
 
-// TestTranscripts has every dialog with the proxy, whole and cut at every place,
-// and demands memcached's replies.
+// TestTranscripts has every dialog with the proxy, whole and cut at every place, one
+// place at a time if it is asked to be long, and demands memcached's replies.
 func TestTranscripts(t *testing.T) {
 	for _, top := range topologies {
 		t.Run(nameOf(top), func(t *testing.T) {
@@ -255,7 +252,7 @@ func TestTranscripts(t *testing.T) {
 					if diff := p.Steadily(func() string { return checkEmpty(flushTCP, p.Addr, d, nil) }); diff != "" {
 						t.Fatalf("over TCP: %s", diff)
 					}
-					for _, cuts := range cutsOf(rng, d, top.Nodes > 1) {
+					for _, cuts := range cutsOf(rng, d, *long && top.Nodes > 1) {
 						if diff := p.Steadily(func() string { return checkEmpty(flushUnix, p.Unix, d, cuts) }); diff != "" {
 							t.Fatalf("cut at %v: %s", cuts[:min(len(cuts), 20)], diff)
 						}

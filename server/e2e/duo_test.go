@@ -310,9 +310,4 @@ type loss struct {
 
 // repeats is how often a test does what it would do n times: what matters in it is
 // the moment at which a node goes away, and each time has one only.
-func repeats(n int) int {
-	if testing.Short() {
-		return 1
-	}
-	return n
-}
+func repeats(n int) int { return amount(1, min(n, 2), n) }

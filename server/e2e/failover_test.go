@@ -12,6 +12,9 @@ import (
 // replica of each key alive, none of them may see an error, a miss, an old value
 // or a count that is off.
 func TestFailoverUnderLoad(t *testing.T) {
+	const clients, size = 8, 20
+	batches := amount(40, 100, 100)
+	requests := uint64(clients * batches * size)
 	for name, takeAway := range map[string]func(*harness.Node){
 		"killed": (*harness.Node).Kill,
 		"frozen": (*harness.Node).Freeze,
@@ -21,12 +24,12 @@ func TestFailoverUnderLoad(t *testing.T) {
 				p := harness.Proxy(t, top)
 				told := &tally{}
 				var load sync.WaitGroup
-				load.Go(func() { askers(t, p.Addr, 8, 100, 20, false, told) })
-				proctest.Eventually(t, "the load is under way", func() bool { return told.good.Load() > 3000 || t.Failed() })
+				load.Go(func() { askers(t, p.Addr, clients, batches, size, false, told) })
+				proctest.Eventually(t, "the load is under way", func() bool { return told.good.Load() > requests/5 || t.Failed() })
 				takeAway(p.Nodes[0][0])
 				load.Wait()
-				if told.good.Load() < 10000 {
-					t.Errorf("only %d good replies", told.good.Load())
+				if told.good.Load() < requests*5/8 {
+					t.Errorf("only %d good replies to %d requests", told.good.Load(), requests)
 				}
 			})
 		}

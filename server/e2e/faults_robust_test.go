@@ -65,7 +65,7 @@ func TestOneReplicaIsEnough(t *testing.T) {
 		few = settings[:2]
 	}
 	for i := range few {
-		historyOf(t, &few[i], *seedFlag+uint64(i), 2*time.Second)
+		historyOf(t, &few[i], *seedFlag+uint64(i), time.Duration(amount(1, 1, 4))*time.Second)
 	}
 }
 

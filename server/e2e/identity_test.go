@@ -420,7 +420,7 @@ func TestIdentityUnderFaults(t *testing.T) {
 		t.Run(fault, func(t *testing.T) {
 			p, _ := faultyPool(t, harness.Topology{Copies: 2, Nodes: 3, Loops: 2}, fmt.Sprintf("(seed %d) %s", *seedFlag, fault))
 			told := &tally{}
-			askers(t, p.Addr, 16, 10, 40, true, told)
+			askers(t, p.Addr, 16, amount(5, 10, 10), 40, true, told)
 			if good := told.good.Load(); good < enoughGood {
 				t.Errorf("only %d good replies", good)
 			}

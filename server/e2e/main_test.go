@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,6 +36,20 @@ func TestMain(m *testing.M) {
 	default:
 		panic(role)
 	}
+}
+
+var long = flag.Bool("long", false, "repeat what counts by how often it is done: some minutes")
+
+// amount is how much of something a test does: as much as there is time for in a run
+// under the race detector, in any run, or if it is asked to be long.
+func amount(short, usual, most int) int {
+	switch {
+	case *long:
+		return most
+	case testing.Short():
+		return short
+	}
+	return usual
 }
 
 const childEnv = "MAGENT_E2E_CHILD"

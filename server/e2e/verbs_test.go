@@ -106,7 +106,7 @@ func TestFrozenPrimary(t *testing.T) {
 }
 
 // TestFrozenInMidVerb freezes the primary anew for each verb, so that each is the
-// one that finds it out.
+// one that finds it out. That takes the timeout each time, so several wait at once.
 func TestFrozenInMidVerb(t *testing.T) {
 	for _, e := range []exchange{
 		{"get k\r\n", "VALUE k 0 1\n5\nEND"},
@@ -118,6 +118,7 @@ func TestFrozenInMidVerb(t *testing.T) {
 		{"gat 100 k\r\n", "VALUE k 0 1\n5\nEND"},
 	} {
 		t.Run(strings.Fields(e.request)[0], func(t *testing.T) {
+			t.Parallel()
 			p := harness.Proxy(t, harness.Topology{Copies: 2, Nodes: 1, Loops: 1})
 			c := dial(t, p.Addr)
 			converse(t, c, []exchange{{"set k 0 0 1\r\n5\r\n", "STORED"}})
