@@ -61,7 +61,7 @@ type Trial struct {
 	CPU      float64 `json:"cpu_us"`
 	Cores    float64 `json:"cores"`
 	NodesCPU float64 `json:"nodes_cpu_us"`
-	// Noise is the share of all CPUs that went to other programs; the load is one here.
+	// Noise is the share of all CPUs that went to programs that have no part in it.
 	Noise float64 `json:"noise"`
 }
 

@@ -108,7 +108,7 @@ func (s *Set) Lines() (lines [][]string) {
 	free("under load: cores of magent before", "%.2f", func(r *Round) float64 { return r.Loaded.CoresBefore })
 	free("under load: cores of magent during the refill", "%.2f", func(r *Round) float64 { return r.Loaded.Cores })
 	s.counts(row)
-	free("idle: share of the CPUs that went to other programs", "%.2f", func(r *Round) float64 { return max(r.Copy.Noise, r.Idle.Noise) })
+	free("share of the CPUs that went to other programs", "%.2f", func(r *Round) float64 { return max(r.Copy.Noise, r.Idle.Noise, r.Loaded.Noise) })
 	return lines
 }
 
