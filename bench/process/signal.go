@@ -79,16 +79,35 @@ func (p *Process) Kill() error {
 	return nil
 }
 
-// gone waits for the end of p and reports whether it came.
+// gone waits for the end of p and reports whether it came. It need not have been waited
+// for then: on a busy machine, while others read /proc, Linux 6.18 was seen to go round
+// in circles there (release_task, shrink_dcache_parent) for as long as 20 s, long after
+// all that the process had was closed.
 func (p *Process) gone(limit time.Duration) bool {
-	late := time.NewTimer(limit)
-	defer late.Stop()
+	exited := make(chan bool, 1)
+	go func() { exited <- p.exits(limit) }()
 	select {
 	case <-p.done:
 		return true
-	case <-late.C:
-		return false
+	case gone := <-exited:
+		return gone
 	}
+}
+
+// exits is gone by what the kernel tells of p's handle.
+func (p *Process) exits(limit time.Duration) (gone bool) {
+	end := time.Now().Add(limit)
+	err := p.proc.WithHandle(func(pidfd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+		for left := limit; left >= 0; left = time.Until(end) {
+			n, err := unix.Poll(fds, int(left.Milliseconds())+1)
+			if err != unix.EINTR {
+				gone = n > 0
+				return
+			}
+		}
+	})
+	return gone || errors.Is(err, os.ErrProcessDone)
 }
 
 // Freeze stops p (SIGSTOP) and returns when every thread of it stands still.
