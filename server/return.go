@@ -39,12 +39,13 @@ type keeper struct {
 	debtors  *account
 	open     func()                 // opens the gates that are closed for it; nil: none are
 	left     []netip.AddrPort       // connections that were closed on it with requests unanswered
-	unmarked bool                   // its marker was not there when it was looked at last
+	nudged   chan struct{}          // has one when attend has something to look at
 	cold     atomic.Bool            // it came back empty, and has not been refilled; a peer's prober may promote it
 	drain    atomic.Bool            // an operator drains it: it is not to be Up
 	byHand   atomic.Pointer[int]    // an operator wants it emptied, and refilled from this node first
 	trouble  string                 // why it is not refilled, as logged last; of warm, as is the next
 	holder   string                 // who refills it, as logged last
+	attended chan struct{}          // closed when attend has ended; nil: it was not begun
 	stopWarm context.CancelFunc     // ends warm; nil: it was not begun
 	warmed   chan struct{}          // closed when the latest warm has ended; nil: there was none
 	progress atomic.Pointer[Refill] // nil: this magent does not refill it
@@ -52,7 +53,7 @@ type keeper struct {
 
 func newKeeper(s *Server, n *upstream.Node) *keeper {
 	key := fmt.Sprintf("%sprobe:%016x", fleet.Prefix, rand.Uint64())
-	return &keeper{srv: s, node: n, debtors: s.newAccount(n.Index),
+	return &keeper{srv: s, node: n, debtors: s.newAccount(n.Index), nudged: make(chan struct{}, 1),
 		prober: probe.New(s.targetOf(n.Index), key, s.cfg.Probe == config.ProbeWrite)}
 }
 
@@ -76,15 +77,10 @@ func limitsOf(cfg *config.Config) health.Limits {
 	return l
 }
 
-// roundTrip probes the node, and keeps up what the magents know of each other about it.
+// roundTrip probes the node, and has attend look at what others know of it.
 func (k *keeper) roundTrip(ctx context.Context) (time.Duration, error) {
 	rtt, err := k.prober.RoundTrip(ctx)
-	if k.shares() {
-		k.stand(ctx)
-		if err == nil && k.srv.cfg.Resync {
-			k.vouch(ctx)
-		}
-	}
+	k.nudge()
 	return rtt, err
 }
 

@@ -151,8 +151,8 @@ func (s *Server) Start() error {
 		})
 	}
 	go s.clock()
-	if s.cfg.Resync && !s.pool.Alone() {
-		s.survey(s.ctx)
+	if !s.pool.Alone() {
+		s.convene()
 	}
 	s.pool.Monitor.Start()
 	for _, ln := range s.listeners {

@@ -14,12 +14,12 @@ import (
 
 // A node that came back empty is refilled by one of the magents in front of it, and all
 // of them trust it at one moment. What they agree on lies in keys on the nodes: see
-// package fleet. It is on two goroutines of each node: its prober's, and while the node
-// is Warming and cold that of warm.
+// package fleet. It is on three goroutines of each node: its prober's, that of attend,
+// which may wait for other nodes, and while the node is Warming and cold that of warm.
 //
-//	survey                      at the start: which nodes are cold already
-//	arrive → changed → warm     refill, or wait for another's → trust
-//	roundTrip → vouch           while it is trusted: does everybody trust it?
+//	survey                          at the start: which nodes are cold already
+//	arrive → changed → warm         refill, or wait for another's → trust
+//	roundTrip → attend → vouch      while it is trusted: does everybody trust it?
 //
 // Who owes a node writes stands in a ledger on a peer of it, from its fall until that is
 // paid: nobody trusts the node before all have paid.
@@ -35,7 +35,7 @@ const (
 	waiting  = 200 * time.Millisecond
 )
 
-// account is a node's ledger, which its prober and warm share.
+// account is a node's ledger, which its goroutines share.
 type account struct {
 	mu      sync.Mutex
 	ledger  *fleet.Ledger
@@ -111,20 +111,22 @@ func (a *account) close() {
 	a.ledger.Forget()
 }
 
-// stand keeps this magent in the node's ledger if it is to be there. It is not worth
-// waiting for: with no peer that answers at once nobody else trusts the node by what they
-// say, and the next probe is the next try.
-func (k *keeper) stand(ctx context.Context) {
-	if !slices.ContainsFunc(k.srv.pool.Peers(k.node.Index), k.srv.pool.Health.Writable) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, k.srv.cfg.ConnectTimeout+k.srv.cfg.Timeout)
-	defer cancel()
-	k.debtors.renew(ctx)
-}
-
 // shares reports whether magents may have to agree on the node: it has peers.
 func (k *keeper) shares() bool { return len(k.srv.pool.Peers(k.node.Index)) > 0 }
+
+// convene begins to take part in what magents agree on.
+func (s *Server) convene() {
+	if s.cfg.Resync {
+		s.survey(s.ctx)
+	}
+	for _, k := range s.keepers {
+		k.attended = make(chan struct{})
+		go func() {
+			defer close(k.attended)
+			k.attend(s.ctx)
+		}()
+	}
+}
 
 // survey finds out, before any client is served, which nodes others are refilling, or
 // have yet to: a node without a marker beside one that has one. Where there is no marker
@@ -155,36 +157,62 @@ func (s *Server) survey(ctx context.Context) {
 	}
 }
 
-// vouch looks, after a good probe, whether everybody trusts the node that this magent
-// trusts. One that others are refilling, or owe writes, is not to be read. One that
-// nobody has marked is marked: twice in a row, as one that was just flushed by another
-// magent is marked by that.
-func (k *keeper) vouch(ctx context.Context) {
+// attend runs for as long as the server does. It looks at what other magents know of the
+// node, after each probe of it, and after its fall.
+func (k *keeper) attend(ctx context.Context) {
+	p := k.srv.newProber(k.node.Index)
+	defer p.Forget()
+	for unmarked := false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.nudged:
+		}
+		if slices.ContainsFunc(k.srv.pool.Peers(k.node.Index), k.srv.pool.Health.Writable) {
+			k.debtors.renew(ctx)
+		}
+		unmarked = k.srv.cfg.Resync && k.vouch(ctx, p, unmarked)
+	}
+}
+
+// nudge has attend look, soon.
+func (k *keeper) nudge() {
+	select {
+	case k.nudged <- struct{}{}:
+	default:
+	}
+}
+
+// vouch looks whether everybody trusts the node, which it asks by p, if this magent does.
+// One that others are refilling, or owe writes, is not to be read. One that nobody has
+// marked is marked: if it was unmarked the last time, too, as one that was just flushed by
+// another magent is marked by that. It reports whether the node is unmarked.
+func (k *keeper) vouch(ctx context.Context, p *probe.Prober, unmarked bool) bool {
 	s, i := k.srv, k.node.Index
 	seen := s.pool.Health.Load(i)
 	if seen.State() > health.Slow || !s.covered(i, health.Slow) {
-		return // whatever others think of it, nobody is better
+		return false // whatever others think of it, nobody is better
 	}
 	if st := k.debtors.look(ctx); len(st.Waiting)+len(st.Dead) > 0 {
 		s.pool.Monitor.Distrust(i, seen, health.Stale, "another magent found it down, and owes it writes")
-		return
+		return false
 	}
-	mark, err := fleet.Look(ctx, k.prober)
+	mark, err := fleet.Look(ctx, p)
 	life, met := k.node.Life()
 	if err != nil || !met || mark.Life != life {
-		return // its connections will notice
+		return false // its connections will notice
 	}
-	unmarked := k.unmarked
-	k.unmarked = mark.Standing == fleet.Unmarked
 	switch {
 	case mark.Standing == fleet.Begun:
-		k.cold.Store(true)
-		s.pool.Monitor.Distrust(i, seen, health.Warming, "another magent refills it")
-	case k.unmarked && unmarked:
-		if err := fleet.Vouch(ctx, k.prober, life, s.id); err != nil {
+		if k.cold.CompareAndSwap(false, true) && !s.pool.Monitor.Distrust(i, seen, health.Warming, "another magent refills it") {
+			k.cold.Store(false)
+		}
+	case mark.Standing == fleet.Unmarked && unmarked:
+		if err := fleet.Vouch(ctx, p, life, s.id); err != nil {
 			s.log.Debug("a node's marker could not be written", "node", k.node.Name, "cause", err.Error())
 		}
 	}
+	return mark.Standing == fleet.Unmarked
 }
 
 // follow does what a change of the node's state calls for: it ends what is done for one
@@ -199,9 +227,8 @@ func (k *keeper) follow(ctx context.Context, c health.Change) {
 	}
 	switch {
 	case c.To == health.Down:
-		k.unmarked = false
 		k.debtors.enter()
-		k.stand(ctx)
+		k.nudge()
 	case c.To == health.Warming && k.cold.Load() && (k.srv.cfg.Resync || k.byHand.Load() != nil):
 		k.startWarm(ctx, k.srv.pool.Health.Load(k.node.Index))
 	}
@@ -265,8 +292,10 @@ func (k *keeper) emptyByHand(ctx context.Context) error {
 
 // close waits until what is done about the node has ended, as its context has.
 func (k *keeper) close() {
-	if k.warmed != nil {
-		<-k.warmed
+	for _, ended := range []chan struct{}{k.attended, k.warmed} {
+		if ended != nil {
+			<-ended
+		}
 	}
 	k.debtors.close()
 	k.prober.Forget()

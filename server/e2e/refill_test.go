@@ -261,10 +261,8 @@ func (a *audience) touch(id int, c *harness.Client) {
 // remove deletes the doomed keys in an order of chance.
 func (a *audience) remove(c *harness.Client) {
 	r := rand.New(rand.NewPCG(*seedFlag, 2000))
-	for _, i := range r.Perm(a.stock.doomed) {
-		if a.over.Load() {
-			return
-		}
+	for order := r.Perm(a.stock.doomed); len(order) > 0 && !a.over.Load(); order = order[1:] {
+		i := order[0]
 		a.began[i].Store(true)
 		reply, err := c.Do(fmt.Sprintf("delete %s\r\n", a.stock.key(i)), 1)
 		if err != nil || reply != "DELETED" {
