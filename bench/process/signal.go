@@ -79,10 +79,14 @@ func (p *Process) Kill() error {
 	return nil
 }
 
-// gone waits for the end of p and reports whether it came. It need not have been waited
-// for then: on a busy machine, while others read /proc, Linux 6.18 was seen to go round
-// in circles there (release_task, shrink_dcache_parent) for as long as 20 s, long after
-// all that the process had was closed.
+// tidyTimeout is for the kernel to tidy up after a process that has ended. On a busy
+// machine, while others read /proc, Linux 6.18 was seen to go round in circles there
+// (release_task, shrink_dcache_parent) for as long as 20 s, long after all that the
+// process had was closed.
+const tidyTimeout = time.Second
+
+// gone waits for the end of p and reports whether it came. Mostly it has been waited for
+// then, too.
 func (p *Process) gone(limit time.Duration) bool {
 	exited := make(chan bool, 1)
 	go func() { exited <- p.exits(limit) }()
@@ -90,8 +94,17 @@ func (p *Process) gone(limit time.Duration) bool {
 	case <-p.done:
 		return true
 	case gone := <-exited:
-		return gone
+		if !gone {
+			return false
+		}
 	}
+	late := time.NewTimer(tidyTimeout)
+	defer late.Stop()
+	select {
+	case <-p.done:
+	case <-late.C:
+	}
+	return true
 }
 
 // exits is gone by what the kernel tells of p's handle.
