@@ -30,6 +30,8 @@ const (
 	passBytes = 128 << 20
 	// silence is how long a node may leave its part of a refill unanswered.
 	silence = 5 * time.Second
+	// opening is the part of --resync-rate that a refill begins with.
+	opening = 0.25
 	// told is how often the log says how far a refill is.
 	told = 10 * time.Second
 )
@@ -70,7 +72,7 @@ func (k *keeper) refill(ctx context.Context) error {
 		names = append(names, s.pool.Nodes[i].Name)
 	}
 	s.log.Info("this magent refills a node", "node", k.node.Name, "from", names)
-	r := &refillRun{keeper: k, sources: sources, cancel: cancel, logged: began, state: Refill{Full: 1, Since: began}}
+	r := &refillRun{keeper: k, sources: sources, cancel: cancel, logged: began, state: Refill{Full: opening, Since: began}}
 	defer k.progress.Store(nil)
 	for _, source := range k.inOrder(sources) {
 		if err := r.from(ctx, source); err != nil {
@@ -145,7 +147,6 @@ type refillRun struct {
 	cancel  context.CancelCauseFunc
 	done    refill.Counts // of the copies that have ended
 	state   Refill
-	calm    time.Duration // the source's p99 when it began
 	at      time.Time     // when state was reckoned last
 	was     refill.Counts // and of what
 	logged  time.Time
@@ -155,7 +156,6 @@ type refillRun struct {
 func (r *refillRun) from(ctx context.Context, source int) error {
 	s, k := r.keeper.srv, r.keeper
 	n := s.pool.Nodes[source]
-	r.calm = s.p99(source)
 	keys := dump.NewHottest(r.room(ctx, source))
 	target := dump.Target{Network: n.Network, Address: n.Address, Connect: s.cfg.ConnectTimeout, Silence: silence}
 	for first, more := true, true; more; first = false {
@@ -226,7 +226,7 @@ func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) er
 	counts, err := refill.Run(ctx, refill.Config{
 		Limits: refill.Limits{Explicit: explicit},
 		Source: s.dialer(source), Target: s.dialer(k.node.Index), Keys: each(keys), Silence: silence,
-		Rate:     refill.Rate{Keys: float64(rate.Keys), Bytes: float64(rate.Bytes)},
+		Rate: refill.Rate{Keys: float64(rate.Keys), Bytes: float64(rate.Bytes)}, Factor: r.state.Full,
 		Suffers:  func() bool { return r.suffers(source) },
 		Progress: r.progress,
 	})
@@ -263,15 +263,29 @@ func (s *Server) dialer(node int) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, n.Network, n.Address) }
 }
 
-// suffers reports whether clients wait longer for the source than before the refill. It
-// also ends a refill whose sources are no longer those that lead the node's keys.
+// suffers reports whether clients wait longer for the source than they used to. It also
+// ends a refill whose sources are no longer those that lead the node's keys.
 func (r *refillRun) suffers(source int) bool {
 	s := r.keeper.srv
 	if now, err := s.sources(r.keeper.node.Index); err != nil || !slices.Equal(now, r.sources) {
 		r.cancel(errMoved)
 	}
-	now := s.p99(source)
-	return now > r.calm*3/2 && now > r.calm+500*time.Microsecond
+	usual, now := time.Duration(s.keepers[source].usual.Load()), s.p99(source)
+	return usual > 0 && now > usual*7/5 && now > usual+200*time.Microsecond
+}
+
+// observe keeps what clients are used to: the mean of some seconds of the node's p99,
+// while nothing is refilled.
+func (k *keeper) observe() {
+	s := k.srv
+	if slices.ContainsFunc(s.keepers, func(o *keeper) bool { return o.progress.Load() != nil }) {
+		return
+	}
+	now, usual := int64(s.p99(k.node.Index)), k.usual.Load()
+	if usual == 0 {
+		usual = now
+	}
+	k.usual.Store(usual + (now-usual)/8)
 }
 
 // p99 is the 99th percentile of what requests to node take of late, where that is worst.

@@ -45,6 +45,7 @@ type keeper struct {
 	byHand   atomic.Pointer[int]    // an operator wants it emptied, and refilled from this node first
 	trouble  string                 // why it is not refilled, as logged last; of warm, as is the next
 	holder   string                 // who refills it, as logged last
+	usual    atomic.Int64           // what its p99 is when nothing is refilled, in ns; 0: it was not asked anything
 	attended chan struct{}          // closed when attend has ended; nil: it was not begun
 	stopWarm context.CancelFunc     // ends warm; nil: it was not begun
 	warmed   chan struct{}          // closed when the latest warm has ended; nil: there was none

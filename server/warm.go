@@ -171,6 +171,7 @@ func (k *keeper) attend(ctx context.Context) {
 		if slices.ContainsFunc(k.srv.pool.Peers(k.node.Index), k.srv.pool.Health.Writable) {
 			k.debtors.renew(ctx)
 		}
+		k.observe()
 		unmarked = k.srv.cfg.Resync && k.vouch(ctx, p, unmarked)
 	}
 }

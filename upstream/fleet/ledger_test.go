@@ -101,7 +101,7 @@ func (b *bench) lists(source, want string) {
 	}
 }
 
-func (b *bench) key() string { return fmt.Sprintf("magent:debt:10.0.0.1:11211") }
+func (b *bench) key() string { return "magent:debt:10.0.0.1:11211" }
 
 func TestLedger(t *testing.T) {
 	t.Parallel()

@@ -13,14 +13,15 @@ const (
 	quantum = 5 * time.Millisecond   // is waited at least: what begins together is sent together
 	yields  = 0.5                    // the factor by which the rate gives way
 	regains = 0.1                    // of the full rate per second
+	opens   = 1.0                    // the same before it has given way at all
 	floor   = 1.0 / 64               // of the full rate is left whatever happens
 	patient = time.Second            // before it gives way again, or begins to regain
 )
 
 // Pace says when a further key may begin: a bucket of keys and a bucket of bytes, which
-// fill at the rate times a factor. The factor is halved when live traffic suffers, once
-// a second at most, and after a second without that regains a tenth of the full rate per
-// second. What a key holds is known when it was read, so the bucket of bytes goes below
+// fill at the rate times a factor. The factor grows by the full rate in a second, until
+// live traffic suffers for the first time. It is halved when that suffers, once a second
+// at most, and after a second without that regains a tenth of the full rate per second. What a key holds is known when it was read, so the bucket of bytes goes below
 // nothing by what was in flight. Where there is no bound, there is nothing to give way.
 type Pace struct {
 	rate   Rate
@@ -31,9 +32,9 @@ type Pace struct {
 	gave   time.Time // when it gave way last
 }
 
-// NewPace makes a Pace with full buckets.
-func NewPace(r Rate, now time.Time) *Pace {
-	return &Pace{rate: r, factor: 1, keys: room(r.Keys), bytes: room(r.Bytes), filled: now}
+// NewPace makes a Pace with full buckets, which begins with the part factor of the rate.
+func NewPace(r Rate, factor float64, now time.Time) *Pace {
+	return &Pace{rate: r, factor: min(1, max(floor, factor)), keys: room(r.Keys), bytes: room(r.Bytes), filled: now}
 }
 
 // room is what a bucket holds.
@@ -82,10 +83,14 @@ func (p *Pace) fill(now time.Time) {
 	passed := now.Sub(from).Seconds() * p.factor
 	p.keys = min(room(p.rate.Keys), p.keys+passed*p.rate.Keys)
 	p.bytes = min(room(p.rate.Bytes), p.bytes+passed*p.rate.Bytes)
-	if calm := p.gave.Add(patient); p.factor < 1 && now.After(calm) {
+	growth, calm := opens, from
+	if !p.gave.IsZero() {
+		growth, calm = regains, p.gave.Add(patient)
+	}
+	if now.After(calm) {
 		if calm.After(from) {
 			from = calm
 		}
-		p.factor = min(1, p.factor+regains*now.Sub(from).Seconds())
+		p.factor = min(1, p.factor+growth*now.Sub(from).Seconds())
 	}
 }

@@ -20,38 +20,39 @@ const ms = time.Millisecond
 var paces = []struct {
 	name  string
 	rate  Rate
+	begin float64
 	steps []paceStep
 }{
-	{"no bound", Rate{}, []paceStep{{0, false, 1e9, 1e12, 0, 1}}},
-	{"a tenth of a second's keys at once", Rate{Keys: 1000}, []paceStep{
+	{"no bound", Rate{}, 1, []paceStep{{0, false, 1e9, 1e12, 0, 1}}},
+	{"a tenth of a second's keys at once", Rate{Keys: 1000}, 1, []paceStep{
 		{0, false, 99, 0, 0, 1},
 		{0, false, 1, 0, 5 * ms, 1},
 		{5 * ms, false, 0, 0, 0, 1},
 		{5 * ms, false, 5, 0, 5 * ms, 1},
 		{10 * time.Second, false, 100, 0, 5 * ms, 1},
 	}},
-	{"a slow rate", Rate{Keys: 2}, []paceStep{
+	{"a slow rate", Rate{Keys: 2}, 1, []paceStep{
 		{0, false, 1, 0, 500 * ms, 1},
 		{300 * ms, false, 0, 0, 200 * ms, 1},
 		{500 * ms, false, 0, 0, 0, 1},
 	}},
-	{"bytes are paid for afterwards", Rate{Bytes: 1e6}, []paceStep{
+	{"bytes are paid for afterwards", Rate{Bytes: 1e6}, 1, []paceStep{
 		{0, false, 1, 100_000, 0, 1},
 		{0, false, 1, 500_000, 500 * ms, 1},
 		{500 * ms, false, 0, 0, 0, 1},
 	}},
-	{"the slower of both counts", Rate{Keys: 10, Bytes: 1e6}, []paceStep{
+	{"the slower of both counts", Rate{Keys: 10, Bytes: 1e6}, 1, []paceStep{
 		{0, false, 1, 100_000 + 50_000, 100 * ms, 1},
 		{100 * ms, false, 0, 200_000, 150 * ms, 1},
 	}},
-	{"it gives way once a second", Rate{Keys: 100}, []paceStep{
+	{"it gives way once a second", Rate{Keys: 100}, 1, []paceStep{
 		{0, true, 0, 0, 0, 0.5},
 		{500 * ms, true, 0, 0, 0, 0.5},
 		{1000 * ms, true, 0, 0, 0, 0.25},
 		{2000 * ms, true, 0, 0, 0, 0.125},
 		{2000 * ms, false, 10, 0, 80 * ms, 0.125},
 	}},
-	{"it regains a tenth a second", Rate{Keys: 100}, []paceStep{
+	{"it regains a tenth a second", Rate{Keys: 100}, 1, []paceStep{
 		{0, true, 0, 0, 0, 0.5},
 		{900 * ms, false, 0, 0, 0, 0.5},
 		{2000 * ms, false, 0, 0, 0, 0.6},
@@ -59,7 +60,13 @@ var paces = []struct {
 		{9000 * ms, false, 0, 0, 0, 1},
 		{10 * time.Second, true, 0, 0, 0, 0.5},
 	}},
-	{"something is left", Rate{Keys: 64}, []paceStep{
+	{"it opens, and then regains more slowly", Rate{Keys: 100}, 0.25, []paceStep{
+		{0, false, 0, 0, 0, 0.25},
+		{500 * ms, false, 10, 0, 1 * time.Second / 75, 0.75},
+		{500 * ms, true, 0, 0, 1 * time.Second * 2 / 75, 0.375},
+		{2500 * ms, false, 0, 0, 0, 0.475},
+	}},
+	{"something is left", Rate{Keys: 64}, 1, []paceStep{
 		{0, true, 0, 0, 0, 1. / 2}, {1000 * ms, true, 0, 0, 0, 1. / 4}, {2000 * ms, true, 0, 0, 0, 1. / 8},
 		{3000 * ms, true, 0, 0, 0, 1. / 16}, {4000 * ms, true, 0, 0, 0, 1. / 32}, {5000 * ms, true, 0, 0, 0, 1. / 64},
 		{6000 * ms, true, 6, 0, 600 * ms, 1. / 64},
@@ -69,7 +76,7 @@ var paces = []struct {
 func TestPace(t *testing.T) {
 	for _, c := range paces {
 		t.Run(c.name, func(t *testing.T) {
-			p := NewPace(c.rate, epoch)
+			p := NewPace(c.rate, c.begin, epoch)
 			for i, s := range c.steps {
 				now := epoch.Add(s.at)
 				if s.suffers {

@@ -18,6 +18,7 @@ type Config struct {
 	Keys           iter.Seq[Key]                               // a key need not stay as it is when the next is asked for
 	Limits         Limits
 	Rate           Rate
+	Factor         float64                        // the part of the rate to begin with; see Pace. default 1
 	Suffers        func() bool                    // live traffic does; nil: it never does. Called some times a second
 	Progress       func(c Counts, factor float64) // how far it is, and Pace.Factor; called some times a second, and at the end; may be nil
 	Silence        time.Duration                  // how long a node may leave a request without a byte of its answer; default 5s
@@ -57,9 +58,12 @@ func Run(ctx context.Context, cfg Config) (Counts, error) {
 	if cfg.Silence <= 0 {
 		cfg.Silence = defaultSilence
 	}
+	if cfg.Factor == 0 {
+		cfg.Factor = 1
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r := &run{cfg: cfg, ctx: ctx, cancel: cancel, copier: NewCopier(cfg.Limits), pace: NewPace(cfg.Rate, time.Now())}
+	r := &run{cfg: cfg, ctx: ctx, cancel: cancel, copier: NewCopier(cfg.Limits), pace: NewPace(cfg.Rate, cfg.Factor, time.Now())}
 	r.limit = backlog * r.copier.limits.Bytes
 	r.moved.L = &r.mu
 	for side, dial := range [2]func(context.Context) (net.Conn, error){Source: cfg.Source, Target: cfg.Target} {
