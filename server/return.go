@@ -135,17 +135,15 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 // been copied before it was changed, and is still to be repaired; if it cannot be told,
 // the refill has to begin anew.
 func (k *keeper) emptied(ctx context.Context) error {
-	s, i := k.srv, k.node.Index
-	aside := make([]*debt.Journal, len(s.loops))
-	err := s.onLoops(ctx, func(l *loop) { aside[l.index] = l.setAside(i) })
-	if err != nil || !s.cfg.Resync {
+	aside, err := k.setAside(ctx)
+	if err != nil || !k.srv.cfg.Resync {
 		return err
 	}
 	mark, err := fleet.Look(ctx, k.prober)
 	if err == nil && mark.Standing == fleet.Unmarked {
 		return nil
 	}
-	if back := s.onLoops(ctx, func(l *loop) { l.putBack(i, aside[l.index]) }); back != nil || err != nil {
+	if back := k.putBack(aside); back != nil || err != nil {
 		return errors.Join(err, back)
 	}
 	known, err := k.known(ctx)
@@ -297,18 +295,37 @@ func (k *keeper) drained(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// flush empties the node, and the journals of what it missed before.
+// flush empties the node, and the journals of what it missed before that.
 func (k *keeper) flush(ctx context.Context) error {
 	if err := k.drained(ctx); err != nil {
 		return err
 	}
-	if err := k.srv.onLoops(ctx, func(l *loop) { l.debts[k.node.Index].Clear() }); err != nil {
+	aside, err := k.setAside(ctx)
+	switch {
+	case err != nil:
 		return err
+	case k.srv.cfg.Resync:
+		err = k.forsake(ctx, nil)
+	default:
+		err = k.prober.FlushAll(ctx)
 	}
-	if !k.srv.cfg.Resync {
-		return k.prober.FlushAll(ctx)
+	if err != nil {
+		return errors.Join(err, k.putBack(aside))
 	}
-	return k.forsake(ctx, nil)
+	return nil
+}
+
+// setAside takes the journals of what the node missed until now, and begins others.
+func (k *keeper) setAside(ctx context.Context) ([]*debt.Journal, error) {
+	aside := make([]*debt.Journal, len(k.srv.loops))
+	err := k.srv.onLoops(ctx, func(l *loop) { aside[l.index] = l.setAside(k.node.Index) })
+	return aside, err
+}
+
+// putBack has the journals be as if they had not been set aside, whatever ends meanwhile:
+// else old values would pass for paid.
+func (k *keeper) putBack(aside []*debt.Journal) error {
+	return k.srv.onLoops(k.srv.ctx, func(l *loop) { l.putBack(k.node.Index, aside[l.index]) })
 }
 
 // heal has every loop repair what the node missed, waits until other magents have done

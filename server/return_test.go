@@ -247,7 +247,7 @@ func TestOldWritesAreWaitedFor(t *testing.T) {
 	s.awaits(t, 0, health.Up)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	const kept = 3 // connections of the two loops and the prober
+	const kept = 5 // connections of the two loops, the prober, attend, and the ledger of the peer
 	if err := waitFor(ctx, func() bool { return nodes[0].Stats().Conns <= kept }); err != nil {
 		t.Fatalf("%d connections are open", nodes[0].Stats().Conns)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -142,6 +143,9 @@ func (s *Server) survey(ctx context.Context) {
 			}
 			k.node.SetLife(mark.Life)
 			marks[i] = mark
+			if len(k.debtors.look(ctx).Waiting) > 0 {
+				s.pool.Monitor.Distrust(i, s.pool.Health.Load(i), health.Stale, owed)
+			}
 		})
 	}
 	asked.Wait()
@@ -157,22 +161,42 @@ func (s *Server) survey(ctx context.Context) {
 	}
 }
 
+// alive is how often this magent says in ledgers that it is.
+const alive = time.Second
+
+// owed is why a node is Stale that this magent has not found down.
+const owed = "another magent found it down, and owes it writes"
+
 // attend runs for as long as the server does. It looks at what other magents know of the
-// node, after each probe of it, and after its fall.
+// node, after each probe of it and each change of its state, and keeps this one's part of
+// that true.
 func (k *keeper) attend(ctx context.Context) {
-	p := k.srv.newProber(k.node.Index)
+	s, i := k.srv, k.node.Index
+	p := s.newProber(i)
 	defer p.Forget()
+	beat := time.NewTicker(alive)
+	defer beat.Stop()
 	for unmarked := false; ; {
+		nudged := false
 		select {
 		case <-ctx.Done():
 			return
+		case <-beat.C:
 		case <-k.nudged:
+			nudged = true
 		}
-		if slices.ContainsFunc(k.srv.pool.Peers(k.node.Index), k.srv.pool.Health.Writable) {
+		if !slices.ContainsFunc(s.pool.Peers(i), s.pool.Health.Writable) {
+			continue
+		}
+		if s.pool.Health.Load(i).State() > health.Slow {
 			k.debtors.renew(ctx)
+		} else if k.debtors.leave(ctx) != nil {
+			continue
 		}
-		k.observe()
-		unmarked = k.srv.cfg.Resync && k.vouch(ctx, p, unmarked)
+		if nudged {
+			k.observe()
+			unmarked = s.cfg.Resync && k.vouch(ctx, p, unmarked)
+		}
 	}
 }
 
@@ -195,7 +219,7 @@ func (k *keeper) vouch(ctx context.Context, p *probe.Prober, unmarked bool) bool
 		return false // whatever others think of it, nobody is better
 	}
 	if st := k.debtors.look(ctx); len(st.Waiting)+len(st.Dead) > 0 {
-		s.pool.Monitor.Distrust(i, seen, health.Stale, "another magent found it down, and owes it writes")
+		s.pool.Monitor.Distrust(i, seen, health.Stale, owed)
 		return false
 	}
 	mark, err := fleet.Look(ctx, p)
@@ -226,10 +250,10 @@ func (k *keeper) follow(ctx context.Context, c health.Change) {
 		k.stopWarm()
 		k.stopWarm = nil
 	}
+	defer k.nudge()
 	switch {
 	case c.To == health.Down:
 		k.debtors.enter()
-		k.nudge()
 	case c.To == health.Warming && k.cold.Load() && (k.srv.cfg.Resync || k.byHand.Load() != nil):
 		k.startWarm(ctx, k.srv.pool.Health.Load(k.node.Index))
 	}
@@ -336,6 +360,9 @@ func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) erro
 	if len(dead) > 0 {
 		return errors.Join(errDied, k.forsake(ctx, dead))
 	}
+	if k.emptiedByOthers(ctx) {
+		return errEmptied
+	}
 	if settled.After(at) {
 		at = settled
 	}
@@ -357,8 +384,9 @@ func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) erro
 
 // Why a node is emptied once more, and refilled.
 var (
-	errDied   = errors.New("a magent that owed it writes has died, so it was flushed")
-	errUntold = errors.New("it missed more than can be told, so it was flushed")
+	errDied    = errors.New("a magent that owed it writes has died, so it was flushed")
+	errUntold  = errors.New("it missed more than can be told, so it was flushed")
+	errEmptied = errors.New("another magent has flushed it")
 )
 
 // settled takes this magent out of the node's ledger, waits until no other stands in it,
@@ -372,7 +400,7 @@ func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err 
 		st := k.debtors.look(ctx)
 		if wait == settling && time.Since(began) > time.Second {
 			wait = waiting
-			s.log.Info("a node is not trusted yet: other magents owe it writes", "node", k.node.Name, "magents", st.Waiting)
+			s.log.Info("a node is not trusted yet", "node", k.node.Name, "cause", whyWait(st, err))
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -389,12 +417,22 @@ func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err 
 	}
 }
 
+// whyWait says what keeps a node from being trusted whose ledger says st.
+func whyWait(st fleet.State, err error) string {
+	switch err = errors.Join(err, st.Err); {
+	case err != nil:
+		return err.Error()
+	case len(st.Waiting)+len(st.Dead) == 0:
+		return "the list of who owes it writes was lost, so all are given time to say so again"
+	}
+	return "owed writes by " + strings.Join(append(st.Waiting, st.Dead...), ", ")
+}
+
 // forsake empties the node, as it may hold old values that nobody can name, and says so
 // to the other magents; if it is for those that have died, and another has done so, that
 // is enough.
 func (k *keeper) forsake(ctx context.Context, dead []string) error {
 	life, _ := k.node.Life()
-	k.cold.Store(true)
 	p := k.srv.newProber(k.node.Index)
 	defer p.Forget()
 	mark, err := fleet.Look(ctx, p)
@@ -404,6 +442,7 @@ func (k *keeper) forsake(ctx context.Context, dead []string) error {
 	if err != nil {
 		return err
 	}
+	k.cold.Store(true)
 	if len(dead) == 0 {
 		return nil
 	}
