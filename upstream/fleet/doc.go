@@ -54,7 +54,7 @@
 // The moment lies Times.Lead ahead when the node is marked, which is longer than it takes
 // the others to look, and so all hand over at once: the writes of a key have one lead at
 // a time. For how long they have two is for how long the magents' wall clocks differ,
-// which is 10 ms or so with NTP, or how much later one of them gets to look, if it or the
+// which is some milliseconds with NTP, or how much later one of them gets to look, if it or the
 // node is held up for that long. Whoever hands over late reads and leads at the peer
 // meanwhile; whoever comes when the moment has passed hands over at once. A moment that
 // is further off than Lead is of a clock that is wrong, and is taken for one that is as
