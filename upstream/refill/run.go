@@ -19,6 +19,7 @@ type Config struct {
 	Limits         Limits
 	Rate           Rate
 	Factor         float64                        // the part of the rate to begin with; see Pace. default 1
+	Lead           func() error                   // why Source does not lead the keys any more; nil: it does. Called with all that it answers, and must not wait; may be nil
 	Suffers        func() bool                    // live traffic does; nil: it never does. Called some times a second
 	Progress       func(c Counts, factor float64) // how far it is, and Pace.Factor; called some times a second, and at the end; may be nil
 	Silence        time.Duration                  // how long a node may leave a request without a byte of its answer; default 5s
@@ -26,6 +27,7 @@ type Config struct {
 
 const (
 	defaultSilence = 5 * time.Second
+	haste          = time.Second // for a node to answer when the caller wants an end
 	reportEvery    = 200 * time.Millisecond
 	readSize       = 64 << 10
 	writeSize      = 256 << 10 // at once, under one deadline
@@ -53,7 +55,9 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Run copies keys until there are none, a node fails or ctx ends. It returns when its
 // connections are closed and its goroutines are over. The error is an *Error, or that
-// of dialing. When ctx ends, the keys under way are brought to their ends first.
+// of dialing. When ctx ends, the keys under way are brought to their ends first, unless
+// a node is silent for a second, or the source does not lead them any more: then what was
+// not verified is taken back.
 func Run(ctx context.Context, cfg Config) (Counts, error) {
 	if cfg.Silence <= 0 {
 		cfg.Silence = defaultSilence
@@ -64,6 +68,7 @@ func Run(ctx context.Context, cfg Config) (Counts, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &run{cfg: cfg, ctx: ctx, cancel: cancel, copier: NewCopier(cfg.Limits), pace: NewPace(cfg.Rate, cfg.Factor, time.Now())}
+	r.silence = cfg.Silence
 	r.limit = backlog * r.copier.limits.Bytes
 	r.moved.L = &r.mu
 	for side, dial := range [2]func(context.Context) (net.Conn, error){Source: cfg.Source, Target: cfg.Target} {
@@ -78,15 +83,20 @@ func Run(ctx context.Context, cfg Config) (Counts, error) {
 	defer context.AfterFunc(ctx, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		r.led()
+		r.hurry()
 		r.moved.Broadcast()
 	})()
 	var served sync.WaitGroup
+	over := make(chan struct{})
+	served.Go(func() { r.beat(over) })
 	for side := range r.conns {
 		served.Go(func() { r.write(Side(side)) })
 		served.Go(func() { r.read(Side(side)) })
 	}
 	complete := r.feed()
 	r.drain()
+	close(over)
 	served.Wait()
 	return r.result(complete)
 }
@@ -106,12 +116,13 @@ type run struct {
 	spent    uint64
 	reported time.Time
 
-	mu     sync.Mutex // guards the rest
-	copier *Copier
-	more   [2]sync.Cond // there are requests to write, or it is over
-	moved  sync.Cond    // answers were taken, requests were written, or it is to end
-	over   bool         // nothing is under way and nothing will be
-	failed *Error       // the first failure
+	mu      sync.Mutex // guards the rest
+	copier  *Copier
+	silence time.Duration // as of Config, until it is to end
+	more    [2]sync.Cond  // there are requests to write, or it is over
+	moved   sync.Cond     // answers were taken, requests were written, or it is to end
+	over    bool          // nothing is under way and nothing will be
+	failed  *Error        // the first failure
 }
 
 // feed adds keys until there are none, which it reports, or it is to end.
@@ -179,6 +190,22 @@ func (r *run) report(now time.Time, last bool) {
 	}
 }
 
+// beat has whoever waits for a node look around now and then, until over.
+func (r *run) beat(over <-chan struct{}) {
+	t := time.NewTicker(reportEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-over:
+			return
+		case <-t.C:
+			r.mu.Lock()
+			r.moved.Broadcast()
+			r.mu.Unlock()
+		}
+	}
+}
+
 // drain waits for what is under way.
 func (r *run) drain() {
 	r.mu.Lock()
@@ -207,9 +234,9 @@ func (r *run) write(side Side) {
 		if r.over {
 			return
 		}
-		out := r.copier.Requests(side, spare)
+		out, silence := r.copier.Requests(side, spare), r.silence
 		r.mu.Unlock()
-		err := r.send(side, out)
+		err := r.send(side, out, silence)
 		r.mu.Lock()
 		if err != nil {
 			r.lose(side, err)
@@ -221,10 +248,10 @@ func (r *run) write(side Side) {
 	}
 }
 
-func (r *run) send(side Side, b []byte) error {
+func (r *run) send(side Side, b []byte, silence time.Duration) error {
 	for len(b) > 0 {
 		n := min(len(b), writeSize)
-		r.conns[side].SetWriteDeadline(time.Now().Add(r.cfg.Silence))
+		r.conns[side].SetWriteDeadline(time.Now().Add(silence))
 		if _, err := r.conns[side].Write(b[:n]); err != nil {
 			return err
 		}
@@ -251,6 +278,9 @@ func (r *run) take(side Side, b []byte, err error) bool {
 	if r.over {
 		return false
 	}
+	if side == Source && !r.led() {
+		return false
+	}
 	if unfit := r.copier.Answer(side, b, time.Now()); unfit != nil {
 		err = unfit
 	}
@@ -269,20 +299,45 @@ func (r *run) take(side Side, b []byte, err error) bool {
 	return true
 }
 
+// led reports whether the source is still who leads the keys. One that is not any more is
+// as good as lost: whoever leads them now may have deleted what it has yet.
+func (r *run) led() bool {
+	if r.cfg.Lead == nil || r.over {
+		return true
+	}
+	err := r.cfg.Lead()
+	if err != nil {
+		r.lose(Source, err)
+	}
+	return err == nil
+}
+
 // arm has a side's silence count from now on if it owes anything.
 func (r *run) arm(side Side) {
 	var end time.Time
 	if r.copier.Owes(side) {
-		end = time.Now().Add(r.cfg.Silence)
+		end = time.Now().Add(r.silence)
 	}
 	r.conns[side].SetReadDeadline(end)
+}
+
+// hurry has nodes that are silent keep it from its end for no longer than haste.
+func (r *run) hurry() {
+	if r.over {
+		return
+	}
+	r.silence = min(r.silence, haste)
+	for side := range r.conns {
+		r.conns[side].SetWriteDeadline(time.Now().Add(r.silence))
+		r.arm(Side(side))
+	}
 }
 
 // lose ends the use of a side.
 func (r *run) lose(side Side, err error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = fmt.Errorf("no answer within %v", r.cfg.Silence)
+		err = fmt.Errorf("no answer within %v", r.silence)
 	case errors.Is(err, io.EOF):
 		err = errors.New("closed the connection")
 	}

@@ -351,6 +351,88 @@ func TestRunTakesBack(t *testing.T) {
 	}
 }
 
+// TestSourceLeadsNoMore: when another leads the keys, what the source says is of the past,
+// whether it answers or stands still. What it has not verified by then is taken back, and
+// nobody waits for it.
+func TestSourceLeadsNoMore(t *testing.T) {
+	gone := errors.New("another leads")
+	for name, fault := range map[string]string{
+		"it answers late": "(on mg key \"k00050\" (after 1 times 1 stall 300ms))",
+		"it stands still": "(on mg key \"k00050\" (after 1 times 1 freeze 1h))",
+	} {
+		t.Run(name, func(t *testing.T) {
+			source, from := node(t, memnode.Config{})
+			target, to := node(t, memnode.Config{})
+			names := small(t, from, 2000)
+			if err := source.SetFault(fault); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			moved := func() bool { return source.Stats().Faults > 0 }
+			began := time.Now()
+			counts, err := Run(ctx, Config{
+				Source: from.dial, Target: to.dial, Keys: named(names...), Limits: Limits{Keys: 100}, Silence: time.Hour,
+				Suffers: func() bool {
+					if moved() {
+						cancel()
+					}
+					return false
+				},
+				Lead: func() error {
+					if moved() {
+						return gone
+					}
+					return nil
+				},
+			})
+			var e *Error
+			if !errors.As(err, &e) || !errors.Is(err, gone) || e.Side != Source || len(e.Doubt) > 0 {
+				t.Fatal(err)
+			}
+			if n := target.Len(); n != int(counts.Ended[Copied]) || n == len(names) {
+				t.Errorf("the target has %d keys, %+v", n, counts)
+			}
+			if _, there := target.Get("k00050"); there {
+				t.Error("what was added is not taken back")
+			}
+			if took := time.Since(began); took > patience {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+// TestRunHurries: who gives up does not wait for a node that stands still.
+func TestRunHurries(t *testing.T) {
+	for side := range 2 {
+		source, from := node(t, memnode.Config{})
+		target, to := node(t, memnode.Config{})
+		names := small(t, from, 2000)
+		still := []*memnode.Node{source, target}[side]
+		if err := still.SetFault("(on " + []string{"mg", "ms"}[side] + " (after 500 times 1 freeze 1h))"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		began := time.Now()
+		_, err := Run(ctx, Config{Source: from.dial, Target: to.dial, Keys: named(names...), Silence: time.Hour, Limits: Limits{Keys: 100},
+			Suffers: func() bool {
+				if still.Stats().Faults > 0 {
+					cancel()
+				}
+				return false
+			}})
+		var e *Error
+		if !errors.As(err, &e) || e.Side != Side(side) || !strings.Contains(err.Error(), "no answer within 1s") {
+			t.Errorf("%v", err)
+		}
+		if took := time.Since(began); took > patience {
+			t.Errorf("it took %v", took)
+		}
+	}
+}
+
 // TestRunGoesOn copies the rest after a failure.
 func TestRunGoesOn(t *testing.T) {
 	_, from := node(t, memnode.Config{})
