@@ -25,10 +25,10 @@
 // version last seen (ms C), and given back in the same way (md C); it ends by its TTL
 // when its holder has died. The marker stays for as long as the node holds it. Whoever
 // refills a node writes both markers on the condition that what is there is what it has
-// seen. Vouch writes one only where there is none of the same life. Forsake writes it
-// over anything, in one request with flush_all, which takes what came before it, and
-// nothing that comes behind it, also within the same second. The list is changed on the
-// condition that it is the version that was read (ms ME, ms C), and lives for a day from
+// seen. Vouch and Expect write one only where there is none of the same life, Accept also
+// over one that says begun. Forsake writes it over anything, in one request with
+// flush_all, which takes what came before it, and nothing that comes behind it, also
+// within the same second. The list is changed on the condition that it is the version that was read (ms ME, ms C), and lives for a day from
 // its last change; it is one line of 64 KiB at most.
 //
 // # What they promise, and what not
@@ -45,7 +45,8 @@
 // may only say "warm" over that very mark: a node that was flushed in between, or
 // forsaken, is refilled again. One that begins where another had begun, and not
 // finished, has the node forsaken first: what was copied there, and not verified, may
-// be old. A node may evict its marker. Magents that have seen it remember; one that
+// be old. Whoever is the first to see that a node has come back empty marks that, too: for
+// the others it is not empty any more, as that one has begun to write it. A node may evict its marker. Magents that have seen it remember; one that
 // starts then has the node refilled again. One that evicts the mark of a beginning
 // again and again is too small for its keys, and is called warm all the same; so is
 // one that stores no marker. In these two cases one magent may hand over before

@@ -57,9 +57,11 @@ type State struct {
 	Err     error     // no source has answered, or one with what is no list: nothing is known
 }
 
+// Owed reports whether anybody stands in the list.
+func (s State) Owed() bool { return len(s.Waiting)+len(s.Dead) > 0 }
+
 const (
 	listTTL  = 24 * time.Hour // of a list, from each change
-	renewed  = time.Second    // an entry younger than that is not renewed
 	maxTries = 64             // how often a change is tried, as others change the list meanwhile
 )
 
@@ -79,10 +81,10 @@ func NewLedger(cfg LedgerConfig) *Ledger {
 }
 
 // Enter says that this magent owes the node writes, and is alive. It is to be
-// called again all the time, and asks nobody if it has done so within the last second.
+// called again all the time, and asks nobody if it has done so within a fifth of Patience.
 // After an error the entry may be there, or not.
 func (l *Ledger) Enter(ctx context.Context, now time.Time) error {
-	if l.owes && now.Sub(l.wrote) < renewed {
+	if l.owes && now.Sub(l.wrote) < l.cfg.Patience/5 {
 		return nil
 	}
 	l.owes = true
@@ -150,7 +152,7 @@ func (l *Ledger) removal(now time.Time, gone func(debtor) bool) step {
 // this magent's own that it has not entered, or has left, is taken out.
 //
 // For the dead the caller has the node forget everything, as nobody knows which writes
-// it has missed, unless Look tells that another magent has done so, and then buries them.
+// it has missed, and then buries them.
 func (l *Ledger) Settled(ctx context.Context, now time.Time) (s State) {
 	var d debts
 	s.Err = l.first(ctx, func(i int) (err error) {

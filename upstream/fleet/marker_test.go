@@ -99,6 +99,36 @@ func TestVouch(t *testing.T) {
 	})
 }
 
+// Who accepts a node takes a refill of it for complete. Of those who expect one the first
+// is told so.
+func TestAcceptAndExpect(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	both(t, func(t *testing.T, addr string) {
+		node, life := prober(t, addr), look(t, addr).Life
+		put(t, addr, markerKey, fmt.Sprintf(warmValue, life+1, 7, "you"))
+		for i, id := range []string{"me", "you", "me"} {
+			first, err := Expect(ctx, node, life, id)
+			if got := look(t, addr); err != nil || first != (i == 0) || got.Standing != Begun {
+				t.Errorf("%d: %s is the first: %v, %v; %v", i, id, first, err, got)
+			}
+		}
+		for range 2 {
+			if err := Accept(ctx, node, life, "me"); err != nil || look(t, addr).Standing != Warm {
+				t.Errorf("%v, %v", err, look(t, addr))
+			}
+		}
+		before := look(t, addr)
+		first, err := Expect(ctx, node, life, "me")
+		if got := look(t, addr); err != nil || first || got != before {
+			t.Errorf("what is warm: %v, %v, %v", first, err, got)
+		}
+		if _, err := Expect(ctx, node, life+1, "me"); !errors.Is(err, ErrOtherLife) {
+			t.Errorf("in another life: %v", err)
+		}
+	})
+}
+
 func TestNodeStoresNoMarker(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -109,6 +139,9 @@ func TestNodeStoresNoMarker(t *testing.T) {
 	}
 	if err := Forsake(ctx, prober(t, full), look(t, full).Life, "me"); err == nil || err.Error() != want {
 		t.Errorf("forsaking: %v", err)
+	}
+	if first, err := Expect(ctx, prober(t, full), look(t, full).Life, "me"); first || err != nil {
+		t.Errorf("expecting: %v, %v", first, err)
 	}
 	odd := startNode(t, `(on ms (reply "NS"))`)
 	if err := Vouch(ctx, prober(t, odd), look(t, odd).Life, "me"); err == nil {
