@@ -80,8 +80,7 @@ func (s *Server) Resync(node, from string) error {
 			k.cold.Store(true)
 			k.byHand.Store(&source)
 			if done = s.pool.Monitor.Distrust(i, seen, health.Warming, "it is refilled by hand"); !done {
-				k.byHand.Store(nil)
-				k.cold.Store(false)
+				k.whole()
 			}
 			return nil
 		})

@@ -28,8 +28,6 @@ const (
 	// further passes.
 	passKeys  = 2 << 20
 	passBytes = 128 << 20
-	// silence is how long a node may leave its part of a refill unanswered.
-	silence = 5 * time.Second
 	// opening is the part of --resync-rate that a refill begins with.
 	opening = 0.25
 	// told is how often the log says how far a refill is.
@@ -63,6 +61,10 @@ func (k *keeper) refill(ctx context.Context) error {
 	defer takeSpareP()()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if dead := k.debtors.look(ctx).Dead; len(dead) > 0 { // sooner than when all is copied
+		return errors.Join(errDied, k.forsake(ctx, dead))
+	}
+	peers := s.stances(k.node.Index)
 	sources, err := s.sources(k.node.Index)
 	if err != nil {
 		return err
@@ -72,19 +74,21 @@ func (k *keeper) refill(ctx context.Context) error {
 		names = append(names, s.pool.Nodes[i].Name)
 	}
 	s.log.Info("this magent refills a node", "node", k.node.Name, "from", names)
-	r := &refillRun{keeper: k, sources: sources, cancel: cancel, logged: began, state: Refill{Full: opening, Since: began}}
+	r := &refillRun{keeper: k, peers: peers, cancel: cancel, logged: began, state: Refill{Full: opening, Since: began}}
 	defer k.progress.Store(nil)
 	for _, source := range k.inOrder(sources) {
 		if err := r.from(ctx, source); err != nil {
-			r.mend(err)
 			if cause := context.Cause(ctx); cause != nil {
 				err = cause
 			}
 			return err
 		}
 	}
-	if now, err := s.sources(k.node.Index); err != nil || !slices.Equal(now, sources) {
-		return errors.Join(errMoved, err)
+	if _, err := s.sources(k.node.Index); err != nil {
+		return err
+	}
+	if err := r.moved(); err != nil {
+		return err
 	}
 	s.log.Info("node refilled", "node", k.node.Name, "keys", r.done.Keys(), "copied", r.done.Ended[refill.Copied],
 		"bytes", r.done.Bytes, "failed", r.done.Ended[refill.Failed], "took", time.Since(began).Round(time.Millisecond))
@@ -142,14 +146,14 @@ func (s *Server) leads(node int, key []byte) int {
 
 // refillRun is one refill. It belongs to the goroutine of warm, but for state.
 type refillRun struct {
-	keeper  *keeper
-	sources []int
-	cancel  context.CancelCauseFunc
-	done    refill.Counts // of the copies that have ended
-	state   Refill
-	at      time.Time     // when state was reckoned last
-	was     refill.Counts // and of what
-	logged  time.Time
+	keeper *keeper
+	peers  []stance // of the node's peers, when it began
+	cancel context.CancelCauseFunc
+	done   refill.Counts // of the copies that have ended
+	state  Refill
+	at     time.Time     // when state was reckoned last
+	was    refill.Counts // and of what
+	logged time.Time
 }
 
 // from copies what source leads of the node's keys.
@@ -157,7 +161,7 @@ func (r *refillRun) from(ctx context.Context, source int) error {
 	s, k := r.keeper.srv, r.keeper
 	n := s.pool.Nodes[source]
 	keys := dump.NewHottest(r.room(ctx, source))
-	target := dump.Target{Network: n.Network, Address: n.Address, Connect: s.cfg.ConnectTimeout, Silence: silence}
+	target := dump.Target{Network: n.Network, Address: n.Address, Connect: s.cfg.ConnectTimeout, Silence: s.times.silence}
 	for first, more := true, true; more; first = false {
 		r.enter("listing " + n.Name)
 		mine := uint64(0)
@@ -223,14 +227,21 @@ func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) er
 	if err != nil {
 		return err
 	}
+	var conn net.Conn // to the target
+	target := func(ctx context.Context) (_ net.Conn, err error) {
+		conn, err = s.dialer(k.node.Index)(ctx)
+		return conn, err
+	}
 	counts, err := refill.Run(ctx, refill.Config{
 		Limits: refill.Limits{Explicit: explicit},
-		Source: s.dialer(source), Target: s.dialer(k.node.Index), Keys: each(keys), Silence: silence,
+		Source: s.dialer(source), Target: target, Keys: each(keys), Silence: s.times.silence,
 		Rate: refill.Rate{Keys: float64(rate.Keys), Bytes: float64(rate.Bytes)}, Factor: r.state.Full,
+		Lead:     r.moved,
 		Suffers:  func() bool { return r.suffers(source) },
 		Progress: r.progress,
 	})
 	r.done.Add(&counts)
+	r.mend(err, conn)
 	return err
 }
 
@@ -263,12 +274,39 @@ func (s *Server) dialer(node int) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, n.Network, n.Address) }
 }
 
+// stance is what a peer of a cold node was when its refill began.
+type stance struct {
+	node int
+	word health.Word
+}
+
+func (s *Server) stances(node int) (all []stance) {
+	for _, peer := range s.pool.Peers(node) {
+		all = append(all, stance{peer, s.pool.Health.Load(peer)})
+	}
+	return all
+}
+
+// moved says so if another node leads some of the node's keys than when the refill began,
+// or has done so meanwhile. What a source says from then on may be of the past: it has not
+// got what the other leads.
+func (r *refillRun) moved() error {
+	for _, was := range r.peers {
+		now := r.keeper.srv.pool.Health.Load(was.node)
+		led, leads := was.word.State() <= health.Slow, now.State() <= health.Slow
+		if led != leads || led && now.Term() != was.word.Term() {
+			return errMoved
+		}
+	}
+	return nil
+}
+
 // suffers reports whether clients wait longer for the source than they used to. It also
 // ends a refill whose sources are no longer those that lead the node's keys.
 func (r *refillRun) suffers(source int) bool {
 	s := r.keeper.srv
-	if now, err := s.sources(r.keeper.node.Index); err != nil || !slices.Equal(now, r.sources) {
-		r.cancel(errMoved)
+	if err := r.moved(); err != nil {
+		r.cancel(err)
 	}
 	usual, now := time.Duration(s.keepers[source].usual.Load()), s.p99(source)
 	return usual > 0 && now > usual*7/5 && now > usual+200*time.Microsecond
@@ -332,13 +370,17 @@ func (r *refillRun) show(now time.Time) {
 		"keys/s", int(state.Keys), "bytes/s", int(state.Bytes), "rate", state.Full, "eta", eta.Round(time.Second))
 }
 
-// mend notes what a copy that failed may have left at the node, for trust to repair.
-func (r *refillRun) mend(failed error) {
+// mend notes what a copy that failed may have left at the node, or on its way there over
+// conn, for trust to wait for and to repair.
+func (r *refillRun) mend(failed error, conn net.Conn) {
 	var e *refill.Error
 	if !errors.As(failed, &e) || len(e.Doubt) == 0 {
 		return
 	}
 	k := r.keeper
+	if addr, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		k.node.Left(addr.String())
+	}
 	k.srv.log.Warn("keys of a refill that broke off are to be repaired", "node", k.node.Name, "keys", len(e.Doubt))
 	_ = k.srv.loops[0].do(func() {
 		for _, key := range e.Doubt {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,7 +39,6 @@ type keeper struct {
 	prober   *probe.Prober
 	debtors  *account
 	open     func()                 // opens the gates that are closed for it; nil: none are
-	left     []netip.AddrPort       // connections that were closed on it with requests unanswered
 	nudged   chan struct{}          // has one when attend has something to look at
 	cold     atomic.Bool            // it came back empty, and has not been refilled; a peer's prober may promote it
 	drain    atomic.Bool            // an operator drains it: it is not to be Up
@@ -50,6 +50,9 @@ type keeper struct {
 	stopWarm context.CancelFunc     // ends warm; nil: it was not begun
 	warmed   chan struct{}          // closed when the latest warm has ended; nil: there was none
 	progress atomic.Pointer[Refill] // nil: this magent does not refill it
+
+	leaving sync.Mutex       // held by who waits for what is left
+	left    []netip.AddrPort // connections that were closed on it with requests unanswered
 }
 
 func newKeeper(s *Server, n *upstream.Node) *keeper {
@@ -115,7 +118,7 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 		if err := k.emptied(ctx); err != nil {
 			return health.Down, "", err
 		}
-		return k.empty(), "it was restarted", nil
+		return k.bare(ctx, "it was restarted")
 	}
 	known, err := k.known(ctx)
 	switch {
@@ -125,23 +128,26 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 		if err := k.flush(ctx); err != nil {
 			return health.Down, "", err
 		}
-		return k.empty(), "it missed more than can be told, and was flushed", nil
+		return k.bare(ctx, "it missed more than can be told, and was flushed")
 	}
 	return health.Stale, "it has missed writes", k.drained(ctx)
 }
 
-// emptied sees to the journals of a node that has lost everything. If nobody has begun to
-// refill it, what it had missed by then comes with the refill. Else part of that may have
-// been copied before it was changed, and is still to be repaired; if it cannot be told,
-// the refill has to begin anew.
+// emptied sees to the journals of a node that has lost everything. If this magent is the
+// first that has seen so, what the node had missed by then comes with the refill. Else it
+// may hold by now what another has written, or copied, before it was changed: that is
+// still to be repaired; if it cannot be told, the refill has to begin anew.
 func (k *keeper) emptied(ctx context.Context) error {
 	aside, err := k.setAside(ctx)
-	if err != nil || !k.srv.cfg.Resync {
+	if err != nil {
 		return err
 	}
-	mark, err := fleet.Look(ctx, k.prober)
-	if err == nil && mark.Standing == fleet.Unmarked {
-		return nil
+	if k.refills() {
+		life, _ := k.node.Life()
+		var first bool
+		if first, err = fleet.Expect(ctx, k.prober, life, k.srv.id); first {
+			return nil
+		}
 	}
 	if back := k.putBack(aside); back != nil || err != nil {
 		return errors.Join(err, back)
@@ -214,14 +220,21 @@ func (k *keeper) unwarmed(ctx context.Context) bool {
 	})
 }
 
+// bare is what a node comes back as that has lost everything. One that is not to be
+// refilled is as good as any when what it missed is repaired.
+func (k *keeper) bare(ctx context.Context, cause string) (health.State, string, error) {
+	if k.refills() {
+		return k.empty(ctx), cause, nil
+	}
+	k.whole()
+	return health.Stale, cause, nil
+}
+
 // empty is the state of a node that holds nothing: Warming, if a peer may hold more,
 // else Up. Peers that are Warming, and have no peer that may hold more, are the warmest
 // there is.
-func (k *keeper) empty() health.State {
+func (k *keeper) empty(ctx context.Context) health.State {
 	s := k.srv
-	if !s.cfg.Resync {
-		return health.Up
-	}
 	k.cold.Store(true) // before the others are looked at: they may come back empty, too
 	s.settleDrains(k.node.Index)
 	if s.outdone(k.node.Index) {
@@ -235,13 +248,26 @@ func (k *keeper) empty() health.State {
 		}
 		state = health.Warming
 		if !s.outdone(peer) && s.pool.Monitor.Promote(peer, seen, "its peer "+k.node.Name+" came back empty") {
-			s.keepers[peer].cold.Store(false)
+			s.keepers[peer].whole()
+			s.keepers[peer].accept(ctx)
 		}
 	}
 	if state == health.Up {
-		k.cold.Store(false)
+		k.whole()
+		k.accept(ctx)
 	}
 	return state
+}
+
+// accept has the node's marker say that it is warm, although its refill was not
+// completed: nobody has more.
+func (k *keeper) accept(ctx context.Context) {
+	life, _ := k.node.Life()
+	p := k.srv.newProber(k.node.Index)
+	defer p.Forget()
+	if err := fleet.Accept(ctx, p, life, k.srv.id); err != nil {
+		k.srv.log.Debug("a node's marker could not be written", "node", k.node.Name, "cause", err.Error())
+	}
 }
 
 // outdone reports whether a peer of node i may hold what that has lost. One that is not
@@ -262,6 +288,8 @@ func (s *Server) outdone(i int) bool {
 // their end: it carries out the writes in them first. One that does not say what it
 // is connected to, or keeps what has been cut off on its way, is given patience.
 func (k *keeper) drained(ctx context.Context) error {
+	k.leaving.Lock()
+	defer k.leaving.Unlock()
 	for _, addr := range k.node.TakeLeft() {
 		k.left = append(k.left, netip.MustParseAddrPort(addr))
 	}
@@ -271,10 +299,12 @@ func (k *keeper) drained(ctx context.Context) error {
 	until := time.Now().Add(lastWords)
 	bound, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	p := k.srv.newProber(k.node.Index)
+	defer p.Forget()
 	var failed error
 	gone := 0 // looks in a row that found none of them: between being accepted and being served one is not listed
 	_ = waitFor(bound, func() bool {
-		clients, err := k.prober.Clients(bound)
+		clients, err := p.Clients(bound)
 		listed := func(addr netip.AddrPort) bool { return clients.Has(net.TCPAddrFromAddrPort(addr)) }
 		switch gone++; {
 		case errors.Is(err, probe.ErrUnnamed):
@@ -291,8 +321,11 @@ func (k *keeper) drained(ctx context.Context) error {
 	if failed != nil && time.Now().Before(until) { // what fails at the end may do so before bound has ended
 		return failed
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	k.left = nil
-	return ctx.Err()
+	return nil
 }
 
 // flush empties the node, and the journals of what it missed before that.
@@ -304,7 +337,7 @@ func (k *keeper) flush(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case k.srv.cfg.Resync:
+	case k.refills():
 		err = k.forsake(ctx, nil)
 	default:
 		err = k.prober.FlushAll(ctx)
@@ -349,13 +382,14 @@ func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, stri
 	if k.emptiedByOthers(ctx) {
 		k.cold.Store(true)
 	}
-	if k.cold.Load() && k.srv.cfg.Resync {
+	if k.cold.Load() && k.refills() {
 		return health.Warming, cause + ", and it is not refilled", nil
 	}
 	open, err := k.handOverAt(ctx, at)
 	if err != nil {
 		return health.Down, "", err
 	}
+	k.whole()
 	k.open = open
 	if k.drain.Load() {
 		return health.Warming, cause + ", and it is drained", nil
@@ -366,7 +400,9 @@ func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, stri
 // emptiedByOthers reports whether another magent has flushed the node, and has not
 // refilled it.
 func (k *keeper) emptiedByOthers(ctx context.Context) bool {
-	mark, err := fleet.Look(ctx, k.prober)
+	p := k.srv.newProber(k.node.Index)
+	defer p.Forget()
+	mark, err := fleet.Look(ctx, p)
 	return err == nil && mark.Standing == fleet.Begun
 }
 

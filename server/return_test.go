@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -21,36 +20,9 @@ import (
 // not probed: the test says what becomes of them.
 func proxied(t *testing.T, copies ...int) (*Server, []*memnode.Node) {
 	t.Helper()
-	var nodes []*memnode.Node
-	cfg := config.Default()
-	cfg.Copies, cfg.Loops, cfg.ProbeInterval = make([][]config.Node, len(copies)), 2, 0
-	cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}}
-	for i, n := range copies {
-		for range n {
-			m, err := memnode.Start(memnode.Config{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { m.Close() })
-			nodes = append(nodes, m)
-			cfg.Copies[i] = append(cfg.Copies[i], nodeAt(t, m.Addr()))
-		}
-	}
-	s, err := New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := s.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return s, nodes
+	at := newSite(t, copies...)
+	at.cfg.ProbeInterval, at.cfg.Timeout, at.times = 0, config.Default().Timeout, defaultTimes
+	return at.magent(), at.nodes
 }
 
 func nodeAt(t *testing.T, addr string) config.Node {
@@ -209,7 +181,7 @@ func TestEmpty(t *testing.T) {
 	s.becomes(t, b2, health.Down)
 	s.becomes(t, p2, health.Down)
 	s.keepers[p2].cold.Store(true)
-	if got := s.keepers[b2].empty(); got != health.Warming {
+	if got := s.keepers[b2].empty(t.Context()); got != health.Warming {
 		t.Errorf("beside p1, which is warming, b2 is %s", got)
 	}
 	if !s.outdone(p1) {
@@ -217,12 +189,12 @@ func TestEmpty(t *testing.T) {
 	}
 	s.becomes(t, p1, health.Down)
 	s.keepers[p1].cold.Store(true)
-	if got := s.keepers[b2].empty(); got != health.Up {
+	if got := s.keepers[b2].empty(t.Context()); got != health.Up {
 		t.Errorf("beside two that are away and empty b2 is %s", got)
 	}
 	s.becomes(t, p1, health.Stale)
 	s.keepers[p1].cold.Store(false)
-	if got := s.keepers[b2].empty(); got != health.Warming {
+	if got := s.keepers[b2].empty(t.Context()); got != health.Warming {
 		t.Errorf("beside p1, which is being repaired, b2 is %s", got)
 	}
 }

@@ -34,6 +34,7 @@ type Server struct {
 	engine    *gnet.Client // the event loops; it dials nothing itself
 	started   time.Time
 	id        string          // this magent's among all in front of the same nodes
+	times     times           // immutable
 	ctx       context.Context // of what is done about nodes beside their probers; ends with Shutdown
 	cancel    context.CancelFunc
 
@@ -54,13 +55,17 @@ type Server struct {
 // New makes a server of cfg: node names are resolved and every address is
 // listened on, but no client is served before Start. Its errors are one line each.
 func New(cfg config.Config, log *slog.Logger) (*Server, error) {
+	return newServer(cfg, log, defaultTimes)
+}
+
+func newServer(cfg config.Config, log *slog.Logger, t times) (*Server, error) {
 	if cfg.Loops <= 0 {
 		cfg.Loops = max(1, runtime.NumCPU()/2)
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID()}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID(), times: t}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	var err error
 	if s.pool, err = newPool(&cfg); err != nil {

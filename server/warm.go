@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"magent/upstream/fleet"
@@ -34,7 +35,23 @@ const (
 	// often when that has taken a second.
 	settling = 20 * time.Millisecond
 	waiting  = 200 * time.Millisecond
+	// beforehand is how long before the moment all is looked at for the last time.
+	beforehand = 20 * time.Millisecond
 )
+
+// times is what the return of a node goes by that is no operator's business. Tests have
+// no time for the defaults.
+type times struct {
+	fleet   fleet.Times
+	debtor  time.Duration // a magent that owes a node writes, and has not said so for so long, has died
+	settled time.Duration // from when the last has paid to the moment at which all read the node
+	silence time.Duration // how long a node may leave its part of a refill unanswered
+}
+
+var defaultTimes = times{fleet: fleet.DefaultTimes, debtor: 5 * time.Second, settled: 300 * time.Millisecond, silence: 5 * time.Second}
+
+// alive is how often this magent says in ledgers that it is.
+func (t *times) alive() time.Duration { return t.debtor / 5 }
 
 // account is a node's ledger, which its goroutines share.
 type account struct {
@@ -61,7 +78,8 @@ func (s *Server) sourcesOf(node int) (sources []probe.Target) {
 }
 
 func (s *Server) newAccount(node int) *account {
-	return &account{ledger: fleet.NewLedger(fleet.LedgerConfig{Address: s.pool.Nodes[node].Address, Sources: s.sourcesOf(node), ID: s.id})}
+	return &account{ledger: fleet.NewLedger(fleet.LedgerConfig{Address: s.pool.Nodes[node].Address, Sources: s.sourcesOf(node), ID: s.id,
+		Lead: s.times.settled, Patience: s.times.debtor})}
 }
 
 // enter has this magent stand in the ledger from the next renew on.
@@ -80,10 +98,20 @@ func (a *account) renew(ctx context.Context) {
 	}
 }
 
-// leave takes it out.
-func (a *account) leave(ctx context.Context) error {
+// stands reports whether this magent has entered, and not left.
+func (a *account) stands() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.entered
+}
+
+// leave takes it out, unless it has a reason to stay.
+func (a *account) leave(ctx context.Context, stays func() error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := stays(); err != nil {
+		return err
+	}
 	if err := a.ledger.Leave(ctx); err != nil {
 		return err
 	}
@@ -112,14 +140,25 @@ func (a *account) close() {
 	a.ledger.Forget()
 }
 
+// leave has this magent leave the node's ledger. Who has found the node down has to enter:
+// that may be the prober, while another goroutine is about to leave.
+func (k *keeper) leave(ctx context.Context) error {
+	return k.debtors.leave(ctx, func() error {
+		if !k.srv.pool.Health.Writable(k.node.Index) {
+			return errFell
+		}
+		return nil
+	})
+}
+
+var errFell = errors.New("the node has fallen")
+
 // shares reports whether magents may have to agree on the node: it has peers.
 func (k *keeper) shares() bool { return len(k.srv.pool.Peers(k.node.Index)) > 0 }
 
 // convene begins to take part in what magents agree on.
 func (s *Server) convene() {
-	if s.cfg.Resync {
-		s.survey(s.ctx)
-	}
+	s.survey(s.ctx)
 	for _, k := range s.keepers {
 		k.attended = make(chan struct{})
 		go func() {
@@ -129,9 +168,9 @@ func (s *Server) convene() {
 	}
 }
 
-// survey finds out, before any client is served, which nodes others are refilling, or
-// have yet to: a node without a marker beside one that has one. Where there is no marker
-// at all nobody has been here before, and the nodes are taken as they are.
+// survey finds out, before any client is served, which nodes others owe writes, are
+// refilling, or have yet to: a node without a marker beside one that has one. Where there
+// is no marker at all nobody has been here before, and the nodes are taken as they are.
 func (s *Server) survey(ctx context.Context) {
 	marks := make([]fleet.Mark, len(s.pool.Nodes))
 	var asked sync.WaitGroup
@@ -143,12 +182,15 @@ func (s *Server) survey(ctx context.Context) {
 			}
 			k.node.SetLife(mark.Life)
 			marks[i] = mark
-			if len(k.debtors.look(ctx).Waiting) > 0 {
+			if k.debtors.look(ctx).Owed() {
 				s.pool.Monitor.Distrust(i, s.pool.Health.Load(i), health.Stale, owed)
 			}
 		})
 	}
 	asked.Wait()
+	if !s.cfg.Resync {
+		return
+	}
 	warm := func(i int) bool { return marks[i].Standing == fleet.Warm }
 	for i, k := range s.keepers {
 		begun := marks[i].Standing == fleet.Begun
@@ -161,9 +203,6 @@ func (s *Server) survey(ctx context.Context) {
 	}
 }
 
-// alive is how often this magent says in ledgers that it is.
-const alive = time.Second
-
 // owed is why a node is Stale that this magent has not found down.
 const owed = "another magent found it down, and owes it writes"
 
@@ -174,7 +213,7 @@ func (k *keeper) attend(ctx context.Context) {
 	s, i := k.srv, k.node.Index
 	p := s.newProber(i)
 	defer p.Forget()
-	beat := time.NewTicker(alive)
+	beat := time.NewTicker(s.times.alive())
 	defer beat.Stop()
 	for unmarked := false; ; {
 		nudged := false
@@ -188,14 +227,18 @@ func (k *keeper) attend(ctx context.Context) {
 		if !slices.ContainsFunc(s.pool.Peers(i), s.pool.Health.Writable) {
 			continue
 		}
-		if s.pool.Health.Load(i).State() > health.Slow {
+		switch state := s.pool.Health.Load(i).State(); {
+		case state > health.Slow:
 			k.debtors.renew(ctx)
-		} else if k.debtors.leave(ctx) != nil {
+			if state == health.Warming { // who dies owing it writes is to be noticed before all is copied
+				k.debtors.look(ctx)
+			}
+		case k.leave(ctx) != nil:
 			continue
 		}
 		if nudged {
 			k.observe()
-			unmarked = s.cfg.Resync && k.vouch(ctx, p, unmarked)
+			unmarked = k.vouch(ctx, p, unmarked)
 		}
 	}
 }
@@ -218,8 +261,11 @@ func (k *keeper) vouch(ctx context.Context, p *probe.Prober, unmarked bool) bool
 	if seen.State() > health.Slow || !s.covered(i, health.Slow) {
 		return false // whatever others think of it, nobody is better
 	}
-	if st := k.debtors.look(ctx); len(st.Waiting)+len(st.Dead) > 0 {
+	if k.debtors.look(ctx).Owed() {
 		s.pool.Monitor.Distrust(i, seen, health.Stale, owed)
+		return false
+	}
+	if !s.cfg.Resync {
 		return false
 	}
 	mark, err := fleet.Look(ctx, p)
@@ -254,9 +300,18 @@ func (k *keeper) follow(ctx context.Context, c health.Change) {
 	switch {
 	case c.To == health.Down:
 		k.debtors.enter()
-	case c.To == health.Warming && k.cold.Load() && (k.srv.cfg.Resync || k.byHand.Load() != nil):
+	case c.To == health.Warming && k.cold.Load() && k.refills():
 		k.startWarm(ctx, k.srv.pool.Health.Load(k.node.Index))
 	}
+}
+
+// refills reports whether the node is to be refilled if it is cold.
+func (k *keeper) refills() bool { return k.srv.cfg.Resync || k.byHand.Load() != nil }
+
+// whole notes that the node holds all that there is to hold, for all that is known.
+func (k *keeper) whole() {
+	k.byHand.Store(nil)
+	k.cold.Store(false)
 }
 
 // startWarm runs warm, once what ran before has ended.
@@ -285,7 +340,7 @@ func (k *keeper) warm(ctx context.Context, seen health.Word) {
 	}
 	for ctx.Err() == nil && s.pool.Health.Load(k.node.Index) == seen {
 		m := fleet.NewMember(fleet.Config{
-			ID: s.id, Target: s.targetOf(k.node.Index), Sources: s.sourcesOf(k.node.Index), Times: fleet.DefaultTimes,
+			ID: s.id, Target: s.targetOf(k.node.Index), Sources: s.sourcesOf(k.node.Index), Times: s.times.fleet,
 			Refill: func(ctx context.Context, _ uint64) error { return k.refill(ctx) },
 			Notify: k.heard,
 		})
@@ -322,8 +377,27 @@ func (k *keeper) close() {
 			<-ended
 		}
 	}
+	if k.debtors.stands() && k.owesNothing() {
+		ctx, cancel := context.WithTimeout(context.Background(), k.srv.cfg.ConnectTimeout+k.srv.cfg.Timeout)
+		_ = k.debtors.leave(ctx, func() error { return nil }) // else the others would take it for dead
+		cancel()
+	}
 	k.debtors.close()
 	k.prober.Forget()
+}
+
+// owesNothing reports whether this magent, which writes no more, has made up for all that
+// the node has missed from it.
+func (k *keeper) owesNothing() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	var owes atomic.Bool
+	err := k.srv.onLoops(ctx, func(l *loop) {
+		if j := l.debts[k.node.Index]; j.Len() > 0 || j.Overflowed() {
+			owes.Store(true)
+		}
+	})
+	return err == nil && !owes.Load()
 }
 
 // heard logs what is new about who refills the node, and why nobody does.
@@ -343,6 +417,9 @@ func (k *keeper) heard(n fleet.News) {
 // trust has a refilled node trusted at the moment at, or later: when this magent has
 // made good what the node missed from it on its way back, and so have all others.
 func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) error {
+	if err := k.drained(ctx); err != nil { // a refill that broke off may have left it something
+		return err
+	}
 	known, err := k.known(ctx)
 	switch {
 	case err != nil:
@@ -353,14 +430,14 @@ func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) erro
 	if err := k.repay(ctx, seen); err != nil {
 		return err
 	}
+	pause(ctx, time.Until(at)-beforehand)
 	settled, dead, err := k.settled(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if len(dead) > 0 {
+	case len(dead) > 0:
 		return errors.Join(errDied, k.forsake(ctx, dead))
-	}
-	if k.emptiedByOthers(ctx) {
+	case k.emptiedByOthers(ctx):
 		return errEmptied
 	}
 	if settled.After(at) {
@@ -371,8 +448,7 @@ func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) erro
 		return err
 	}
 	defer open()
-	k.byHand.Store(nil)
-	k.cold.Store(false)
+	k.whole()
 	if k.drain.Load() {
 		return nil // it will be Up when it is drained no longer
 	}
@@ -390,13 +466,14 @@ var (
 )
 
 // settled takes this magent out of the node's ledger, waits until no other stands in it,
-// and returns the moment from which all trust the node. dead are those that have died
-// owing it writes which nobody knows. Nobody is waited for while the node is needed, or
+// and returns the moment from which all trust the node, shortly before that comes, for
+// another may enter until then. dead are those that have died owing it writes which
+// nobody knows. Nobody is waited for while the node is needed, or
 // while no peer is there to ask.
 func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err error) {
 	s, i := k.srv, k.node.Index
 	for began, wait := time.Now(), settling; ; {
-		err := k.debtors.leave(ctx)
+		err := k.leave(ctx)
 		st := k.debtors.look(ctx)
 		if wait == settling && time.Since(began) > time.Second {
 			wait = waiting
@@ -408,6 +485,9 @@ func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err 
 		case !slices.ContainsFunc(s.pool.Peers(i), s.pool.Health.Writable), s.needed(i):
 			return at, nil, nil
 		case err != nil || st.Err != nil:
+		case st.Settled && time.Until(st.At) > beforehand:
+			pause(ctx, time.Until(st.At)-beforehand)
+			continue
 		case st.Settled:
 			return st.At, nil, nil
 		case len(st.Waiting) == 0 && len(st.Dead) > 0:
@@ -429,17 +509,13 @@ func whyWait(st fleet.State, err error) string {
 }
 
 // forsake empties the node, as it may hold old values that nobody can name, and says so
-// to the other magents; if it is for those that have died, and another has done so, that
-// is enough.
+// to the other magents. dead are those on whose account that is. That another magent has
+// had the node emptied is no reason not to: it may have been before they skipped a write.
 func (k *keeper) forsake(ctx context.Context, dead []string) error {
 	life, _ := k.node.Life()
 	p := k.srv.newProber(k.node.Index)
 	defer p.Forget()
-	mark, err := fleet.Look(ctx, p)
-	if err == nil && (len(dead) == 0 || mark.Standing != fleet.Begun) {
-		err = fleet.Forsake(ctx, p, life, k.srv.id)
-	}
-	if err != nil {
+	if err := fleet.Forsake(ctx, p, life, k.srv.id); err != nil {
 		return err
 	}
 	k.cold.Store(true)

@@ -420,7 +420,7 @@ func TestFullQueuesConverge(t *testing.T) {
 	}
 }
 
-// Repairs that somebody else asked for, and refills, among writers.
+// Repairs that somebody else asked for, as who pays a debt does, and refills, among writers.
 func TestRepairsConverge(t *testing.T) {
 	t.Parallel()
 	for i, a := range everyKind {
@@ -437,6 +437,7 @@ func TestRepairsConverge(t *testing.T) {
 	}
 	for _, a := range everyKind {
 		demand(t, cold, -1, same, cast("refill", "refill", a))
+		demand(t, cold, -1, same, cast("refill", "repair", a))
 		demand(t, apart, -1, same, cast("repair", a))
 	}
 }
