@@ -96,7 +96,7 @@ func newDuo(t *testing.T, nodes []replica, flags ...string) *duo {
 		d.judges = append(d.judges, dial(t, n.addr))
 	}
 	for range 2 {
-		addr := proxyProcess(t, append(line, flags...)...)
+		addr, _ := proxyProcess(t, append(line, flags...)...)
 		d.proxies = append(d.proxies, addr)
 		d.asks = append(d.asks, dial(t, addr))
 	}

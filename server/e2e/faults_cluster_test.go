@@ -65,6 +65,7 @@ func memnodeTarget(t *testing.T) *target {
 type cluster struct {
 	addr   string
 	nodes  []*target
+	kill   func()          // ends the proxy as kill -9 does
 	ask    *harness.Client // to the proxy, for its statistics
 	others []*cluster      // further proxies in front of the same nodes, see join
 }
@@ -96,7 +97,7 @@ func (c *cluster) start(t *testing.T, flags ...string) {
 		}
 		flags = append(flags, []string{"-s", "-b", "--copy"}[min(copy, 2)], strings.Join(addrs, ","))
 	}
-	c.addr = proxyProcess(t, flags...)
+	c.addr, c.kill = proxyProcess(t, flags...)
 	c.ask = dial(t, c.addr)
 }
 

@@ -59,8 +59,8 @@ func TestIdleConnections(t *testing.T) {
 	p := harness.Proxy(t, harness.Topology{Copies: 2, Nodes: 1, Loops: 2, Set: func(c *config.Config) { c.MaxClients = 2 * idle }})
 	converse(t, dial(t, p.Addr), everyVerb)
 	before := memoryInUse()
-	said, endIdlers := child(t, "idlers", p.Addr)
-	if line, err := said.ReadString('\n'); err != nil {
+	idlers := child(t, "idlers", p.Addr)
+	if line, err := idlers.said.ReadString('\n'); err != nil {
 		t.Fatalf("the idle clients: %q, %v", line, err)
 	}
 	per := int(memoryInUse()-before) / idle
@@ -72,7 +72,7 @@ func TestIdleConnections(t *testing.T) {
 		t.Errorf("%d sessions, want %d", n, idle)
 	}
 	askers(t, p.Addr, busy, 3, 20, false, &tally{})
-	endIdlers()
+	idlers.end()
 	proctest.Eventually(t, "the sessions end with their clients", func() bool { return p.Server.Snapshot().Sessions <= 1 })
 }
 
@@ -113,8 +113,8 @@ func scarce() {
 // TestOutOfFiles connects more clients than the proxy has descriptors for: who is
 // in is served, and when some leave, others get in.
 func TestOutOfFiles(t *testing.T) {
-	said, _ := child(t, "scarce", harness.Memcached(t).Addr)
-	addr, err := said.ReadString('\n')
+	scarce := child(t, "scarce", harness.Memcached(t).Addr)
+	addr, err := scarce.said.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}

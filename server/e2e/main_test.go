@@ -54,9 +54,15 @@ func amount(short, usual, most int) int {
 
 const childEnv = "MAGENT_E2E_CHILD"
 
-// child starts this test binary in another role. It ends when its standard input
-// closes, at the latest with the test; said is what it says on standard output.
-func child(t *testing.T, role string, args ...string) (said *bufio.Reader, end func()) {
+// A proc is this test binary in another role.
+type proc struct {
+	said *bufio.Reader // what it says on standard output
+	end  func()        // has it end, as it has to, and waits for that
+	kill func()        // ends it as kill -9 does
+}
+
+// child starts one. It ends when its standard input closes, at the latest with the test.
+func child(t *testing.T, role string, args ...string) *proc {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	// With -race a process would wait a second before it ends.
@@ -71,15 +77,23 @@ func child(t *testing.T, role string, args ...string) (said *bufio.Reader, end f
 		t.Fatal(err)
 	}
 	ended := proctest.Launch(t, cmd)
-	end = func() {
+	killed := false
+	r := &proc{said: bufio.NewReader(stdout), end: func() {
 		_ = stdin.Close()
 		<-ended
-		if code := cmd.ProcessState.ExitCode(); code != 0 {
+		if code := cmd.ProcessState.ExitCode(); code != 0 && !killed {
 			t.Errorf("%s %q ended with status %d", role, args, code)
 		}
+	}}
+	r.kill = func() {
+		killed = true
+		if err := cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		<-ended
 	}
-	t.Cleanup(end)
-	return bufio.NewReader(stdout), end
+	t.Cleanup(r.end)
+	return r
 }
 
 func childFailed(err error) {
@@ -89,14 +103,14 @@ func childFailed(err error) {
 
 // proxyProcess starts a proxy of the flags in a process of its own, on a free
 // port, and returns its address.
-func proxyProcess(t *testing.T, flags ...string) string {
+func proxyProcess(t *testing.T, flags ...string) (addr string, kill func()) {
 	t.Helper()
-	said, _ := child(t, "proxy", flags...)
-	addr, err := said.ReadString('\n')
+	proxy := child(t, "proxy", flags...)
+	addr, err := proxy.said.ReadString('\n')
 	if err != nil {
 		t.Fatalf("the proxy %q says nothing: %v", flags, err)
 	}
-	return strings.TrimSpace(addr)
+	return strings.TrimSpace(addr), proxy.kill
 }
 
 // serveFlags is a proxy of the flags it was given, as `magent serve` is one, but
