@@ -320,18 +320,24 @@ func (k *keeper) observe() {
 		return
 	}
 	now, usual := int64(s.p99(k.node.Index)), k.usual.Load()
+	if now == 0 {
+		return // nobody asks it
+	}
 	if usual == 0 {
 		usual = now
 	}
 	k.usual.Store(usual + (now-usual)/8)
 }
 
-// p99 is the 99th percentile of what requests to node take of late, where that is worst.
+// p99 is the 99th percentile of what requests to node take of late, where that is worst; 0
+// if there are none.
 func (s *Server) p99(node int) (worst time.Duration) {
-	for _, l := range s.loops {
-		if p := s.ask(l); len(p.nodes) > node {
-			worst = max(worst, p.nodes[node].P99)
-		}
+	all := make(chan time.Duration, len(s.loops))
+	if s.onLoops(s.ctx, func(l *loop) { all <- l.group.P99OfLate(node) }) != nil {
+		return 0
+	}
+	for range s.loops {
+		worst = max(worst, <-all)
 	}
 	return worst
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"magent/server/config"
+	"magent/upstream/fleet"
 	"magent/upstream/health"
 	"magent/upstream/memnode"
 )
@@ -220,6 +221,31 @@ func TestSourceDiesMidway(t *testing.T) {
 		t.Errorf("%d keys are left of what was refilled", saved)
 	}
 	c.wants("get later", "VALUE later 0 1")
+	if at.mark(0).Standing != fleet.Warm {
+		t.Error("what was refilled in part, and is the best there is, is to be refilled again")
+	}
+}
+
+// A source that was slow, and is asked for nothing any more, has nobody who suffers.
+func TestNobodySuffers(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 1, 1)
+	s := at.magent()
+	s.fill(t, 10)
+	c := s.caller(t)
+	eventually(t, "it is known how long it takes", func() bool {
+		c.line("get " + mix(1))
+		return s.keepers[0].usual.Load() > 0
+	})
+	if err := at.nodes[0].SetFault("(on get (times 1 slow 100ms))"); err != nil {
+		t.Fatal(err)
+	}
+	c.line("get " + mix(1))
+	r := &refillRun{keeper: s.keepers[1]}
+	if !r.suffers(0) {
+		t.Errorf("p99 is %v, and nobody suffers", s.p99(0))
+	}
+	eventually(t, "nobody suffers", func() bool { return !r.suffers(0) })
 }
 
 // A node of three copies, in lists of different length, is refilled from all nodes that
@@ -323,6 +349,7 @@ func TestShutdownMidway(t *testing.T) {
 	t.Parallel()
 	for name, still := range map[string]int{"nobody": -1, "the target": 0, "the source": 1} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			at := newSite(t, 1, 1).slowly(2000)
 			at.cfg.Timeout = 250 * time.Millisecond
 			s := at.magent()

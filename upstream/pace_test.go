@@ -407,3 +407,22 @@ func TestTimeoutBesideLateTicks(t *testing.T) {
 		t.Error("the node failed, but it was the loop that stood still")
 	}
 }
+
+// What a node took when it was asked last is not what it takes of late.
+func TestP99OfLate(t *testing.T) {
+	p := newPaced(t, 1, Limits{})
+	c := p.group.Conn(0, 0)
+	get(c, &p.ear, 1, "k")
+	p.group.Flush()
+	p.now += 3 * time.Millisecond
+	c.Feed([]byte("END\r\n"))
+	p.group.Tick()
+	_, p99 := p.group.Latency(0)
+	if got := p.group.P99OfLate(0); got != p99 || got == 0 {
+		t.Errorf("%v, want %v", got, p99)
+	}
+	p.now += 2 * recent
+	if got := p.group.P99OfLate(0); got != 0 {
+		t.Errorf("%v, after a pause", got)
+	}
+}
