@@ -332,7 +332,7 @@ func TestNoResync(t *testing.T) {
 func TestStandsStillUnderWrites(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1)
-	at.cfg.Timeout = 250 * time.Millisecond
+	at.cfg.Timeout = 500 * time.Millisecond
 	one, two := at.magent(), at.magent()
 	one.fill(t, 20_000)
 	crowd := newCrowd(t, 400)
@@ -344,6 +344,8 @@ func TestStandsStillUnderWrites(t *testing.T) {
 		s.caller(t).wants("get "+mix(0), "VALUE "+mix(0)+" 0 1")
 	}
 	crowd.visit(one, two)
+	trusted(t, one, two)
+	before := one.repairsOfDebt() + two.repairsOfDebt()
 	at.nodes[0].Freeze()
 	for i := range 400 {
 		crowd.write(writers[i%2], i)
@@ -355,8 +357,8 @@ func TestStandsStillUnderWrites(t *testing.T) {
 	trusted(t, one, two)
 	crowd.leave()
 	at.holds(one, 20_000, nil)
-	repairs := one.repairsOfDebt() + two.repairsOfDebt()
-	if repairs < 400 || repairs > 500 {
+	repairs := one.repairsOfDebt() + two.repairsOfDebt() - before
+	if repairs < 400 || repairs > 2*400 { // a repair may have to be done again
 		t.Errorf("%d repairs for the debt of 400 keys", repairs)
 	}
 }

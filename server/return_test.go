@@ -21,7 +21,8 @@ import (
 func proxied(t *testing.T, copies ...int) (*Server, []*memnode.Node) {
 	t.Helper()
 	at := newSite(t, copies...)
-	at.cfg.ProbeInterval, at.cfg.Timeout, at.times = 0, config.Default().Timeout, defaultTimes
+	was := config.Default()
+	at.cfg.ProbeInterval, at.cfg.Timeout, at.cfg.ConnectTimeout, at.times = 0, was.Timeout, was.ConnectTimeout, defaultTimes
 	return at.magent(), at.nodes
 }
 
