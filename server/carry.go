@@ -42,7 +42,6 @@ type carry struct {
 const scratchSize = text.MaxLine + leadRoom
 
 func (l *loop) takeCarry() *carry {
-	l.gate.effects++
 	c := l.carries
 	if c == nil {
 		return &carry{loop: l}
@@ -70,6 +69,7 @@ func (l *loop) carryAll(e converge.Effect, w *converge.Write, key []byte, p *ups
 			continue
 		}
 		c := l.takeCarry()
+		l.gate.effects++
 		c.nodes, c.salt, c.again = [2]int{repair.Lead: leadNode, repair.Follower: node}, salt, false
 		c.changes = changes
 		w.Asked, w.Version = false, 0
@@ -227,10 +227,11 @@ func (c *carry) concluded(o repair.Outcome) {
 	}
 	c.healing = nil
 	c.next, l.carries = l.carries, c
-	l.gate.effected()
-	if h != nil {
+	if h != nil { // no write waits for it, nor is it one that a new lead could miss
 		h.ended()
+		return
 	}
+	l.gate.effected()
 }
 
 // leader is the connection to the replica that leads the key now; nil if there is none.

@@ -161,6 +161,7 @@ func (s *Server) ask(l *loop) part {
 	case p := <-got:
 		return p
 	case <-s.done:
-		return part{}
+	case <-s.died:
 	}
+	return part{}
 }

@@ -20,7 +20,7 @@ type gate struct {
 	drained []chan<- struct{} // who hears that no write is under way
 	waiting []*session        // that may go on when it opens; some are there twice
 	writing int               // slots of writes that are not done
-	effects int               // of writes at followers, under way, whoever waits for them
+	effects int               // of writes at followers, under way, whoever waits for them; repairs of debts are none
 }
 
 // closeGate holds back new writes, and says on drained when those under way are done.
@@ -89,7 +89,7 @@ func changes(req *codec.Request) bool {
 // stay closed until open is called, once and on any goroutine; after an error, they are
 // open.
 func (s *Server) handOver(ctx context.Context) (open func(), err error) {
-	for bound := 25 * time.Millisecond; ; bound = min(2*bound, 4*s.cfg.Timeout) {
+	for bound := 25 * time.Millisecond; ; bound = min(2*bound, s.cfg.Timeout) {
 		open, done, err := s.closeGates(ctx, bound)
 		if done {
 			return open, nil

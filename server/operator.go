@@ -221,23 +221,14 @@ func (s *Server) underGate(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// lacking says, of each copy, which nodes keep it from standing in for node i; nil if a
-// copy can: all its nodes that may hold keys of i are read before one that is Warming.
+// lacking says which nodes keep others from standing in for node i; nil if they can.
 func (s *Server) lacking(i int) (all []string) {
-	peers := s.pool.Peers(i)
-	for _, pl := range s.pool.Copies {
-		if slices.Contains(pl.Nodes, i) {
-			continue
-		}
-		complete := true
-		for _, n := range pl.Nodes {
-			if state := s.pool.Health.Load(n).State(); state > health.Slow && slices.Contains(peers, n) {
-				complete = false
-				all = append(all, fmt.Sprintf("%s is %s", s.pool.Nodes[n].Name, state))
-			}
-		}
-		if complete {
-			return nil
+	if s.covered(i, health.Slow) {
+		return nil
+	}
+	for _, n := range s.pool.Peers(i) {
+		if state := s.pool.Health.Load(n).State(); state > health.Slow {
+			all = append(all, fmt.Sprintf("%s is %s", s.pool.Nodes[n].Name, state))
 		}
 	}
 	if all == nil {
@@ -248,19 +239,24 @@ func (s *Server) lacking(i int) (all []string) {
 
 // settleDrains looks at what the change of node i means for the nodes that are drained.
 // One that became Up although it is drained, by somebody who did not know yet, is drained
-// again. One that alone holds what it does, since nobody can stand in for it, and a peer
+// again; one that became Warming as it was drained, and is not any more, is read again. One that alone holds what it does, since nobody can stand in for it, and a peer
 // is empty, is drained no longer: the empty one might be read before it. It is on the
 // goroutine of i's prober.
 func (s *Server) settleDrains(i int) {
 	drained := func(n int) bool { return s.keepers[n].drain.Load() }
-	again := drained(i) && s.pool.Health.Load(i).State() <= health.Slow
-	if !again && !slices.ContainsFunc(s.pool.Peers(i), drained) {
+	seen := s.pool.Health.Load(i)
+	again := drained(i) && seen.State() <= health.Slow
+	over := func() bool { return seen.State() == health.Warming && !drained(i) && !s.keepers[i].cold.Load() }
+	if !again && !over() && !slices.ContainsFunc(s.pool.Peers(i), drained) {
 		return // mostly
 	}
 	s.operator.Lock()
 	defer s.operator.Unlock()
 	ctx, cancel := s.forOperator()
 	defer cancel()
+	if over() {
+		_ = s.underGate(ctx, func() error { s.pool.Monitor.Promote(i, seen, undrained); return nil })
+	}
 	if again && drained(i) {
 		if err := s.withdraw(ctx, i); err != nil {
 			s.keepers[i].drain.Store(false)
@@ -269,7 +265,7 @@ func (s *Server) settleDrains(i int) {
 	}
 	for _, n := range s.pool.Peers(i) {
 		cold := func(peer int) bool { return s.keepers[peer].cold.Load() }
-		if !drained(n) || s.lacking(n) == nil || !slices.ContainsFunc(s.pool.Peers(n), cold) {
+		if !drained(n) || s.covered(n, health.Slow) || !slices.ContainsFunc(s.pool.Peers(n), cold) {
 			continue
 		}
 		s.log.Warn("drained no longer", "node", s.pool.Nodes[n].Name, "cause", "no other holds what it does")

@@ -113,16 +113,25 @@ var errMoved = errors.New("another node came to lead some of its keys")
 // sources is the nodes that a cold node is refilled from: its peers that are read. An
 // error says that another may hold what none of these has, and is not there.
 func (s *Server) sources(node int) (sources []int, err error) {
-	for _, peer := range s.pool.Peers(node) {
-		state := s.pool.Health.Load(peer).State()
-		switch {
-		case state <= health.Slow:
-			sources = append(sources, peer)
-		case state != health.Warming && !s.keepers[peer].cold.Load() && !s.covered(node, health.Slow):
-			err = errors.Join(err, fmt.Errorf("%s, which may hold some of its keys, is %s", s.pool.Nodes[peer].Name, state))
+	for _, pl := range s.pool.Copies {
+		whole := true // then it leads all of the node's keys that copies before it do not
+		for _, peer := range pl.Nodes {
+			state := s.pool.Health.Load(peer).State()
+			whole = whole && peer != node && state <= health.Slow
+			switch {
+			case peer == node || !slices.Contains(s.pool.Peers(node), peer):
+			case state <= health.Slow:
+				sources = append(sources, peer)
+			case state != health.Warming && !s.keepers[peer].cold.Load() && !s.covered(node, health.Slow):
+				err = errors.Join(err, fmt.Errorf("%s, which may hold some of its keys, is %s", s.pool.Nodes[peer].Name, state))
+			}
+		}
+		if whole {
+			break
 		}
 	}
-	return sources, err
+	slices.Sort(sources)
+	return slices.Compact(sources), err
 }
 
 // leads is the node that leads key while node is Warming; -1 if key is not node's, or if
@@ -329,15 +338,18 @@ func (k *keeper) observe() {
 	k.usual.Store(usual + (now-usual)/8)
 }
 
-// p99 is the 99th percentile of what requests to node take of late, where that is worst; 0
-// if there are none.
-func (s *Server) p99(node int) (worst time.Duration) {
-	all := make(chan time.Duration, len(s.loops))
-	if s.onLoops(s.ctx, func(l *loop) { all <- l.group.P99OfLate(node) }) != nil {
-		return 0
-	}
-	for range s.loops {
-		worst = max(worst, <-all)
+// p99 is the 99th percentile of what requests to node take of late, where that is worst.
+func (s *Server) p99(node int) time.Duration {
+	ctx, cancel := context.WithTimeout(s.ctx, lastWords)
+	defer cancel()
+	took := make(chan time.Duration, len(s.loops))
+	err := s.onLoops(ctx, func(l *loop) {
+		_, p99 := l.group.Latency(node)
+		took <- p99
+	})
+	worst := time.Duration(0)
+	for err == nil && len(took) > 0 {
+		worst = max(worst, <-took)
 	}
 	return worst
 }

@@ -92,11 +92,14 @@ func (k *keeper) roundTrip(ctx context.Context) (time.Duration, error) {
 func (s *Server) needed(i int) bool { return !s.covered(i, health.Warming) }
 
 // covered reports whether all keys of node i have another replica that is in the state
-// worst or a better one: whether there is a copy without it that lacks no node.
+// worst or a better one: whether there is a copy without it that lacks no node; or, if it
+// stands in every copy, whether it is the only replica of no key and lacks no peer.
 func (s *Server) covered(i int, worst health.State) bool {
-	return slices.ContainsFunc(s.pool.Copies, func(pl upstream.Placement) bool {
-		return !slices.ContainsFunc(pl.Nodes, func(n int) bool { return n == i || s.pool.Health.Load(n).State() > worst })
-	})
+	lacks := func(n int) bool { return n == i || s.pool.Health.Load(n).State() > worst }
+	if slices.ContainsFunc(s.pool.Copies, func(pl upstream.Placement) bool { return !slices.ContainsFunc(pl.Nodes, lacks) }) {
+		return true
+	}
+	return s.pool.Everywhere(i) && !slices.ContainsFunc(s.pool.Peers(i), lacks)
 }
 
 // arrive says what a node that answers again comes back as.
@@ -368,7 +371,7 @@ func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, stri
 	if err := k.repay(ctx, seen); err != nil {
 		return health.Down, "", err
 	}
-	at, dead, err := k.settled(ctx)
+	at, dead, cold, err := k.agreed(ctx, time.Time{})
 	if err != nil {
 		return health.Down, "", err
 	}
@@ -379,7 +382,7 @@ func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, stri
 		}
 		cause = "a magent that owed it writes has died, so it was flushed"
 	}
-	if k.emptiedByOthers(ctx) {
+	if cold {
 		k.cold.Store(true)
 	}
 	if k.cold.Load() && k.refills() {
@@ -395,15 +398,6 @@ func (k *keeper) heal(ctx context.Context, seen health.Word) (health.State, stri
 		return health.Warming, cause + ", and it is drained", nil
 	}
 	return health.Up, cause, nil
-}
-
-// emptiedByOthers reports whether another magent has flushed the node, and has not
-// refilled it.
-func (k *keeper) emptiedByOthers(ctx context.Context) bool {
-	p := k.srv.newProber(k.node.Index)
-	defer p.Forget()
-	mark, err := fleet.Look(ctx, p)
-	return err == nil && mark.Standing == fleet.Begun
 }
 
 // openGates opens the gates that heal has left closed, if it has.

@@ -145,6 +145,7 @@ func (s *Server) Start() error {
 	}
 	if err := s.anchor(); err != nil {
 		s.engine.Stop()
+		s.engine = nil
 		return err
 	}
 	s.running.Store(true)

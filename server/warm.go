@@ -21,7 +21,7 @@ import (
 //
 //	survey                          at the start: which nodes are cold already
 //	arrive → changed → warm         refill, or wait for another's → trust
-//	roundTrip → attend → vouch      while it is trusted: does everybody trust it?
+//	roundTrip → attend → confer     while it is trusted: does everybody trust it?
 //
 // Who owes a node writes stands in a ledger on a peer of it, from its fall until that is
 // paid: nobody trusts the node before all have paid.
@@ -55,9 +55,9 @@ func (t *times) alive() time.Duration { return t.debtor / 5 }
 
 // account is a node's ledger, which its goroutines share.
 type account struct {
-	mu      sync.Mutex
+	entered atomic.Bool // this magent is to stand in it
+	mu      sync.Mutex  // held while peers are asked
 	ledger  *fleet.Ledger
-	entered bool
 }
 
 // targetOf is node as it is asked beside the traffic.
@@ -82,41 +82,31 @@ func (s *Server) newAccount(node int) *account {
 		Lead: s.times.settled, Patience: s.times.debtor})}
 }
 
-// enter has this magent stand in the ledger from the next renew on.
-func (a *account) enter() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.entered = true
-}
+// enter has this magent stand in the ledger from the next renew on. It waits for nothing.
+func (a *account) enter() { a.entered.Store(true) }
 
 // renew says there that it is alive, if it has entered and not left.
 func (a *account) renew(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.entered {
+	if a.entered.Load() {
 		_ = a.ledger.Enter(ctx, time.Now()) // the next one makes up for one that fails
 	}
 }
 
-// stands reports whether this magent has entered, and not left.
-func (a *account) stands() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.entered
-}
-
-// leave takes it out, unless it has a reason to stay.
+// leave takes it out, unless it has a reason to stay. Who enters meanwhile enters anew.
 func (a *account) leave(ctx context.Context, stays func() error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := stays(); err != nil {
 		return err
 	}
-	if err := a.ledger.Leave(ctx); err != nil {
-		return err
+	entered := a.entered.Swap(false)
+	err := a.ledger.Leave(ctx)
+	if err != nil && entered {
+		a.entered.Store(true)
 	}
-	a.entered = false
-	return nil
+	return err
 }
 
 // look says who stands there.
@@ -160,6 +150,9 @@ func (k *keeper) shares() bool { return len(k.srv.pool.Peers(k.node.Index)) > 0 
 func (s *Server) convene() {
 	s.survey(s.ctx)
 	for _, k := range s.keepers {
+		if !k.shares() {
+			continue
+		}
 		k.attended = make(chan struct{})
 		go func() {
 			defer close(k.attended)
@@ -182,8 +175,12 @@ func (s *Server) survey(ctx context.Context) {
 			}
 			k.node.SetLife(mark.Life)
 			marks[i] = mark
-			if k.debtors.look(ctx).Owed() {
+			switch st := k.debtors.look(ctx); {
+			case !k.shares():
+			case st.Owed():
 				s.pool.Monitor.Distrust(i, s.pool.Health.Load(i), health.Stale, owed)
+			case st.At.After(time.Now()), mark.At.After(time.Now()):
+				s.pool.Monitor.Distrust(i, s.pool.Health.Load(i), health.Stale, "the moment from which others trust it has not come")
 			}
 		})
 	}
@@ -238,7 +235,7 @@ func (k *keeper) attend(ctx context.Context) {
 		}
 		if nudged {
 			k.observe()
-			unmarked = k.vouch(ctx, p, unmarked)
+			unmarked = k.confer(ctx, p, unmarked)
 		}
 	}
 }
@@ -251,18 +248,18 @@ func (k *keeper) nudge() {
 	}
 }
 
-// vouch looks whether everybody trusts the node, which it asks by p, if this magent does.
+// confer looks whether everybody trusts the node, which it asks by p, if this magent does.
 // One that others are refilling, or owe writes, is not to be read. One that nobody has
 // marked is marked: if it was unmarked the last time, too, as one that was just flushed by
 // another magent is marked by that. It reports whether the node is unmarked.
-func (k *keeper) vouch(ctx context.Context, p *probe.Prober, unmarked bool) bool {
+func (k *keeper) confer(ctx context.Context, p *probe.Prober, unmarked bool) bool {
 	s, i := k.srv, k.node.Index
 	seen := s.pool.Health.Load(i)
 	if seen.State() > health.Slow || !s.covered(i, health.Slow) {
 		return false // whatever others think of it, nobody is better
 	}
 	if k.debtors.look(ctx).Owed() {
-		s.pool.Monitor.Distrust(i, seen, health.Stale, owed)
+		k.distrust(ctx, seen, health.Stale, owed)
 		return false
 	}
 	if !s.cfg.Resync {
@@ -275,15 +272,33 @@ func (k *keeper) vouch(ctx context.Context, p *probe.Prober, unmarked bool) bool
 	}
 	switch {
 	case mark.Standing == fleet.Begun:
-		if k.cold.CompareAndSwap(false, true) && !s.pool.Monitor.Distrust(i, seen, health.Warming, "another magent refills it") {
-			k.cold.Store(false)
-		}
+		k.distrust(ctx, seen, health.Warming, "another magent refills it")
 	case mark.Standing == fleet.Unmarked && unmarked:
 		if err := fleet.Vouch(ctx, p, life, s.id); err != nil {
 			s.log.Debug("a node's marker could not be written", "node", k.node.Name, "cause", err.Error())
 		}
 	}
 	return mark.Standing == fleet.Unmarked
+}
+
+// distrust moves the lead away from the node behind the gate, as a drain does, if the
+// writes under way come to their ends soon. One that is to be Warming is cold.
+func (k *keeper) distrust(ctx context.Context, seen health.Word, to health.State, cause string) {
+	s := k.srv
+	s.operator.Lock()
+	defer s.operator.Unlock()
+	bound, cancel := context.WithTimeout(ctx, 2*s.cfg.Timeout)
+	defer cancel()
+	if open, err := s.handOver(bound); err == nil {
+		defer open()
+	}
+	before := k.cold.Load()
+	if to == health.Warming {
+		k.cold.Store(true)
+	}
+	if !s.pool.Monitor.Distrust(k.node.Index, seen, to, cause) {
+		k.cold.Store(before)
+	}
 }
 
 // follow does what a change of the node's state calls for: it ends what is done for one
@@ -305,8 +320,12 @@ func (k *keeper) follow(ctx context.Context, c health.Change) {
 	}
 }
 
-// refills reports whether the node is to be refilled if it is cold.
-func (k *keeper) refills() bool { return k.srv.cfg.Resync || k.byHand.Load() != nil }
+// refills reports whether the node is to be refilled if it is cold. One whose stats do not
+// tell its life cannot be: nobody could say which life it is that is warm.
+func (k *keeper) refills() bool {
+	_, met := k.node.Life()
+	return met && (k.srv.cfg.Resync || k.byHand.Load() != nil)
+}
 
 // whole notes that the node holds all that there is to hold, for all that is known.
 func (k *keeper) whole() {
@@ -316,6 +335,7 @@ func (k *keeper) whole() {
 
 // startWarm runs warm, once what ran before has ended.
 func (k *keeper) startWarm(ctx context.Context, seen health.Word) {
+	k.debtors.enter() // what a refill may leave that breaks off is known here alone
 	ctx, k.stopWarm = context.WithCancel(ctx)
 	before := k.warmed
 	k.warmed = make(chan struct{})
@@ -377,7 +397,7 @@ func (k *keeper) close() {
 			<-ended
 		}
 	}
-	if k.debtors.stands() && k.owesNothing() {
+	if k.debtors.entered.Load() && k.owesNothing() {
 		ctx, cancel := context.WithTimeout(context.Background(), k.srv.cfg.ConnectTimeout+k.srv.cfg.Timeout)
 		_ = k.debtors.leave(ctx, func() error { return nil }) // else the others would take it for dead
 		cancel()
@@ -430,18 +450,14 @@ func (k *keeper) trust(ctx context.Context, seen health.Word, at time.Time) erro
 	if err := k.repay(ctx, seen); err != nil {
 		return err
 	}
-	pause(ctx, time.Until(at)-beforehand)
-	settled, dead, err := k.settled(ctx)
+	at, dead, cold, err := k.agreed(ctx, at)
 	switch {
 	case err != nil:
 		return err
 	case len(dead) > 0:
 		return errors.Join(errDied, k.forsake(ctx, dead))
-	case k.emptiedByOthers(ctx):
+	case cold:
 		return errEmptied
-	}
-	if settled.After(at) {
-		at = settled
 	}
 	open, err := k.handOverAt(ctx, at)
 	if err != nil {
@@ -464,6 +480,50 @@ var (
 	errUntold  = errors.New("it missed more than can be told, so it was flushed")
 	errEmptied = errors.New("another magent has flushed it")
 )
+
+// agreed returns the moment from which all magents trust the node, which is not before at,
+// shortly before it comes: whatever is found out until then still counts. If some have died
+// owing it writes, or another has emptied it, there is none.
+func (k *keeper) agreed(ctx context.Context, at time.Time) (moment time.Time, dead []string, cold bool, err error) {
+	for {
+		if at.After(time.Now()) {
+			pause(ctx, time.Until(at)-beforehand)
+		}
+		settled, dead, err := k.settled(ctx)
+		if err != nil || len(dead) > 0 {
+			return at, dead, false, err
+		}
+		mark := k.mark(ctx)
+		if mark.Standing == fleet.Begun {
+			return at, nil, true, nil
+		}
+		moment := at
+		for _, later := range []time.Time{settled, mark.At} {
+			if later.After(moment) {
+				moment = later
+			}
+		}
+		if time.Until(moment) <= 2*beforehand {
+			return moment, nil, false, nil
+		}
+		at = moment
+	}
+}
+
+// mark is what the node's marker says; nothing if it does not answer. A moment that is
+// further off than any that was written now is of a clock that is wrong.
+func (k *keeper) mark(ctx context.Context) fleet.Mark {
+	p := k.srv.newProber(k.node.Index)
+	defer p.Forget()
+	mark, err := fleet.Look(ctx, p)
+	if err != nil {
+		return fleet.Mark{}
+	}
+	if last := time.Now().Add(k.srv.times.fleet.Lead); mark.At.After(last) {
+		mark.At = last
+	}
+	return mark
+}
 
 // settled takes this magent out of the node's ledger, waits until no other stands in it,
 // and returns the moment from which all trust the node, shortly before that comes, for

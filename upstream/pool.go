@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"slices"
+	"strconv"
 
 	"magent/upstream/health"
 	"magent/upstream/route"
@@ -21,6 +22,7 @@ type Pool struct {
 	Health  *health.Table
 	Monitor *health.Monitor
 	peers   [][]int // by node
+	doubled []bool  // by node, see Everywhere
 }
 
 // MaxCopies bounds len(Pool.Copies): a request keeps a bit for each.
@@ -34,9 +36,37 @@ func NewPool(nodes []*Node, copies []Placement) *Pool {
 	p := &Pool{Nodes: nodes, Copies: copies, Health: health.NewTable(len(nodes))}
 	for i := range nodes {
 		p.peers = append(p.peers, p.peersOf(i))
+		p.doubled = append(p.doubled, p.isDoubled(i))
 	}
 	return p
 }
+
+// sampled is of how many keys isDoubled finds out where they are.
+const sampled = 1 << 14
+
+// isDoubled is Everywhere, for NewPool to keep. Placement is asked for some keys, as it
+// cannot be asked for all: the more copies a node shares with its own, the surer that
+// shows.
+func (p *Pool) isDoubled(node int) bool {
+	if p.Alone() || slices.ContainsFunc(p.Copies, func(pl Placement) bool { return !slices.Contains(pl.Nodes, node) }) {
+		return false
+	}
+	for i := range sampled {
+		key := strconv.AppendInt([]byte("key:"), int64(i), 10)
+		alone := true
+		for c := range p.Copies {
+			alone = alone && p.Replica(c, key) == node
+		}
+		if alone {
+			return false
+		}
+	}
+	return true
+}
+
+// Everywhere reports whether node stands in every copy, and is the only replica of no key
+// for all that: as where two nodes are each other's backup.
+func (p *Pool) Everywhere(node int) bool { return p.doubled[node] }
 
 // peersOf is Peers, for NewPool to keep.
 func (p *Pool) peersOf(node int) (peers []int) {

@@ -134,8 +134,13 @@ func (a *answer) in(life uint64) error {
 func lease(ctx context.Context, node *probe.Prober, key, id string, ttl time.Duration, flags string) (Reply, error) {
 	a := asking((*answer).change, (*answer).get)
 	request := store(key, id, fmt.Sprintf(" T%d%s", ttl/time.Second, flags)) + "mg " + key + " v c\r\n"
-	err := node.Ask(ctx, "the lease", request, a.take)
-	return Reply{Stored: a.stored, Holder: a.value, CAS: a.cas}, err
+	if err := node.Ask(ctx, "the lease", request, a.take); err != nil {
+		return Reply{}, err
+	}
+	if !a.stored && a.value == "" && a.refused != "" { // another source may have room
+		return Reply{}, fmt.Errorf("answered %q to the lease", a.refused)
+	}
+	return Reply{Stored: a.stored, Holder: a.value, CAS: a.cas}, nil
 }
 
 // release deletes the lease if it is still in version cas.

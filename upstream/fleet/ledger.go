@@ -127,9 +127,14 @@ func (l *Ledger) Leave(ctx context.Context) error {
 
 // strike removes this magent's own entry from source i. It writes even if there is none:
 // a request of before that was given up, and may be carried out yet, is to find another
-// version.
+// version. Where nothing can be written, as the source is full, having no entry will do.
 func (l *Ledger) strike(ctx context.Context, i int, now time.Time) (debts, error) {
 	d, err := l.change(ctx, i, now, l.removal(now, func(o debtor) bool { return o.id == l.cfg.ID }))
+	if _, heard := err.(heardError); heard {
+		if is, _, unread := l.look(ctx, i, now); unread == nil && is.place(l.cfg.ID) < 0 {
+			d, err = is, nil
+		}
+	}
 	if err == nil {
 		l.mine[i], l.wrote = false, time.Time{}
 	}

@@ -173,8 +173,14 @@ func (m *Member) ask(ctx context.Context, a Ask) (r Reply) {
 	case Renew:
 		r, err = lease(ctx, source, key, id, ttl, guard(a.CAS))
 	case Begin:
-		r, err = mark(ctx, m.target, fmt.Sprintf(begunValue, a.Life, id), fresh(a.CAS)+" c")
-		if err == nil && r.Stored && m.before != "" && m.before != id {
+		// What another had begun is marked as that one's until the target has forgotten it:
+		// whoever looks when this fails has to have it forsaken, too.
+		heir, by := m.before != "" && m.before != id, id
+		if heir {
+			by = m.before
+		}
+		r, err = mark(ctx, m.target, fmt.Sprintf(begunValue, a.Life, by), fresh(a.CAS)+" c")
+		if err == nil && r.Stored && heir {
 			r, err = forsake(ctx, m.target, a.Life, id)
 		}
 	case Finish:

@@ -64,6 +64,8 @@ type machine struct {
 	bad   int           // probeBad in a row
 	wait  time.Duration // between probes of a Down node
 	until time.Duration // a Down or a Slow node is held till then
+	early bool          // it came back before that, as it was needed
+	rush  time.Duration // how long it was let be when it fell after that last
 	probe time.Duration // when to probe next
 	falls damper        // into Down
 	slows damper        // into Slow
@@ -124,6 +126,9 @@ func (m *machine) answered(now time.Duration, ev event) bool {
 		m.good++
 		risen := m.good >= m.limits.Rise
 		if risen && (ev.needed || now >= m.until) {
+			if m.early = now < m.until; !m.early {
+				m.rush = 0
+			}
 			return true
 		}
 		wait := m.limits.Backoff
@@ -161,9 +166,15 @@ func (m *machine) unanswered(now time.Duration) {
 	m.schedule(now)
 }
 
+// fall takes the node down. One that is needed is not held; but if it keeps falling as soon
+// as it is used, it is asked the less often.
 func (m *machine) fall(now time.Duration) {
 	m.enter(now, Down)
 	m.until = now + m.falls.fail(now)
+	if m.early {
+		m.rush = min(max(2*m.rush, m.limits.Backoff), m.limits.Ceiling)
+		m.wait, m.probe = m.rush, now+m.rush
+	}
 }
 
 // enter begins state to.

@@ -119,6 +119,9 @@ func TestStep(t *testing.T) {
 			"0t:down@0 +:down@20 +:down? 20U:up@520 30t:down@30 +:down@50 +:down@150 -:down@170 +:down@190 +:down@230 +:down?"},
 		{"a node that is needed is not held", testLimits,
 			"0t:down@0 +:down? 0U:up@500 10t:down@10 +:down@110 50a:down@50 n:down? 50U:up@550"},
+		{"but is asked the less often the more it falls when it is back", testLimits,
+			"0t:down@0 +:down? 0U:up@500 10t:down@10 n:down? 10U:up@510 20t:down@40 n:down? 40U:up@540 50t:down@90 n:down? 90U:up@590" +
+				" 95t:down@175 n:down? 175U:up@675 180t:down@280 900+:down? 900U:up@1400 910t:down@910"},
 		{"but must rise", rise2,
 			"0t:down@0 n:down@20 n:down?"},
 		{"a slow node comes back when its probes are fast and it has been slow for Dwell", testLimits,

@@ -476,7 +476,7 @@ func TestCausesAreBounded(t *testing.T) {
 		r.does.needed = func(int) bool { return true }
 		r.Start()
 		for i := range 2 * maxCauses {
-			synctest.Wait()
+			r.pass(testLimits.Ceiling)
 			r.trip(0, fmt.Sprint("cause ", i))
 		}
 		falls := r.Report(0).Falls
