@@ -332,7 +332,11 @@ func TestRefillsLeaveNothing(t *testing.T) {
 	once()
 	procs := runtime.GOMAXPROCS(0)
 	goroutines, files := runtime.NumGoroutine(), descriptors()
-	for range 20 {
+	rounds := 20
+	if testing.Short() {
+		rounds = 5
+	}
+	for range rounds {
 		once()
 	}
 	eventually(t, "all that was begun has ended", func() bool {

@@ -33,8 +33,8 @@ type site struct {
 func newSite(t *testing.T, copies ...int) *site {
 	t.Helper()
 	at := &site{t: t, cfg: config.Default(), times: defaultTimes}
-	at.times.debtor, at.times.settled = time.Second, 100*time.Millisecond
-	at.times.fleet = fleet.Times{TTL: 3 * time.Second, Poll: 20 * time.Millisecond, Lead: 200 * time.Millisecond}
+	at.times.debtor, at.times.settled = time.Second, 50*time.Millisecond
+	at.times.fleet = fleet.Times{TTL: 3 * time.Second, Poll: 20 * time.Millisecond, Lead: 100 * time.Millisecond}
 	at.cfg.Copies, at.cfg.Loops = make([][]config.Node, len(copies)), 2
 	at.cfg.ProbeInterval, at.cfg.Timeout, at.cfg.ConnectTimeout = 20*time.Millisecond, 2*time.Second, 2*time.Second
 	at.cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}}
