@@ -317,8 +317,13 @@ func (r *refillRun) suffers(source int) bool {
 	if err := r.moved(); err != nil {
 		r.cancel(err)
 	}
-	usual, now := time.Duration(s.keepers[source].usual.Load()), s.p99(source)
-	return usual > 0 && now > usual*7/5 && now > usual+200*time.Microsecond
+	k, now := s.keepers[source], s.p99(source)
+	usual := time.Duration(k.usual.Load())
+	suffers := usual > 0 && now > usual*7/5 && now > usual+200*time.Microsecond
+	if suffers && r.state.Full <= refill.Floor { // it is not the refill that they suffer from
+		k.used(now)
+	}
+	return suffers
 }
 
 // observe keeps what clients are used to: the mean of some seconds of the node's p99,
@@ -328,25 +333,27 @@ func (k *keeper) observe() {
 	if slices.ContainsFunc(s.keepers, func(o *keeper) bool { return o.progress.Load() != nil }) {
 		return
 	}
-	now, usual := int64(s.p99(k.node.Index)), k.usual.Load()
-	if now == 0 {
-		return // nobody asks it
+	if now := s.p99(k.node.Index); now > 0 { // else nobody asks it
+		k.used(now)
 	}
-	if usual == 0 {
-		usual = now
-	}
-	k.usual.Store(usual + (now-usual)/8)
 }
 
-// p99 is the 99th percentile of what requests to node take of late, where that is worst.
+// used is for clients that wait for the node for so long now.
+func (k *keeper) used(now time.Duration) {
+	usual := k.usual.Load()
+	if usual == 0 {
+		usual = int64(now)
+	}
+	k.usual.Store(usual + (int64(now)-usual)/8)
+}
+
+// p99 is the 99th percentile of what requests to node take of late, where that is worst; 0 if
+// there are none.
 func (s *Server) p99(node int) time.Duration {
 	ctx, cancel := context.WithTimeout(s.ctx, lastWords)
 	defer cancel()
 	took := make(chan time.Duration, len(s.loops))
-	err := s.onLoops(ctx, func(l *loop) {
-		_, p99 := l.group.Latency(node)
-		took <- p99
-	})
+	err := s.onLoops(ctx, func(l *loop) { took <- l.group.Recent(node) })
 	worst := time.Duration(0)
 	for err == nil && len(took) > 0 {
 		worst = max(worst, <-took)

@@ -8,13 +8,15 @@ type Rate struct {
 	Bytes float64 // of values
 }
 
+// Floor is the part of the rate that is left whatever happens.
+const Floor = 1.0 / 16
+
 const (
 	burst   = 100 * time.Millisecond // of the rate may come at once, after a pause
 	quantum = 5 * time.Millisecond   // is waited at least: what begins together is sent together
 	yields  = 0.5                    // the factor by which the rate gives way
 	regains = 0.1                    // of the full rate per second
 	opens   = 1.0                    // the same before it has given way at all
-	floor   = 1.0 / 64               // of the full rate is left whatever happens
 	patient = time.Second            // before it gives way again, or begins to regain
 )
 
@@ -34,7 +36,7 @@ type Pace struct {
 
 // NewPace makes a Pace with full buckets, which begins with the part factor of the rate.
 func NewPace(r Rate, factor float64, now time.Time) *Pace {
-	return &Pace{rate: r, factor: min(1, max(floor, factor)), keys: room(r.Keys), bytes: room(r.Bytes), filled: now}
+	return &Pace{rate: r, factor: min(1, max(Floor, factor)), keys: room(r.Keys), bytes: room(r.Bytes), filled: now}
 }
 
 // room is what a bucket holds.
@@ -47,7 +49,7 @@ func (p *Pace) Factor() float64 { return p.factor }
 func (p *Pace) Suffers(now time.Time) {
 	if p.gave.IsZero() || now.Sub(p.gave) >= patient {
 		p.fill(now)
-		p.factor, p.gave = max(floor, p.factor*yields), now
+		p.factor, p.gave = max(Floor, p.factor*yields), now
 	}
 }
 

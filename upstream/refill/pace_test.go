@@ -66,10 +66,10 @@ var paces = []struct {
 		{500 * ms, true, 0, 0, 1 * time.Second * 2 / 75, 0.375},
 		{2500 * ms, false, 0, 0, 0, 0.475},
 	}},
-	{"something is left", Rate{Keys: 64}, 1, []paceStep{
+	{"something is left", Rate{Keys: 16}, 1, []paceStep{
 		{0, true, 0, 0, 0, 1. / 2}, {1000 * ms, true, 0, 0, 0, 1. / 4}, {2000 * ms, true, 0, 0, 0, 1. / 8},
-		{3000 * ms, true, 0, 0, 0, 1. / 16}, {4000 * ms, true, 0, 0, 0, 1. / 32}, {5000 * ms, true, 0, 0, 0, 1. / 64},
-		{6000 * ms, true, 6, 0, 600 * ms, 1. / 64},
+		{3000 * ms, true, 0, 0, 0, 1. / 16}, {4000 * ms, true, 0, 0, 0, 1. / 16},
+		{5000 * ms, true, 2, 0, 1400 * ms, 1. / 16},
 	}},
 }
 
