@@ -89,7 +89,8 @@ const tidyTimeout = time.Second
 // then, too.
 func (p *Process) gone(limit time.Duration) bool {
 	exited := make(chan bool, 1)
-	go func() { exited <- p.exits(limit) }()
+	proc := p.proc // of now: it may be another when nobody waits for this one any more
+	go func() { exited <- exits(proc, limit) }()
 	select {
 	case <-p.done:
 		return true
@@ -107,10 +108,10 @@ func (p *Process) gone(limit time.Duration) bool {
 	return true
 }
 
-// exits is gone by what the kernel tells of p's handle.
-func (p *Process) exits(limit time.Duration) (gone bool) {
+// exits is gone by what the kernel tells of the process's handle.
+func exits(proc *os.Process, limit time.Duration) (gone bool) {
 	end := time.Now().Add(limit)
-	err := p.proc.WithHandle(func(pidfd uintptr) {
+	err := proc.WithHandle(func(pidfd uintptr) {
 		fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 		for left := limit; left >= 0; left = time.Until(end) {
 			n, err := unix.Poll(fds, int(left.Milliseconds())+1)

@@ -136,7 +136,7 @@ func TestRefillOfASmallMemcached(t *testing.T) {
 		{addr: small.Addr, kill: small.Kill, restart: small.Restart},
 		{addr: roomy.Addr, copy: 1, kill: roomy.Kill, restart: roomy.Restart}}}
 	c.start(t, "--timeout", "2s")
-	s := &stock{keys: amount(10_000, 30_000, 30_000)}
+	s := &stock{keys: 30_000}
 	s.fill(t, c.addr)
 	small.Kill()
 	c.down(t, 0)
