@@ -353,7 +353,7 @@ func (s *Server) p99(node int) time.Duration {
 	ctx, cancel := context.WithTimeout(s.ctx, lastWords)
 	defer cancel()
 	took := make(chan time.Duration, len(s.loops))
-	err := s.onLoops(ctx, func(l *loop) { took <- l.group.Recent(node) })
+	err := s.onLoops(ctx, func(l *loop) { took <- l.group.P99OfLate(node) })
 	worst := time.Duration(0)
 	for err == nil && len(took) > 0 {
 		worst = max(worst, <-took)

@@ -165,13 +165,3 @@ func (g *Group) P99OfLate(node int) time.Duration {
 	}
 	return gauge.Quantile(0.99)
 }
-
-// Recent is the p99 of node, if it has answered requests of this group within the last
-// second, so that somebody waits for it; else 0.
-func (g *Group) Recent(node int) time.Duration {
-	gauge := &g.paces[node].gauge
-	if g.limits.Clock == nil || gauge.Count() == 0 || gauge.Age(g.limits.Clock()) > time.Second {
-		return 0
-	}
-	return gauge.Quantile(0.99)
-}

@@ -71,10 +71,15 @@ func play(t *testing.T, m *machine, script string) string {
 	return strings.Join(out, " ")
 }
 
+// but is testLimits with a change.
+func but(set func(*Limits)) Limits { l := testLimits; set(&l); return l }
+
+var (
+	rise2    = but(func(l *Limits) { l.Rise = 2 })
+	unprobed = but(func(l *Limits) { l.Interval = 0 })
+)
+
 func TestStep(t *testing.T) {
-	with := func(set func(*Limits)) Limits { l := testLimits; set(&l); return l }
-	rise2 := with(func(l *Limits) { l.Rise = 2 })
-	unprobed := with(func(l *Limits) { l.Interval = 0 })
 	for _, c := range []struct {
 		name   string
 		limits Limits
