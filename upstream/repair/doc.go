@@ -20,6 +20,10 @@
 //     further W, guarded by the version that the add made, or a delete, follows.
 //   - A touch changes the TTL and no version.
 //
+// An add need not be answered: what it made is then as little known as anything that a
+// follower may have, and a repair that begins with T behind it finds that. So V alone is
+// owed to it, and T, R and W if V does not find the lead as it was.
+//
 // A repair whose W is refused asks again from T. Refused twice, it is done: the
 // writer that was second began its own T after the first one's write, hence after
 // this repair began, and so it has read the lead late enough, or it is a plain set

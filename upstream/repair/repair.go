@@ -124,7 +124,9 @@ type Options struct {
 //	                 └────── verify ──────────────────────────────────┘
 //
 // From anywhere: delete at the follower, guarded if the lead has no item, plain
-// if the item is not one to be copied or there is no end to it.
+// if the item is not one to be copied or there is no end to it. Behind an add of which
+// the follower said nothing (Silent, Unsure) a verify that does not end it leads back to
+// version, and if the lead is lost, so does that.
 type Repair struct {
 	key     [text.MaxKey]byte
 	keyLen  uint8
@@ -132,11 +134,14 @@ type Repair struct {
 	state   state
 	cold    bool
 	added   bool  // the follower had no item before our write
+	blind   bool  // the follower may have what an add made whose version is not known
 	early   bool  // held is older than the change that asks for this
 	refused uint8 // writes that others were faster than, since that change
 	reads   uint8
 	end     Outcome // of the delete under way
 	held    uint64  // the follower's version, 0 for no item
+	least   uint64  // the versions that what a silent add made may have
+	most    uint64  // 0: nobody knows
 	cas     uint64  // the lead's version as read
 	ttl     int64   // its TTL as read, or as touched
 	at      int64   // when that was
@@ -235,7 +240,12 @@ func (r *Repair) Lost(dst []byte) ([]byte, Step) {
 	case stateRead, stateVerify:
 		// What was added where nothing was may have been deleted meanwhile, with
 		// no trace of that. There is no lead to tell.
-		if r.added {
+		switch {
+		case r.blind && r.state == stateVerify:
+			return r.version(dst)
+		case r.blind:
+			return r.done(dst, Debt)
+		case r.added:
 			return r.remove(dst, LeadLost)
 		}
 		return r.done(dst, LeadLost)
@@ -247,6 +257,43 @@ func (r *Repair) Lost(dst []byte) ([]byte, Step) {
 	return r.done(dst, Debt)
 }
 
+// Silent is Parsed for an add, the first write of a repair that began Cold, which was
+// sent with q in place of its c, and of which the follower said nothing though it has
+// answered what it was sent behind it: it is carried out. What it made has a version
+// from least to most; most is 0 if nobody knows.
+func (r *Repair) Silent(dst []byte, least, most uint64) ([]byte, Step) {
+	r.ours(least, most)
+	if r.least == r.most && r.most != 0 {
+		return r.wrote(dst, &Reply{Code: CodeHD, Cas: r.most}, 0)
+	}
+	r.added, r.blind = true, true
+	return r.verify(dst, false)
+}
+
+// Unsure is Silent for an add of which nobody knows whether it was carried out.
+func (r *Repair) Unsure(dst []byte, least, most uint64) ([]byte, Step) {
+	r.ours(least, most)
+	r.blind = true
+	return r.careful(dst)
+}
+
+// ours notes which versions what was added may have. One that it was given is known, and
+// is given to other copies of the same item alone.
+func (r *Repair) ours(least, most uint64) {
+	if r.least, r.most = least, most; r.explicit(r.cas) {
+		r.least, r.most = r.cas, r.cas
+	}
+}
+
+// careful begins as with Ask, behind an add of which too little is known.
+func (r *Repair) careful(dst []byte) ([]byte, Step) {
+	r.cold = false
+	return r.version(dst)
+}
+
+// explicit reports whether a copy is given the version cas of the lead's item.
+func (r *Repair) explicit(cas uint64) bool { return r.opt.Explicit && token.Sourced(cas) }
+
 // version asks the follower for its version.
 func (r *Repair) version(dst []byte) ([]byte, Step) {
 	r.state, r.added = stateVersion, false
@@ -257,8 +304,11 @@ func (r *Repair) versioned(dst []byte, a *Reply, now int64) ([]byte, Step) {
 	switch {
 	case a.Code == CodeHD && a.Cas != 0: // an item with none is that of a memcached -C
 		r.held = a.Cas
+		if r.blind && r.most != 0 {
+			r.blind, r.added = false, a.Cas >= r.least && a.Cas <= r.most
+		}
 	case a.Code == CodeEN:
-		r.held = 0
+		r.held, r.blind = 0, false
 	default:
 		return r.drop(dst, Dropped)
 	}
@@ -312,7 +362,7 @@ func (r *Repair) write(dst []byte, a *Reply, now int64) ([]byte, Step) {
 	} else {
 		dst = appendGuard(dst, r.held)
 	}
-	if r.opt.Explicit && token.Sourced(a.Cas) {
+	if r.explicit(a.Cas) {
 		dst = append(dst, " E"...)
 		dst = strconv.AppendUint(dst, a.Cas, 10)
 	}
@@ -323,9 +373,9 @@ func (r *Repair) write(dst []byte, a *Reply, now int64) ([]byte, Step) {
 func (r *Repair) wrote(dst []byte, a *Reply, now int64) ([]byte, Step) {
 	switch a.Code {
 	case CodeHD:
-		r.added, r.early = r.held == 0, false
-		r.held, r.state = a.Cas, stateVerify
-		return r.ask(dst, " c t u"), Step{To: Lead, Op: codec.OpMetaGet, Held: !r.added}
+		r.added, r.early, r.blind = r.held == 0, false, false
+		r.held = a.Cas
+		return r.verify(dst, !r.added)
 	case CodeEX, CodeNS:
 		return r.beaten(dst)
 	case CodeNF:
@@ -333,14 +383,21 @@ func (r *Repair) wrote(dst []byte, a *Reply, now int64) ([]byte, Step) {
 		if r.cold {
 			return r.done(dst, Overtaken)
 		}
-		r.held, r.early = 0, false
+		r.held, r.early, r.blind = 0, false, false
 		return r.read(dst, now)
 	}
 	return r.drop(dst, Dropped)
 }
 
+// verify looks at the lead again.
+func (r *Repair) verify(dst []byte, held bool) ([]byte, Step) {
+	r.state = stateVerify
+	return r.ask(dst, " c t u"), Step{To: Lead, Op: codec.OpMetaGet, Held: held}
+}
+
 // beaten goes on after a write or a delete that another writer was faster than.
 func (r *Repair) beaten(dst []byte) ([]byte, Step) {
+	r.blind = false // whatever was added has been replaced or deleted
 	if r.early {
 		// The faster one may have read the lead before that was changed.
 		r.early = false
@@ -359,14 +416,16 @@ func (r *Repair) beaten(dst []byte) ([]byte, Step) {
 
 func (r *Repair) verified(dst []byte, a *Reply, now int64) ([]byte, Step) {
 	switch {
-	case a.Code == CodeEN:
+	case a.Code == CodeEN && !r.blind:
 		return r.remove(dst, Absent)
-	case a.Code != CodeHD:
+	case a.Code != CodeHD && a.Code != CodeEN:
 		return r.drop(dst, Dropped)
 	case a.Has(MarkStale):
 		return r.stale(dst, wonBy(a))
-	case SameTTL(r.ttl, a.TTL, now-r.at) && (a.Cas == r.cas || !r.added):
+	case a.Code == CodeHD && SameTTL(r.ttl, a.TTL, now-r.at) && (a.Cas == r.cas || !r.added):
 		return r.done(dst, Copied)
+	case r.blind:
+		return r.careful(dst)
 	}
 	return r.read(dst, now)
 }
@@ -524,8 +583,8 @@ func SameTTL(then, is, elapsed int64) bool {
 // AppendState appends all that r knows, but for its key, in a form that only tells
 // two repairs apart.
 func (r *Repair) AppendState(dst []byte) []byte {
-	dst = append(dst, byte(r.state), r.refused, r.reads, byte(r.end), bit(r.cold)|bit(r.added)<<1|bit(r.early)<<2)
-	for _, v := range [...]uint64{r.held, r.cas, uint64(r.ttl), uint64(r.at)} {
+	dst = append(dst, byte(r.state), r.refused, r.reads, byte(r.end), bit(r.cold)|bit(r.added)<<1|bit(r.early)<<2|bit(r.blind)<<3)
+	for _, v := range [...]uint64{r.held, r.least, r.most, r.cas, uint64(r.ttl), uint64(r.at)} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
 	}
 	return dst
