@@ -30,6 +30,7 @@ type writer struct {
 	only    string // "repair", "refill" or "heir": no write, but that
 	quits   bool   // its process may die
 	twice   bool   // what it has copied it copies once more, on the version of the copy
+	quiet   bool   // its add is one of a batch, and is not answered: see phaseBatch
 	heir    int    // begins if this one, counted from 1, has died so
 	mistake mistake
 	ask     bool // ask the follower's version before the write goes to the lead, if that is of use
@@ -57,6 +58,8 @@ const (
 	staleBegin            // a repair that stands for others begins as the first of them would
 	blindEffect           // the effect of a conditional write is carried out whatever the follower has
 	noFlush               // the heir of a refill does not have the follower forget first
+	hasty                 // the lead is looked at again before a quiet add is carried out
+	takesAll              // what a quiet add may have made is taken back whatever its version
 	ackLost               // a conditional write is acknowledged though the lead that had it alone is lost
 )
 
@@ -72,6 +75,7 @@ const (
 	phaseQueued // a repair is needed, and its turn may come
 	phaseJoined // a repair is needed, and that of another stands for it
 	phaseStep   // repeatStep: the follower's step
+	phaseBatch  // the follower has carried a quiet add out, or not, and the end of its batch is to come
 	phaseFlush  // the heir of a refill has the follower forget everything
 	phaseRescue // the guarded step at the survivor
 	phaseOver
@@ -86,6 +90,11 @@ type actor struct {
 	early   bool   // before anybody died
 	quit    bool   // its process has died
 	twice   bool   // it copies once more
+	batched bool   // its quiet add is behind it
+	unknown bool   // and what versions that may have made is not known
+	before  uint64 // the version that the follower numbered last before it
+	doubt   bool   // its outcome is that nobody knows what the survivor has: it must not be trusted
+	late    string // hasty: the add that is carried out at last
 	done    bool   // the client was, or will be, told that it was carried out
 	request string // what is sent next
 	to      repair.Side
@@ -104,6 +113,8 @@ type world struct {
 	nodes  [2]simNode
 	actors [4]actor
 	died   bool
+	full   bool // the follower has made room once by what it had
+	ranged bool // more than one version may be that of a quiet add
 }
 
 // explorer looks at all worlds that come of a start.
@@ -255,7 +266,14 @@ func (x *explorer) visit(w *world) {
 			x.branch(w, i, "hears that it is lost", func(w *world) { x.lost(w, i) })
 			continue
 		}
-		x.branch(w, i, "", func(w *world) { x.run(w, i) })
+		if a.phase == phaseBatch && a.late == "" {
+			x.batchEnds(w, i)
+		} else {
+			x.branch(w, i, "", func(w *world) { x.run(w, i) })
+		}
+		if x.writers[i].quiet && !a.batched && a.body == repair.LeadValue {
+			x.branch(w, i, "does not fit", func(w *world) { x.refuse(w, i) })
+		}
 		if at == x.death {
 			x.branch(w, i, "unanswered", func(w *world) { x.vanish(w, i) })
 		}
@@ -269,7 +287,7 @@ func (x *explorer) visit(w *world) {
 	}
 	if over {
 		x.ends++
-		if why := x.check(x, w); why != "" {
+		if why := x.check(x, w); why != "" && !w.doubtful() {
 			x.bad = fmt.Sprintf("%s: %s\n\tlead %+v\n\tfollower %+v\n\t%s", x.name, why, w.nodes[0], w.nodes[1], x.story())
 		}
 		return
@@ -335,6 +353,10 @@ func (x *explorer) die(w *world) {
 func (x *explorer) exec(w *world, i int) (reply, got string) {
 	a, wr := &w.actors[i], x.writers[i]
 	value := ""
+	if a.phase == phaseBatch && a.late == "" {
+		w.nodes[a.target()].last++
+		return "", ""
+	}
 	switch a.body {
 	case repair.ClientValue:
 		value = wr.value
@@ -342,6 +364,84 @@ func (x *explorer) exec(w *world, i int) (reply, got string) {
 		value = a.got
 	}
 	return w.nodes[a.target()].exec(x.spoil(wr, a), value)
+}
+
+// doubtful reports whether the survivor's copy is in doubt, which its caller has been told.
+func (w *world) doubtful() (doubt bool) {
+	for i := range w.actors {
+		doubt = doubt || w.actors[i].doubt
+	}
+	return doubt
+}
+
+// refuse has no room for i's quiet add. Nobody says whose the error was; and the item that
+// was there has made room, too.
+func (x *explorer) refuse(w *world, i int) {
+	n := &w.nodes[w.actors[i].target()]
+	w.actors[i].before, n.it, w.full = n.last, item{}, true
+	x.unheard(w, i, "SERVER_ERROR")
+}
+
+// unheard goes on behind i's quiet add, which was answered in a way that is not heard
+// before the batch ends.
+func (x *explorer) unheard(w *world, i int, answer string) {
+	a := &w.actors[i]
+	a.phase, a.batched, a.answer, a.got = phaseBatch, true, answer, ""
+	a.request, a.to, a.body = "the batch ends\r\n", repair.Follower, repair.NoValue
+}
+
+// batchEnds goes on with what may be known at the end of i's batch: that its add was
+// refused, or carried out, or that one of both is true, as there was an error; and the
+// version of the last add of the batch, or not.
+func (x *explorer) batchEnds(w *world, i int) {
+	a := &w.actors[i]
+	if strings.HasPrefix(a.answer, "NS") {
+		x.branch(w, i, "it was refused", func(w *world) { x.settle(w, i, false, false) })
+		return
+	}
+	for _, known := range []bool{true, false} {
+		if a.answer != "SERVER_ERROR" {
+			x.branch(w, i, "it was carried out", func(w *world) { x.settle(w, i, known, false) })
+		}
+		x.branch(w, i, "there was an error", func(w *world) { x.settle(w, i, known, true) })
+	}
+}
+
+// settle is what the end of a batch says of i's add.
+func (x *explorer) settle(w *world, i int, known, erred bool) {
+	a := &w.actors[i]
+	n, refused := &w.nodes[a.target()], strings.HasPrefix(a.answer, "NS")
+	least, most := a.before, uint64(0)
+	if !erred {
+		least++
+	}
+	if n.last++; known { // by the last add of the batch, which is of another key
+		most = n.last - 1
+		w.ranged = w.ranged || least != most
+		if x.writers[i].mistake == takesAll {
+			least, most = 0, planted-1
+		}
+	}
+	a.phase, a.answer, a.unknown = phaseFollow, "", !known
+	var dst []byte
+	var s repair.Step
+	switch {
+	case refused:
+		dst, s = a.follow.Answer(nil, []byte("NS\r\n"), simNow)
+	case erred:
+		dst, s = a.follow.step(a.follow.repair.Unsure(nil, least, most))
+	default:
+		dst, s = a.follow.step(a.follow.repair.Silent(nil, least, most))
+	}
+	x.next(w, i, dst, s)
+}
+
+// hurry has i look at the lead again though its add is still under way.
+func (x *explorer) hurry(w *world, i int) {
+	a := &w.actors[i]
+	a.batched, a.late, a.answer = true, a.request, a.got
+	dst, s := a.follow.step(a.follow.repair.Silent(nil, 0, planted-1))
+	x.next(w, i, dst, s)
 }
 
 // vanish carries i's request out and loses the answer.
@@ -370,6 +470,14 @@ func (x *explorer) spoil(wr *writer, a *actor) string {
 // run carries i's request out and hears the answer.
 func (x *explorer) run(w *world, i int) {
 	a, wr := &w.actors[i], x.writers[i]
+	add := wr.quiet && !a.batched && a.body == repair.LeadValue
+	if add && wr.mistake == hasty {
+		x.hurry(w, i)
+		return
+	}
+	if add {
+		a.before = w.nodes[a.target()].last
+	}
 	reply, got := x.exec(w, i)
 	line := reply + "\r\n"
 	switch a.phase {
@@ -381,6 +489,9 @@ func (x *explorer) run(w *world, i int) {
 		x.toLead(w, i)
 	case phaseFlush:
 		x.begin(w, i)
+	case phaseBatch:
+		a.late = ""
+		x.finish(w, i)
 	case phaseLead:
 		x.answered(w, i, line)
 	case phaseRescue:
@@ -397,6 +508,10 @@ func (x *explorer) run(w *world, i int) {
 		dst, s := a.follow.need(nil, repair.Ask(), repair.CauseRelative)
 		x.next(w, i, dst, s)
 	case phaseFollow:
+		if add {
+			x.unheard(w, i, reply)
+			return
+		}
 		if wr.mistake == noVerify && a.follow.state == followRepair && a.to == repair.Lead && strings.Contains(a.request, " c t u ") {
 			x.finish(w, i)
 			return
@@ -453,8 +568,14 @@ func (x *explorer) next(w *world, i int, dst []byte, s repair.Step) {
 		a.twice = true
 		a.follow.repair.Reset([]byte("k"), repair.Options{Explicit: x.expl})
 		a.follow.state = followRepair
-		dst, s := a.follow.step(a.follow.repair.Start(nil, repair.Held(a.version), simNow))
+		begin := repair.Held(a.version)
+		if a.version == 0 {
+			begin = repair.Ask()
+		}
+		dst, s := a.follow.step(a.follow.repair.Start(nil, begin, simNow))
 		x.next(w, i, dst, s)
+	case s.Outcome != repair.Running && a.late != "":
+		a.phase, a.request, a.to, a.body, a.got = phaseBatch, a.late, repair.Follower, repair.LeadValue, a.answer
 	case s.Outcome != repair.Running:
 		x.ended(w, i, s.Outcome)
 	case look && (wr.mistake == noLook || wr.mistake == followerAlone):
@@ -483,6 +604,7 @@ func (x *explorer) ended(w *world, i int, o repair.Outcome) {
 		if k != i && (a.phase != phaseJoined || int(a.runner) != i) {
 			continue
 		}
+		a.doubt = o == repair.Debt && a.unknown && w.nodes[leadAt].dead
 		if o != repair.LeadLost || a.acked || !x.moved(w, k) {
 			x.finish(w, k)
 		}
@@ -565,6 +687,7 @@ func (x *explorer) finish(w *world, i int) {
 	}
 	a.phase, a.request, a.got, a.answer, a.follow, a.version = phaseOver, "", "", "", Follow{}, 0
 	a.queued, a.twice, a.runner = false, false, 0
+	a.batched, a.unknown, a.late, a.before = false, false, "", 0
 	if !acked {
 		x.wake(w, i)
 	}
@@ -604,7 +727,7 @@ func (x *explorer) lost(w *world, i int) {
 		case !x.rescue(w, i):
 			x.finish(w, i)
 		}
-	case phaseFollow:
+	case phaseFollow, phaseBatch:
 		dst, s := a.follow.Lost(nil)
 		x.next(w, i, dst, s)
 	default:
@@ -634,12 +757,15 @@ func (x *explorer) fingerprint(w *world) [2]uint64 {
 		}
 		b = append(b, n.it.value...)
 	}
+	b = appendBits(b, w.full, w.ranged)
 	for i := range x.writers {
 		a := &w.actors[i]
-		b = append(appendBits(b, a.limbo, a.acked, a.early, a.done, a.behind, a.queued, a.twice), byte(a.phase), a.lead, byte(a.to), byte(a.body), a.runner)
+		b = append(appendBits(b, a.limbo, a.acked, a.early, a.done, a.behind, a.queued, a.twice, a.batched), byte(a.phase), a.lead, byte(a.to), byte(a.body), a.runner)
+		b = binary.LittleEndian.AppendUint64(b, a.before)
 		b = append(binary.LittleEndian.AppendUint64(b, a.version), a.request...)
 		b = append(append(append(append(append(b, '|'), a.got...), '|'), a.answer...), '|')
-		if a.phase == phaseFollow || a.phase == phaseQueued {
+		b = append(append(appendBits(b, a.unknown, a.doubt), a.late...), '|')
+		if a.phase == phaseFollow || a.phase == phaseQueued || a.phase == phaseBatch {
 			b = a.follow.AppendState(b)
 		}
 	}

@@ -76,6 +76,16 @@ var kinds = map[string]func(n int) writer{
 		wr.only, wr.begin, wr.twice = "refill", repair.Cold(), true
 		return wr
 	},
+	"quiet refill": func(int) writer {
+		wr := client("quiet refill", "touch k 0", "")
+		wr.only, wr.begin, wr.quiet = "refill", repair.Cold(), true
+		return wr
+	},
+	"quiet refill twice": func(int) writer {
+		wr := client("quiet refill twice", "touch k 0", "")
+		wr.only, wr.begin, wr.quiet, wr.twice = "refill", repair.Cold(), true, true
+		return wr
+	},
 	"heir": func(int) writer {
 		wr := client("heir", "touch k 0", "")
 		wr.only, wr.begin = "heir", repair.Cold()
@@ -138,6 +148,9 @@ func kept(x *explorer, w *world) string {
 	if why := serial(x, w); why != "" || !w.nodes[0].dead {
 		return why
 	}
+	if !w.nodes[1].it.present && w.mayLack() {
+		return ""
+	}
 	v := w.nodes[1].it.value
 	for i, wr := range x.writers {
 		if a := &w.actors[i]; !a.early || !a.done {
@@ -166,14 +179,14 @@ func serial(x *explorer, w *world) string {
 	if why := same(x, w); why != "" || !w.nodes[0].dead {
 		return why
 	}
-	end := serialEnd{value: n.it.value, flags: n.it.flags, present: n.it.present}
+	end := serialEnd{lacks: w.mayLack(), value: n.it.value, flags: n.it.flags, present: n.it.present}
 	for i := range x.writers {
 		end.done[i] = w.actors[i].done
 	}
 	ok, seen := x.serials[end]
 	if !seen {
 		for _, it := range x.from { // what only the lead had may be lost
-			ok = ok || x.explained(&end, simNode{last: 1, it: it}, 0, x.mayMiss())
+			ok = ok || x.explained(&end, simNode{last: 1, it: it}, 0, end.lacks || x.mayMiss())
 		}
 		x.serials[end] = ok
 	}
@@ -186,10 +199,16 @@ func serial(x *explorer, w *world) string {
 // serialEnd is how a survivor ends, and who was told that his write is done.
 type serialEnd struct {
 	done    [4]bool
+	lacks   bool // its item may be lost
 	present bool
 	value   string
 	flags   uint64
 }
+
+// mayLack reports whether the follower's item may be lost through a quiet refill: it has
+// made room for what did not fit, or it was written between an add and the end of its
+// batch, and taken back for what was added, that having been unverified.
+func (w *world) mayLack() bool { return w.full || w.ranged }
 
 // explained tries to go on from n to the end in every order of writers, with each in
 // used having been carried out as often as its two bits say. miss says that the item
@@ -247,6 +266,7 @@ func final(x *explorer, w *world) string {
 	case why != "" || n.dead || n == &w.nodes[1] && !w.actors[1].early:
 	case first.value != "" && strings.HasPrefix(n.it.value, first.value) && second.name != "append" && second.name != "incr":
 		return "what was written over is back"
+	case n == &w.nodes[1] && !n.it.present && w.mayLack():
 	case n == &w.nodes[1] && second.value != "" && w.actors[1].done && !strings.Contains(n.it.value, second.value):
 		return "what was acknowledged is lost"
 	}
@@ -433,11 +453,19 @@ func TestRepairsConverge(t *testing.T) {
 			demand(t, cold, -1, same, cast("repair", a, b))
 			demand(t, cold, 0, same, cast("refill", a))
 			demand(t, cold, -1, same, cast("refill twice", a, b))
+			demand(t, cold, -1, same, cast("quiet refill", a, b))
+			demand(t, cold, -1, same, cast("quiet refill twice", a, b))
 		}
 	}
 	for _, a := range everyKind {
+		for death := 0; death <= 1; death++ {
+			demand(t, cold, death, serial, cast("quiet refill", a))
+			demand(t, cold, death, serial, cast("quiet refill twice", a))
+		}
 		demand(t, cold, -1, same, cast("refill", "refill", a))
 		demand(t, cold, -1, same, cast("refill", "repair", a))
+		demand(t, cold, -1, same, cast("quiet refill", "quiet refill", a))
+		demand(t, cold, -1, same, cast("quiet refill", "repair", a))
 		demand(t, apart, -1, same, cast("repair", a))
 	}
 }
@@ -455,6 +483,8 @@ func TestRefillersMayDie(t *testing.T) {
 	for i, a := range everyKind {
 		for _, heir := range []string{"heir", "repair"} {
 			demand(t, cold, 0, same, heirs(cast("refill", heir, a)))
+			demand(t, cold, 0, same, heirs(cast("quiet refill", heir, a)))
+			demand(t, cold, -1, same, heirs(cast("quiet refill", heir, a)))
 			demand(t, cold, -1, same, heirs(cast("refill", heir, a)))
 			for _, b := range everyKind[i:] {
 				if *long || a == "delete" && !testing.Short() {
@@ -467,7 +497,7 @@ func TestRefillersMayDie(t *testing.T) {
 
 func TestAcknowledgedStepsSurvive(t *testing.T) {
 	t.Parallel()
-	casts := [][]string{{"incr", "incr"}, {"append", "append"}, {"incr", "refill"}, {"incr", "repair"}}
+	casts := [][]string{{"incr", "incr"}, {"append", "append"}, {"incr", "refill"}, {"incr", "quiet refill"}, {"incr", "repair"}}
 	if !testing.Short() {
 		casts = append(casts, []string{"append", "touch", "repair"}, []string{"incr", "incr", "incr"}, []string{"append", "append", "touch"}, []string{"append", "append", "repair"})
 	}
@@ -486,7 +516,7 @@ func TestNothingComesBack(t *testing.T) {
 	t.Parallel()
 	for _, a := range []string{"put", "delete", "append"} {
 		for _, b := range []string{"put", "delete", "append"} {
-			for _, c := range []string{"refill", "repair", "touch"} {
+			for _, c := range []string{"refill", "quiet refill", "repair", "touch"} {
 				if testing.Short() && c != "refill" {
 					continue
 				}
@@ -577,8 +607,17 @@ func TestMistakesAreFound(t *testing.T) {
 	wrong(t, noVerify, cold, -1, "refill", "delete")
 	wrong(t, noGuard, cold, -1, "refill", "put", "put")
 	wrong(t, noGuard, cold, -1, "refill twice", "put")
+	wrong(t, noVerify, cold, -1, "quiet refill", "delete")
+	wrong(t, hasty, cold, -1, "quiet refill", "delete")
+	wrong(t, hasty, cold, -1, "quiet refill", "touch")
+	wrong(t, noFlush, cold, -1, "quiet refill", "heir", "delete")
 	wrong(t, noFlush, cold, -1, "refill", "heir", "delete")
 	wrong(t, noFlush, cold, -1, "refill", "heir", "touch")
+	ws := cast("put", "put", "quiet refill")
+	ws[1].after, ws[2].mistake = 1, takesAll
+	if x := explore(t, cold(), 0, final, ws...); x.bad == "" {
+		t.Errorf("%s: nobody noticed that too much is taken back", x.name)
+	}
 	wrong(t, blindTTL, equal, -1, "set", "touch")
 	wrong(t, blindTTL, equal, -1, "touch", "touch")
 	wrong(t, repeatStep, equal, 0, "append", "append")
