@@ -5,11 +5,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream/repair"
+	"magent/upstream/token"
 )
 
 // Side is one of the two nodes.
@@ -92,6 +94,14 @@ const (
 	month = 60 * 60 * 24 * 30
 	// maxLate is how often a key is read again for its TTL's sake.
 	maxLate = 3
+	// batchKeys and batchBytes bound what is added without an answer: the source is looked
+	// at again behind each batch only.
+	batchKeys  = 64
+	batchBytes = 64 << 10
+	// few and enough are what is sent together: a side is sent what there is if it has few
+	// requests to answer or if that is enough bytes.
+	few    = 64
+	enough = 16 << 10
 )
 
 // Copier copies keys from the source to the target. See the package comment.
@@ -101,12 +111,18 @@ const (
 //
 //	Add ─▶ source.waits ⇄ target.waits ─▶ ended
 //
-// Invariant: of the entries, each is free or in the ring of one side.
+// Adds are not answered one by one, but in batches: see batch.
+//
+// Invariants: of the entries, each is free or in the ring of one side. The adds of a batch
+// stand together in the target's ring, and those of the open one are the last there.
 type Copier struct {
 	limits Limits
 	free   []*entry
 	bytes  int // of items in flight
 	sides  [2]side
+	newest uint64 // the highest version that the target is known to have numbered
+	open   batch  // of adds, to which more may come
+	erred  bool   // the target refused an add of the first batch, and did not say which
 	line   []byte // room for a request
 	skew   int64  // seconds that the target's clock is ahead of ours, as far as known
 	counts Counts
@@ -123,6 +139,23 @@ type side struct {
 	ring []*entry // those that wait for its answers
 	tail int
 	n    int
+	sent int // how many of them have been sent
+}
+
+// batch is adds that are sent one behind the other. All but the last are quiet: the
+// target says something of those only that it refuses. An mn behind them, unless there is
+// but one, ends the batch: what has had no answer then is carried out, but if there was an
+// error, which does not say whose it is.
+//
+// A node numbers the versions of all its items as they are stored. So the last add is
+// answered: between the version of the last one of the batch before and its own are those
+// of the others in their order, and, if nobody else has stored anything, no more.
+type batch struct {
+	number uint32
+	keys   int
+	bytes  int
+	last   *entry
+	quiet  int // where the last one's q is, in what is to be sent to the target
 }
 
 // entry is a key in flight.
@@ -131,18 +164,27 @@ type entry struct {
 	name    []byte
 	size    int
 	coded   bool
-	wants   bool      // a value
-	written bool      // an ms was sent, and what came of it is not verified
-	added   bool      // the target took it
-	refused bool      // a node answered SERVER_ERROR
-	late    bool      // the TTL was old when it was written, or has been changed since
-	weighs  bool      // the copy is asked for its TTL
-	op      codec.Op  // of the request that is not answered
-	asked   time.Time // when the item was asked for
-	version uint64    // of the copy
-	ttl     int64     // as read
-	left    int64     // at the second look
-	skew    int64     // the Copier's, at the beginning
+	wants   bool // a value
+	written bool // an ms was sent, and what came of it is not verified
+	added   bool // the target took it
+	adding  bool // its batch is not settled
+	given   bool // its copy is given the version of the item
+	loud    bool // its add is not quiet
+	last    bool // it ends its batch
+	batch   uint32
+	said    repair.Code // of the add; CodeError: nothing
+	least   uint64      // if its version is not known, it is from this
+	most    uint64      // to that, or, if that is 0, unknown
+	refused bool        // a node answered SERVER_ERROR
+	late    bool        // the TTL was old when it was written, or has been changed since
+	weighs  bool        // the copy is asked for its TTL
+	op      codec.Op    // of the request that is not answered
+	to      Side        // and who got it
+	asked   time.Time   // when the item was asked for
+	version uint64      // of the copy, 0 if it is not known
+	ttl     int64       // as read
+	left    int64       // at the second look
+	skew    int64       // the Copier's, at the beginning
 	reads   uint8
 	lates   uint8
 }
@@ -179,6 +221,13 @@ func (c *Copier) Owes(s Side) bool { return c.sides[s].n > 0 }
 
 // Backlog is how many bytes Requests would give.
 func (c *Copier) Backlog(to Side) int { return len(c.sides[to].out) }
+
+// Ready reports whether what Requests would give is worth being sent: more may come of
+// answers that the side, which has something to do, owes.
+func (c *Copier) Ready(to Side) bool {
+	s := &c.sides[to]
+	return len(s.out) > 0 && (s.sent < few || len(s.out) >= enough)
+}
 
 // Counts is what has come of keys so far.
 func (c *Copier) Counts() *Counts { return &c.counts }
@@ -234,9 +283,12 @@ func (c *Copier) begin(e *entry, coded bool, from repair.Begin, now time.Time) {
 // Requests takes the bytes that are to be sent to a side, in this order. spare, or
 // nil, is kept for those that come after them.
 func (c *Copier) Requests(to Side, spare []byte) []byte {
+	if to == Target {
+		c.close()
+	}
 	s := &c.sides[to]
 	out := s.out
-	s.out = spare[:0]
+	s.out, s.sent = spare[:0], s.n
 	return out
 }
 
@@ -283,6 +335,12 @@ func (c *Copier) answer(s *side, b []byte, now time.Time) (int, error) {
 	}
 	s.need = 0
 	line, value := b[:r.Line], []byte(nil)
+	if e.adding {
+		if !c.ofBatch(e, line, now) {
+			return 0, outOfStep(e, line)
+		}
+		return int(r.Line), nil
+	}
 	if r.Kind == codec.KindValue {
 		value = b[r.Line:r.Size()]
 	}
@@ -292,6 +350,142 @@ func (c *Copier) answer(s *side, b []byte, now time.Time) (int, error) {
 	}
 	c.answered(s.pop(), &r, &a, value, now)
 	return r.Size(), nil
+}
+
+// ofBatch takes a line of the answer to the batch of adds that e is the first of, and
+// reports whether it can be one.
+func (c *Copier) ofBatch(e *entry, line []byte, now time.Time) bool {
+	if e.batch == c.open.number && c.open.keys > 0 {
+		return false // it has not been sent
+	}
+	if string(line) == "MN\r\n" {
+		return !e.last && c.settle(now)
+	}
+	a := repair.ParseReply(line)
+	switch {
+	case a.Code == repair.CodeError && bytes.HasPrefix(line, serverError):
+		if e.last {
+			c.sides[Target].pop()
+			e.adding = false
+			c.answered(e, &codec.Reply{}, &a, nil, now)
+			return true
+		}
+		c.erred = true
+		return true
+	case a.Code != repair.CodeHD && a.Code != repair.CodeNS:
+		return false
+	}
+	added := c.sides[Target].at(opaque(line))
+	if added == nil || !added.adding || added.batch != e.batch || added.said != repair.CodeError {
+		return false
+	}
+	if a.Code == repair.CodeHD && !added.loud {
+		return false
+	}
+	added.said, added.version = a.Code, a.Cas
+	return !e.last || c.settle(now)
+}
+
+// settle goes on with the adds of the first batch, which is at its end. It reports whether
+// all were answered that had to be.
+func (c *Copier) settle(now time.Time) bool {
+	s := &c.sides[Target]
+	n := 1
+	for !s.ring[(s.tail+n-1)%len(s.ring)].last {
+		n++
+	}
+	for i := range n {
+		if e := s.ring[(s.tail+i)%len(s.ring)]; e.loud && e.said == repair.CodeError && !c.erred {
+			return false
+		}
+	}
+	c.number(n)
+	erred := c.erred
+	c.erred = false
+	for range n {
+		c.settled(s.pop(), erred, now)
+	}
+	return true
+}
+
+// number works out what versions the first n adds may have.
+func (c *Copier) number(n int) {
+	s, next := &c.sides[Target], uint64(0)
+	for i := n - 1; i >= 0; i-- {
+		e := s.ring[(s.tail+i)%len(s.ring)]
+		switch {
+		case e.numbered():
+			next = e.version
+		case next > 0 && e.said == repair.CodeError && !c.erred && !e.given:
+			next--
+		}
+		e.most = next
+	}
+	for i := range n {
+		e := s.ring[(s.tail+i)%len(s.ring)]
+		switch {
+		case e.numbered():
+			c.newest = max(c.newest, e.version)
+		case e.said == repair.CodeError && !c.erred && !e.given:
+			c.newest++
+		}
+		e.least = c.newest
+	}
+}
+
+// numbered reports whether the target has said what version it has numbered the copy.
+func (e *entry) numbered() bool { return e.said == repair.CodeHD && !token.Sourced(e.version) }
+
+// settled goes on with e, whose add is carried out, refused, or, if it was not answered
+// and there was an error, one of both.
+func (c *Copier) settled(e *entry, erred bool, now time.Time) {
+	e.adding = false
+	if e.said != repair.CodeError {
+		c.answered(e, &codec.Reply{}, &repair.Reply{Code: e.said, Cas: e.version}, nil, now)
+		return
+	}
+	version := uint64(0)
+	switch {
+	case e.least == e.most:
+		version = e.most
+	case e.least > e.most: // the node numbers in another way
+		e.most = 0
+	}
+	c.wrote(e, version, now)
+	var request []byte
+	var step repair.Step
+	if erred {
+		request, step = e.repair.Unsure(c.line[:0], e.least, e.most)
+	} else {
+		request, step = e.repair.Silent(c.line[:0], e.least, e.most)
+	}
+	c.follow(e, request, step, nil, now)
+}
+
+// wrote notes that the target has taken e, or may have.
+func (c *Copier) wrote(e *entry, version uint64, now time.Time) {
+	e.added, e.version = true, version
+	e.late = e.ttl != repair.Forever && now.Sub(e.asked) > late
+}
+
+// opaque is the number that an answer echoes, -1 if it has none.
+func opaque(line []byte) int {
+	_, rest, ok := bytes.Cut(line, opaqueFlag)
+	if !ok {
+		return -1
+	}
+	n := 0
+	for i, b := range rest {
+		if d := int(b) - '0'; d >= 0 && d <= 9 && i < 9 {
+			n = 10*n + d
+			continue
+		}
+		if i == 0 || b != ' ' && b != '\r' {
+			return -1
+		}
+		break
+	}
+	return n
 }
 
 func outOfStep(e *entry, b []byte) error {
@@ -355,6 +549,7 @@ func (c *Copier) answered(e *entry, r *codec.Reply, a *repair.Reply, value []byt
 		c.counts.Bytes += uint64(a.Size)
 		c.bytes += int(a.Size) - e.size
 		e.size, e.ttl = int(a.Size), a.TTL
+		e.given = c.limits.Explicit && token.Sourced(a.Cas)
 		// The item knows that its key was written in base64, and so must its copy.
 		if r.Coded && e.reads == 0 && base64.StdEncoding.EncodedLen(len(e.name)) <= text.MaxKey {
 			c.begin(e, true, repair.Cold(), now)
@@ -362,11 +557,13 @@ func (c *Copier) answered(e *entry, r *codec.Reply, a *repair.Reply, value []byt
 		}
 		e.reads++
 	case repair.CodeHD:
-		if e.op == codec.OpMetaSet {
-			e.added, e.version = true, a.Cas
-			e.late = e.ttl != repair.Forever && now.Sub(e.asked) > late
-		} else if e.left = a.TTL; !e.aged(now) {
-			e.late = true
+		switch {
+		case e.op == codec.OpMetaSet:
+			c.wrote(e, a.Cas, now)
+		case e.to == Source:
+			if e.left = a.TTL; !e.aged(now) {
+				e.late = true
+			}
 		}
 	}
 	request, step := e.repair.Parsed(c.line[:0], a, now.Unix()+e.skew)
@@ -383,14 +580,21 @@ func (c *Copier) follow(e *entry, request []byte, step repair.Step, value []byte
 		c.ended(e, step.Outcome, now)
 		return
 	}
-	e.op, e.wants = step.Op, false
+	e.op, e.to, e.wants = step.Op, step.To, false
 	switch step.Op {
 	case codec.OpMetaGet:
 		if e.wants = bytes.Contains(request, valueFlag); e.wants {
 			e.asked = now
 		}
 	case codec.OpMetaSet:
-		e.written = true
+		if !e.written {
+			e.written = true
+			c.add(e, request, value)
+			return
+		}
+	}
+	if step.To == Target {
+		c.close()
 	}
 	s := &c.sides[step.To]
 	s.out = append(s.out, request...)
@@ -398,6 +602,40 @@ func (c *Copier) follow(e *entry, request []byte, step repair.Step, value []byte
 		s.out = append(s.out, value...)
 	}
 	s.push(e)
+}
+
+// add puts an add into the open batch. What makes it quiet is a q in place of the c that
+// it ends in. A TTL that is weighed at the target is that of a version, which is asked for.
+func (c *Copier) add(e *entry, request, value []byte) {
+	s, b := &c.sides[Target], &c.open
+	b.quiet = len(s.out) + len(request) - len("c\r\n")
+	s.out = append(s.out, request[:len(request)-len("\r\n")]...)
+	if e.loud = e.ttl > month; !e.loud {
+		s.out[b.quiet] = 'q'
+	}
+	s.out = strconv.AppendInt(append(s.out, opaqueFlag...), int64(s.push(e)), 10)
+	s.out = append(append(s.out, crlf...), value...)
+	e.adding, e.last, e.said, e.batch = true, false, repair.CodeError, b.number
+	b.last = e
+	b.keys++
+	b.bytes += len(request) + len(value)
+	if b.keys == batchKeys || b.bytes >= batchBytes {
+		c.close()
+	}
+}
+
+// close ends the open batch.
+func (c *Copier) close() {
+	s, b := &c.sides[Target], &c.open
+	if b.keys == 0 {
+		return
+	}
+	s.out[b.quiet] = 'c'
+	b.last.loud, b.last.last = true, true
+	if b.keys > 1 {
+		s.out = append(s.out, "mn\r\n"...)
+	}
+	*b = batch{number: b.number + 1}
 }
 
 // aged reports whether the time that has passed since the item was asked for explains
@@ -415,13 +653,18 @@ func (c *Copier) again(e *entry, now time.Time) bool {
 		return false
 	}
 	e.lates++
-	c.begin(e, e.coded, repair.Held(e.version), now)
+	from := repair.Ask()
+	if e.version != 0 {
+		from = repair.Held(e.version)
+	}
+	c.begin(e, e.coded, from, now)
 	return true
 }
 
 // weigh asks for the TTL of the copy.
 func (c *Copier) weigh(e *entry) {
-	e.op, e.wants, e.weighs = codec.OpMetaGet, false, true
+	e.op, e.to, e.wants, e.weighs = codec.OpMetaGet, Target, false, true
+	c.close()
 	s := &c.sides[Target]
 	s.out = repair.AppendGet(s.out, e.repair.Key(), e.coded, " c t u")
 	s.push(e)
@@ -504,6 +747,9 @@ func (c *Copier) Lose(side Side, now time.Time) {
 	}
 	s.lost = true
 	s.out, s.part = nil, nil
+	if side == Target {
+		c.open = batch{}
+	}
 	for s.n > 0 {
 		e := s.pop()
 		request, step := e.repair.Lost(c.line[:0])
@@ -518,15 +764,27 @@ func (c *Copier) Lose(side Side, now time.Time) {
 	}
 }
 
-func (s *side) push(e *entry) {
-	s.ring[(s.tail+s.n)%len(s.ring)] = e
+// push has e wait, and says where in the ring.
+func (s *side) push(e *entry) (at int) {
+	at = (s.tail + s.n) % len(s.ring)
+	s.ring[at] = e
 	s.n++
+	return at
+}
+
+// at is the one that waits there, nil if none does.
+func (s *side) at(at int) *entry {
+	if at < 0 || at >= len(s.ring) || (at-s.tail+len(s.ring))%len(s.ring) >= s.n {
+		return nil
+	}
+	return s.ring[at]
 }
 
 func (s *side) pop() *entry {
 	e := s.ring[s.tail]
 	s.tail = (s.tail + 1) % len(s.ring)
 	s.n--
+	s.sent = max(0, s.sent-1)
 	return e
 }
 

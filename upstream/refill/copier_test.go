@@ -21,22 +21,22 @@ var conversations = []struct {
 	{"copied", "k", "copied", `
 		s< mg k v f t c h u k|
 		s> VA 5 f7 t-1 c7 h0 kk|value|
-		t< ms k 5 F7 T0 ME c|value|
-		t> HD c4|
+		t< ms k 5 F7 T0 ME c O0|value|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c7 t-1 kk|`},
 	{"a TTL of 30 days", "k", "copied", `
 		s< mg k v f t c h u k|
 		s> VA 0 f0 t2592000 c7 h0 kk||
-		t< ms k 0 F0 T2592000 ME c||
-		t> HD c4|
+		t< ms k 0 F0 T2592000 ME c O0||
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c7 t2592000 kk|`},
 	{"a longer one is a time of the clock", "k", "copied", `
 		s< mg k v f t c h u k|
 		s> VA 0 f4294967295 t2592001 c7 h0 kk||
-		t< ms k 0 F4294967295 T1702592001 ME c||
-		t> HD c4|
+		t< ms k 0 F4294967295 T1702592001 ME c O0||
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c7 t2592001 kk|
 		t< mg k c t u k|
@@ -44,8 +44,8 @@ var conversations = []struct {
 	{"the target's clock is another", "k", "copied, 1 again", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t3000000 c7 h0 kk|x|
-		t< ms k 1 F0 T1703000000 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T1703000000 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c7 t3000000 kk|
 		t< mg k c t u k|
@@ -61,8 +61,8 @@ var conversations = []struct {
 	{"the target's TTL is another's", "k", "copied", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t3000000 c7 h0 kk|x|
-		t< ms k 1 F0 T1703000000 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T1703000000 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c7 t3000000 kk|
 		t< mg k c t u k|
@@ -70,8 +70,8 @@ var conversations = []struct {
 	{"the target has it", "k", "present", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t9 c7 h0 kk|x|
-		t< ms k 1 F0 T9 ME c|x|
-		t> NS c0|`},
+		t< ms k 1 F0 T9 ME c O0|x|
+		t> NS c0 O0|`},
 	{"the source has it not", "k", "gone", `
 		s< mg k v f t c h u k|
 		s> EN kk|`},
@@ -81,8 +81,8 @@ var conversations = []struct {
 	{"deleted meanwhile", "k", "withdrawn", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T0 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> EN|
 		t< md k C4|
@@ -90,8 +90,8 @@ var conversations = []struct {
 	{"deleted meanwhile, at the target too", "k", "withdrawn", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T0 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> EN|
 		t< md k C4|
@@ -99,8 +99,8 @@ var conversations = []struct {
 	{"deleted meanwhile, and set anew", "k", "present", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T0 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> EN|
 		t< md k C4|
@@ -108,8 +108,8 @@ var conversations = []struct {
 	{"changed meanwhile", "k", "copied, 1 again", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T0 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c9 t-1 kk|
 		s< mg k v f t c h u k|
@@ -121,8 +121,8 @@ var conversations = []struct {
 	{"touched meanwhile", "k", "copied, 1 again", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t100 c7 h0 kk|x|
-		t< ms k 1 F0 T100 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T100 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c7 t500 kk|
 		s< mg k v f t c h u k|
@@ -134,8 +134,8 @@ var conversations = []struct {
 	{"touched by a second", "k", "copied, 1 again", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t100 c7 h0 kk|x|
-		t< ms k 1 F0 T100 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T100 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c7 t101 kk|
 		s< mg k v f t c h u k|
@@ -147,9 +147,9 @@ var conversations = []struct {
 	{"the target stood still", "k", "copied, 1 again", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t100 c7 h0 kk|x|
-		t< ms k 1 F0 T100 ME c|x|
+		t< ms k 1 F0 T100 ME c O0|x|
 		+2s
-		t> HD c4|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c7 t98 kk|
 		s< mg k v f t c h u k|
@@ -161,9 +161,9 @@ var conversations = []struct {
 	{"the target stood still, but nothing expires", "k", "copied", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
+		t< ms k 1 F0 T0 ME c O0|x|
 		+2s
-		t> HD c4|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c7 t-1 kk|`},
 	{"stale, and the W is given back", "k", "unfit", `
@@ -176,22 +176,22 @@ var conversations = []struct {
 	{"no room at the target", "k", "failed", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
+		t< ms k 1 F0 T0 ME c O0|x|
 		t> SERVER_ERROR out of memory storing object|
 		t< md k|
 		t> NF|`},
 	{"too large for the target", "k", "failed", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
+		t< ms k 1 F0 T0 ME c O0|x|
 		t> SERVER_ERROR object too large for cache|
 		t< md k|
 		t> NF|`},
 	{"a key of odd bytes", "a b", "copied", `
 		s< mg YSBi b v f t c h u OYSBi|
 		s> VA 1 b f0 t-1 c7 h0 OYSBi|x|
-		t< ms YSBi 1 b F0 T0 ME c|x|
-		t> HD c4|
+		t< ms YSBi 1 b F0 T0 ME c O0|x|
+		t> HD c4 O0|
 		s< mg YSBi b c t u OYSBi|
 		s> HD b c7 t-1 OYSBi|`},
 	{"a key that was written in base64 without need", "key", "copied", `
@@ -199,8 +199,8 @@ var conversations = []struct {
 		s> VA 1 f0 t-1 c7 h0 ka2V5 b|x|
 		s< mg a2V5 b v f t c h u Oa2V5|
 		s> VA 1 f0 t-1 c7 h0 Oa2V5|x|
-		t< ms a2V5 1 b F0 T0 ME c|x|
-		t> HD c4|
+		t< ms a2V5 1 b F0 T0 ME c O0|x|
+		t> HD c4 O0|
 		s< mg a2V5 b c t u Oa2V5|
 		s> HD c7 t-1 Oa2V5|`},
 	{"a key that no line can name", strings.Repeat("a b", 83), "failed", ``},
@@ -210,16 +210,16 @@ var conversations = []struct {
 	{"the source is lost behind the add", "k", "1 left", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
+		t< ms k 1 F0 T0 ME c O0|x|
 		s!
-		t> HD c4|
+		t> HD c4 O0|
 		t< md k C4|
 		t> HD|`},
 	{"the source is lost at the second look", "k", "1 left", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T0 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s!
 		t< md k C4|
@@ -227,8 +227,8 @@ var conversations = []struct {
 	{"both are lost", "k", "1 left, 1 in doubt", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T0 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		s!
 		t< md k C4|
@@ -239,13 +239,13 @@ var conversations = []struct {
 	{"the target is lost with the add", "k", "1 left, 1 in doubt", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
+		t< ms k 1 F0 T0 ME c O0|x|
 		t!`},
 	{"the target is lost before the second look", "k", "1 left, 1 in doubt", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t-1 c7 h0 kk|x|
-		t< ms k 1 F0 T0 ME c|x|
-		t> HD c4|
+		t< ms k 1 F0 T0 ME c O0|x|
+		t> HD c4 O0|
 		s< mg k c t u k|
 		t!`},
 }
@@ -350,10 +350,13 @@ func TestAnswersInPieces(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var ask, answers, store string
 	for i := range 200 {
-		value := strings.Repeat("v", rng.IntN(3000))
+		value, flag, end := strings.Repeat("v", rng.IntN(900)), "q", ""
+		if i%batchKeys == batchKeys-1 || i == 199 {
+			flag, end = "c", "mn|"
+		}
 		ask += fmt.Sprintf("mg k%d v f t c h u k|", i)
 		answers += fmt.Sprintf("VA %d f1 t-1 c%d h0 kk%d|%s|", len(value), i+1, i, value)
-		store += fmt.Sprintf("ms k%d %d F1 T0 ME c|%s|", i, len(value), value)
+		store += fmt.Sprintf("ms k%d %d F1 T0 ME %s O%d|%s|%s", i, len(value), flag, i, value, end)
 	}
 	for range 50 {
 		copier := NewCopier(Limits{Keys: 200})
@@ -375,8 +378,8 @@ func TestAnswersInPieces(t *testing.T) {
 
 // TestOutOfStep: each of these is no answer to the request that is sent.
 func TestOutOfStep(t *testing.T) {
-	upToAdd := "s< mg k v f t c h u k|\ns> VA 1 f0 t-1 c7 h0 kk|x|\nt< ms k 1 F0 T0 ME c|x|\n"
-	upToLook := upToAdd + "t> HD c4|\ns< mg k c t u k|\n"
+	upToAdd := "s< mg k v f t c h u k|\ns> VA 1 f0 t-1 c7 h0 kk|x|\nt< ms k 1 F0 T0 ME c O0|x|\n"
+	upToLook := upToAdd + "t> HD c4 O0|\ns< mg k c t u k|\n"
 	odd := "s< mg YSBi b v f t c h u OYSBi|\n"
 	for _, c := range []struct {
 		key, before string
@@ -397,6 +400,10 @@ func TestOutOfStep(t *testing.T) {
 		{"k", "s< mg k v f t c h u k|\n", Source, strings.Repeat("x", 10_000)},
 		{"k", upToAdd, Target, "VA 1|x|"},
 		{"k", upToAdd, Target, "EN|"},
+		{"k", upToAdd, Target, "HD c4|"},
+		{"k", upToAdd, Target, "HD c4 O1|"},
+		{"k", upToAdd, Target, "NS c0 O5000|"},
+		{"k", upToAdd, Target, "MN|"},
 		{"k", upToAdd, Target, "CLIENT_ERROR bad data chunk|"},
 		{"k", upToLook, Source, "VA 1 c7 t-1 kk|x|"},
 		{"k", upToLook, Source, "HD c7 t-1 kj|"},
@@ -432,7 +439,7 @@ func TestAHotKeyFails(t *testing.T) {
 			case strings.HasPrefix(request, "mg"):
 				answer = fmt.Sprintf("HD c7 t%d kk|", 100*cas)
 			case strings.HasPrefix(request, "ms"):
-				answer = fmt.Sprintf("HD c%d|", cas)
+				answer = fmt.Sprintf("HD c%d O0|", cas)
 			case strings.HasPrefix(request, "md"):
 				answer = "HD|"
 			default:

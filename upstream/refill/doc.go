@@ -12,8 +12,17 @@
 //
 //	source                          target
 //	mg k v f t c h u k ──▶ VA c7
-//	                                ms k LEN F T ME c ──▶ HD c4
+//	                                ms k LEN F T ME q O5 ──▶
+//	                                …
+//	                                ms z LEN F T ME c O9 ──▶ HD c43 O9
+//	                                mn ──▶ MN
 //	mg k c t u k ──▶ HD c7: Copied
+//
+// Adds are quiet, as answers cost the node and its reader about what the add does; an mn
+// behind a batch of them says that they are carried out. Nothing is looked at again before
+// that. What the second look finds as it was is done. The few others are repaired like
+// any key of which nothing is known, from the copy's version on, as are all adds of a batch
+// in which there was an error, which does not say whose it is.
 //
 // Writers change the source first and the target after it, as a node that is being
 // refilled is never the lead. So a target that has the key (NS) has it from one who
@@ -26,9 +35,14 @@
 // # What a death leaves
 //
 // Between the add and the second look the target may hold what has been deleted. If
-// the source dies then, Run takes back what it has not verified. If the target fails,
-// or Run is given up, the keys in question are in Error.Doubt, and are debt of the
-// target. If the process dies, nobody knows them: whoever refills in its place must
+// the source dies then, Run takes back what it has not verified, by its version: a plain
+// md would take what clients have written since the target leads. The version of a quiet
+// add is known if nobody else has stored anything at the target while its batch was sent.
+// Else one of several is, and if a client has just written that very key, within that
+// batch, what he has written goes in its place: the survivor misses, which is better than
+// that it should have what was deleted. If no version is known, as the last add of the
+// batch was refused, or if the target fails, the keys in question are in Error.Doubt, and
+// are debt of the target. If the process dies, nobody knows them: whoever refills in its place must
 // have the target forget everything first (flush_all). A further refill that adds is
 // not enough, and would take an old item for a newer one.
 package refill

@@ -40,7 +40,7 @@ type Error struct {
 	Err  error // what happened there
 	Counts
 	Rest  []Key // were begun and have no outcome: they, and what Keys has not given, are to be copied again
-	Doubt []Key // those of Rest that the target may hold though the source has lost them: they are debt of the target
+	Doubt []Key // those of Rest that the target may hold though the source had lost them: they are debt of the target
 }
 
 func (e *Error) Error() string {
@@ -156,7 +156,7 @@ func (r *run) add(k Key) bool {
 		if r.copier.Room() {
 			r.copier.Add(k, now)
 			r.pace.Spend(1, 0)
-			r.more[Source].Signal()
+			r.wake()
 			return true
 		}
 		r.moved.Wait()
@@ -223,12 +223,21 @@ func (r *run) drain() {
 	r.moved.Broadcast()
 }
 
+// wake has those write that have something to.
+func (r *run) wake() {
+	for side := range r.more {
+		if r.copier.Ready(Side(side)) {
+			r.more[side].Signal()
+		}
+	}
+}
+
 // write sends a side its requests.
 func (r *run) write(side Side) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for spare := []byte(nil); ; {
-		for r.copier.Backlog(side) == 0 && !r.over {
+		for !r.copier.Ready(side) && !r.over {
 			r.more[side].Wait()
 		}
 		if r.over {
@@ -288,9 +297,7 @@ func (r *run) take(side Side, b []byte, err error) bool {
 		r.lose(side, err)
 		return false
 	}
-	for i := range r.more {
-		r.more[i].Signal()
-	}
+	r.wake()
 	r.moved.Broadcast()
 	for side == Source && r.copier.Backlog(Target) > r.limit && !r.over {
 		r.moved.Wait()
@@ -347,9 +354,7 @@ func (r *run) lose(side Side, err error) {
 	r.copier.Lose(side, time.Now())
 	r.conns[side].Close()
 	r.cancel()
-	for i := range r.more {
-		r.more[i].Signal()
-	}
+	r.wake()
 	r.moved.Broadcast()
 }
 
