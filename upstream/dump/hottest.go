@@ -126,13 +126,16 @@ func (h *Hottest) Add(e Entry) {
 }
 
 // Sort ends the taking of a pass: At has the keys in order then, the last access first.
+// Those of the same second stay as they were listed: in the order of the node's hash
+// table, in which it finds them with the least effort, and a node that they are copied to
+// makes room for them. Of two passes the rank alone decides.
 func (h *Hottest) Sort() {
 	h.sorted = true
 	slices.SortFunc(h.slots, func(a, b slot) int {
 		if a.la != b.la {
 			return cmp.Compare(b.la, a.la)
 		}
-		return cmp.Compare(a.hash, b.hash)
+		return cmp.Compare(a.at, b.at)
 	})
 }
 
