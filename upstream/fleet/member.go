@@ -174,14 +174,16 @@ func (m *Member) ask(ctx context.Context, a Ask) (r Reply) {
 		r, err = lease(ctx, source, key, id, ttl, guard(a.CAS))
 	case Begin:
 		// What another had begun is marked as that one's until the target has forgotten it:
-		// whoever looks when this fails has to have it forsaken, too.
+		// whoever looks when this fails has to have it forgotten, too.
 		heir, by := m.before != "" && m.before != id, id
 		if heir {
 			by = m.before
 		}
 		r, err = mark(ctx, m.target, fmt.Sprintf(begunValue, a.Life, by), fresh(a.CAS)+" c")
 		if err == nil && r.Stored && heir {
-			r, err = forsake(ctx, m.target, a.Life, id)
+			if r, err = forsake(ctx, m.target, a.Life, by); err == nil {
+				r, err = mark(ctx, m.target, fmt.Sprintf(begunValue, a.Life, id), guard(r.CAS)+" c")
+			}
 		}
 	case Finish:
 		r, err = mark(ctx, m.target, fmt.Sprintf(warmValue, a.Life, a.At, id), guard(a.CAS))

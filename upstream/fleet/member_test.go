@@ -334,6 +334,61 @@ func TestNextSource(t *testing.T) {
 	m.ends(t, life)
 }
 
+// A source that stores no lease, as it is full, is like one that does not answer. Where no
+// other is left nobody refills, and it is said why.
+func TestSourceStoresNoLease(t *testing.T) {
+	t.Parallel()
+	const full = `(on ms (reply "SERVER_ERROR out of memory storing object"))`
+	node, second := startNode(t, ""), startNode(t, "")
+	m := startMagent(t, node, startNode(t, full), second)
+	life := within(t, "it refills", m.begun)
+	if got := do(t, second, "mg "+leaseKey(node, life)); got != "HD" {
+		t.Errorf("the lease at the next source is %q", got)
+	}
+	m.finish <- nil
+	m.ends(t, life)
+
+	node = startNode(t, "")
+	heard, tried := make(chan News, 64), false
+	alone := NewMember(Config{ID: NewID(), Target: target(node), Sources: []probe.Target{target(startNode(t, full))}, Times: quick,
+		Refill: func(context.Context, uint64) error { tried = true; return nil },
+		Notify: func(n News) { heard <- n },
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error)
+	go func() { _, _, err := alone.Run(ctx); over <- err }()
+	for {
+		if n := within(t, "it says why", heard); n.Verdict != Wait {
+			t.Errorf("without a lease: %+v", n)
+		} else if strings.Contains(n.Trouble, "out of memory") {
+			break
+		}
+	}
+	stop()
+	if err := within(t, "it ends", over); err != context.Canceled || tried {
+		t.Errorf("it ends with %v; refilled: %v", err, tried)
+	}
+}
+
+// An heir whose flush fails has it done the next time: what the dead one has left there is
+// still the dead one's.
+func TestHeirsFlushFails(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []string{"(on flush_all (times 2 reset))", `(on flush_all (times 2 reply "SERVER_ERROR busy"))`} {
+		node := startNode(t, fault)
+		life := look(t, node).Life
+		put(t, node, markerKey, fmt.Sprintf(begunValue, life, "the dead"))
+		put(t, node, "k", "old")
+		m := startMagent(t, node, startNode(t, ""))
+		within(t, "it refills", m.begun)
+		if got := do(t, node, "mg k"); got != "EN" {
+			t.Errorf("%s: it refills what the dead one has left: %q", fault, got)
+		}
+		m.finish <- nil
+		m.ends(t, life)
+	}
+}
+
 // Faults of single answers lead to the same end.
 func TestFaults(t *testing.T) {
 	t.Parallel()
