@@ -389,6 +389,42 @@ func TestSourceRefuses(t *testing.T) {
 	}
 }
 
+// Who does not stand in a list that cannot be written has left it. Who stands there has not,
+// until it can.
+func TestLeaveWhereNothingIsWritten(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	n, err := memnode.Start(memnode.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	b := newBench(t, n.Addr())
+	a, c := b.ledger("a"), b.ledger("c")
+	b.enter(c)
+	full := func(script string) {
+		t.Helper()
+		if err := n.SetFault(script); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full(`(on ms (reply "SERVER_ERROR out of memory storing object"))`)
+	for who, l := range map[string]*Ledger{"one more": a, "who stands there": c} {
+		b.pass(time.Second)
+		if err := l.Enter(ctx, b.now); err == nil {
+			t.Errorf("%s has entered a list that cannot be written", who)
+		}
+	}
+	b.leave(a)
+	b.finds(a, "c")
+	if err := c.Leave(ctx); err == nil || !strings.Contains(err.Error(), "out of memory") {
+		t.Errorf("who stands there leaves: %v", err)
+	}
+	full("")
+	b.leave(c)
+	b.finds(a, "300ms")
+}
+
 // A moment that is far off is of a clock that is wrong.
 func TestClockIsWrong(t *testing.T) {
 	t.Parallel()
