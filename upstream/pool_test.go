@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"magent/upstream/health"
+	"magent/upstream/route"
 )
 
 // length picks by the length of the key.
@@ -45,6 +46,51 @@ func TestStateOfAReplica(t *testing.T) {
 	}{{0, "kk", 2, health.Up}, {0, "k", 0, health.Down}, {1, "k", 3, health.Up}, {2, "kk", 1, health.Warming}} {
 		if node, s := p.State(tc.copy, []byte(tc.key)); node != tc.node || s != tc.want {
 			t.Errorf("copy %d of %s is %v in node %d, want %v in node %d", tc.copy, tc.key, s, node, tc.want, tc.node)
+		}
+	}
+}
+
+// A node that stands in every copy can be stood in for where the copies place no key twice
+// on it: not where lists of one order meet, nor where placement follows names, or where the
+// lists are of different length and so agree by chance.
+func TestEverywhere(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		distribution string
+		copies       [][]int
+		want         []bool
+	}{
+		{"one copy", "magent-modulo", [][]int{{0, 1}}, []bool{false, false}},
+		{"each other's backup", "magent-modulo", [][]int{{0, 1}, {1, 0}}, []bool{true, true}},
+		{"in one order", "magent-modulo", [][]int{{0, 1}, {0, 1}}, []bool{false, false}},
+		{"three in a circle", "magent-modulo", [][]int{{0, 1, 2}, {1, 2, 0}}, []bool{true, true, true}},
+		{"three copies in a circle", "magent-modulo", [][]int{{0, 1, 2}, {1, 2, 0}, {2, 0, 1}}, []bool{true, true, true}},
+		{"the third copy as the first", "magent-modulo", [][]int{{0, 1}, {1, 0}, {0, 1}}, []bool{true, true}},
+		{"two places of three changed", "magent-modulo", [][]int{{0, 1, 2}, {1, 0, 2}}, []bool{true, true, false}},
+		{"lists of different length", "magent-modulo", [][]int{{0, 1}, {1, 0, 2}}, []bool{false, false, false}},
+		{"not in all copies", "magent-modulo", [][]int{{0, 1}, {1, 0}, {2}}, []bool{false, false, false}},
+		{"a ring of names", "ketama", [][]int{{0, 1}, {1, 0}}, []bool{false, false}},
+	} {
+		nodes, copies := make([]*Node, 3), []Placement(nil)
+		for i, host := range []string{"a", "b", "c"} {
+			nodes[i] = NewNode(host, "tcp", "")
+		}
+		for _, list := range c.copies {
+			var servers []route.Server
+			for _, i := range list {
+				servers = append(servers, route.Server{Host: nodes[i].Name, Port: 11211})
+			}
+			pick, err := route.New(route.Spec{Distribution: c.distribution}, servers)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copies = append(copies, Placement{list, pick})
+		}
+		p := NewPool(nodes, copies)
+		for i, want := range c.want {
+			if got := p.Everywhere(i); got != want {
+				t.Errorf("%s: %s: %v, want %v", c.name, nodes[i].Name, got, want)
+			}
 		}
 	}
 }
