@@ -231,6 +231,64 @@ func TestDrainedNodeIsNotUp(t *testing.T) {
 	s.isDrained(t, 0, true, health.Warming)
 }
 
+// Who makes a node Warming because it is drained, and has not seen that it is no longer, is
+// set right, too.
+func TestNodeIsNotDrainedForEver(t *testing.T) {
+	s, _ := proxied(t, 1, 1)
+	s.pool.Monitor.Close()
+	k := s.keepers[0]
+	for _, c := range []struct {
+		drained, cold bool
+		want          health.State
+	}{{true, false, health.Warming}, {false, true, health.Warming}, {false, false, health.Up}} {
+		k.drain.Store(c.drained)
+		k.cold.Store(c.cold)
+		s.becomes(t, 0, health.Warming)
+		s.settleDrains(0)
+		if got := s.pool.Health.Load(0).State(); got != c.want {
+			t.Errorf("drained %v, cold %v: it is %s, want %s", c.drained, c.cold, got, c.want)
+		}
+	}
+}
+
+// What a node that is being healed is still to be given keeps no other from being drained:
+// that may be much, and here it does not end.
+func TestDrainWhileAnotherIsHealed(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 2, 2)
+	at.cfg.Timeout, at.cfg.RepairRate = 30*time.Second, 1000
+	s := at.magent()
+	s.fill(t, 1000)
+	s.pool.Monitor.Close()
+	if err := s.underGate(t.Context(), func() error { return nil }); err != nil { // these writes are over
+		t.Fatal(err)
+	}
+	seen := s.becomes(t, 1, health.Stale)
+	s.owed(t, func(l *loop) {
+		for i := range 1000 {
+			if s.pool.Replica(0, []byte(mix(i))) == 1 {
+				l.debts[1].Note([]byte(mix(i)), false)
+			}
+		}
+	})
+	at.nodes[1].Freeze()
+	defer at.nodes[1].Thaw()
+	healed := make(chan error, 1)
+	go func() { healed <- s.keepers[1].repay(t.Context(), seen) }()
+	eventually(t, "repairs are under way", func() bool { return s.repairsOfDebt() > 10 })
+	s.drains(t, 0, true)
+	s.isDrained(t, 0, true, health.Warming)
+	select {
+	case err := <-healed:
+		t.Errorf("it was healed before that: %v", err)
+	default:
+	}
+	at.nodes[1].Thaw()
+	if err := <-healed; err != nil {
+		t.Error(err)
+	}
+}
+
 // A write that does not end keeps the lead where it is, and the node what it was.
 func TestDrainWaitsForWrites(t *testing.T) {
 	s, _ := proxied(t, 1, 1)
