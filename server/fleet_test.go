@@ -184,6 +184,68 @@ func TestOneMagentIsCutOff(t *testing.T) {
 	}
 }
 
+// mutual has two nodes be each other's backup.
+func (at *site) mutual() *site {
+	one, two := at.cfg.Copies[0][0], at.cfg.Copies[1][0]
+	at.cfg.Copies = [][]config.Node{{one, two}, {two, one}}
+	return at
+}
+
+// Of two nodes that are each other's backup the one can stand in for the other, unless it
+// is away.
+func TestCoveredByABackup(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 1, 1).mutual()
+	s := at.magent()
+	s.pool.Monitor.Close()
+	if !s.covered(0, health.Slow) || s.needed(0) || s.lacking(0) != nil {
+		t.Errorf("beside its backup: covered %v, needed %v, lacking %q", s.covered(0, health.Slow), s.needed(0), s.lacking(0))
+	}
+	s.becomes(t, 1, health.Warming)
+	if s.covered(0, health.Slow) || s.needed(0) || len(s.lacking(0)) != 1 {
+		t.Errorf("beside one that is warming: covered %v, needed %v, lacking %q", s.covered(0, health.Slow), s.needed(0), s.lacking(0))
+	}
+	s.becomes(t, 1, health.Down)
+	if s.covered(0, health.Warming) || !s.needed(0) {
+		t.Errorf("alone: covered %v, needed %v", s.covered(0, health.Warming), s.needed(0))
+	}
+}
+
+// The same cut between one magent and one of two nodes that are each other's backup.
+func TestOneMagentIsCutOffFromABackup(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 1, 1).mutual()
+	one, way := at.around(0)
+	two := at.magent()
+	crowd := newCrowd(t, 40)
+	c := one.caller(t)
+	for i := range 40 {
+		crowd.write(c, i)
+	}
+	crowd.visit(one, two)
+	at.vouched()
+	way.sever(true)
+	one.awaits(t, 0, health.Down)
+	two.awaits(t, 0, health.Stale)
+	for i := range 40 {
+		crowd.write(c, i)
+		crowd.write(c, i)
+	}
+	if state := two.pool.Health.Load(0).State(); state != health.Stale {
+		t.Errorf("the node, which the other owes writes, is %s", state)
+	}
+	way.sever(false)
+	trusted(t, one, two)
+	crowd.leave()
+	two.fill(t, 200)
+	at.restart(1, one, two)
+	trusted(t, one, two)
+	at.holds(two, 200, nil)
+	if n := at.nodes[0].Stats().Commands["flush_all"]; n != 0 {
+		t.Errorf("the node was flushed %d times", n)
+	}
+}
+
 // The magent that is cut off dies before it has made up for what it has skipped. The
 // others give it up, and have the node flushed and refilled.
 func TestDebtorDies(t *testing.T) {
@@ -426,6 +488,45 @@ func TestDebtOfAnEmptyNode(t *testing.T) {
 			if got := l.debts[0].Len(); l.index == 0 && got != want {
 				t.Errorf("magent %d owes %d keys, want %d", i, got, want)
 			}
+		})
+	}
+}
+
+// Nodes whose stats do not tell their lives are not refilled, as nobody could say which life
+// of them is warm. They are trusted all the same: what they missed is repaired, or, if that
+// cannot be told, they are flushed.
+func TestNodesThatTellNoLife(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		limit   int
+		flushes uint64
+	}{"little": {1 << 20, 0}, "too much": {0, 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			at := newSite(t, 1, 1)
+			at.cfg.Timeout, at.cfg.DebtLimit = 250*time.Millisecond, c.limit
+			for _, n := range at.nodes {
+				if err := n.SetFault(`(on stats (reply "END"))`); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := at.magent()
+			s.fill(t, 10)
+			w := s.caller(t)
+			at.nodes[0].Freeze()
+			w.wants("set "+mix(1)+" 0 0 3\r\nnew", "STORED")
+			s.awaits(t, 0, health.Down)
+			at.nodes[0].Thaw()
+			trusted(t, s)
+			item, there := at.nodes[0].Get(mix(1))
+			if there != (c.flushes == 0) || there && string(item.Value) != "new" {
+				t.Errorf("what it missed is %q there (%v)", item.Value, there)
+			}
+			if n := at.nodes[0].Stats().Commands["flush_all"]; n != c.flushes {
+				t.Errorf("it was flushed %d times, want %d", n, c.flushes)
+			}
+			at.restart(0, s)
+			trusted(t, s)
 		})
 	}
 }
