@@ -186,6 +186,47 @@ func TestSourceIsTakenForDeadMidway(t *testing.T) {
 	at.holds(s, 2000, other)
 }
 
+// The source of a node of three copies loses the lead while it holds an add back, and its
+// key is deleted where it is led now: the source, which does not know, is not believed.
+func TestSourceLosesTheLeadMidway(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 1, 1, 1)
+	at.cfg.Timeout = 500 * time.Millisecond
+	s := at.magent()
+	s.fill(t, 10)
+	c := s.caller(t)
+	at.nodes[0].Kill()
+	s.awaits(t, 0, health.Down)
+	if err := at.nodes[0].SetFault(fmt.Sprintf("(on ms key %q (times 1 stall 300ms))", mix(3))); err != nil {
+		t.Fatal(err)
+	}
+	if err := at.nodes[0].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the add is held back", func() bool { return at.nodes[0].Stats().Faults > 0 })
+	if err := at.nodes[1].SetFault("(on set (stall 1h))"); err != nil { // which is of probes alone
+		t.Fatal(err)
+	}
+	if !s.pool.Monitor.Trip(1, s.pool.Health.Load(1), "the test says so") {
+		t.Fatal("it is down already")
+	}
+	c.wants("delete "+mix(3), "DELETED")
+	if _, there := at.nodes[1].Get(mix(3)); !there {
+		t.Error("the source has heard of it")
+	}
+	s.awaits(t, 0, health.Up)
+	for _, i := range []int{0, 2} {
+		if item, there := at.nodes[i].Get(mix(3)); there {
+			t.Errorf("node %d holds %q, which was deleted", i, item.Value)
+		}
+	}
+	if err := at.nodes[1].SetFault(""); err != nil {
+		t.Fatal(err)
+	}
+	trusted(t, s)
+	at.holds(s, 10, map[int]string{3: ""})
+}
+
 // The source dies midway, and comes back empty. What was refilled by then is all there is:
 // it is trusted, and the source refilled from it.
 func TestSourceDiesMidway(t *testing.T) {
