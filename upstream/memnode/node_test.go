@@ -262,11 +262,11 @@ func TestBinaryProtocolIsRefused(t *testing.T) {
 	}
 }
 
-// TestMetadump compares the list of several items, in whatever order.
 // moment is a Unix time in a list of keys: the two nodes may have been given theirs in
 // different seconds.
 var moment = regexp.MustCompile(`=1[0-9]{9}\b`)
 
+// TestMetadump compares the list of several items, in whatever order.
 func TestMetadump(t *testing.T) {
 	n := startNode(t, Config{})
 	realAddr := startReal(t)
