@@ -28,8 +28,6 @@ const (
 	// further passes.
 	passKeys  = 2 << 20
 	passBytes = 128 << 20
-	// opening is the part of --resync-rate that a refill begins with.
-	opening = 0.25
 	// told is how often the log says how far a refill is.
 	told = 10 * time.Second
 )
@@ -59,6 +57,7 @@ func (r *Refill) ETA() (d time.Duration, ok bool) {
 func (k *keeper) refill(ctx context.Context) error {
 	s, began := k.srv, time.Now()
 	defer takeSpareP()()
+	stepBack()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if dead := k.debtors.look(ctx).Dead; len(dead) > 0 { // sooner than when all is copied
@@ -74,7 +73,7 @@ func (k *keeper) refill(ctx context.Context) error {
 		names = append(names, s.pool.Nodes[i].Name)
 	}
 	s.log.Info("this magent refills a node", "node", k.node.Name, "from", names)
-	r := &refillRun{keeper: k, peers: peers, cancel: cancel, logged: began, state: Refill{Full: opening, Since: began}}
+	r := &refillRun{keeper: k, peers: peers, cancel: cancel, logged: began, state: Refill{Full: s.opening(sources), Since: began}}
 	defer k.progress.Store(nil)
 	for _, source := range k.inOrder(sources) {
 		if err := r.from(ctx, source); err != nil {
@@ -93,6 +92,15 @@ func (k *keeper) refill(ctx context.Context) error {
 	s.log.Info("node refilled", "node", k.node.Name, "keys", r.done.Keys(), "copied", r.done.Ended[refill.Copied],
 		"bytes", r.done.Bytes, "failed", r.done.Ended[refill.Failed], "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// opening is the part of --resync-rate that a refill begins with: all of it if nobody asks
+// the sources anything.
+func (s *Server) opening(sources []int) float64 {
+	if slices.ContainsFunc(sources, func(i int) bool { return s.p99(i) > 0 }) {
+		return refill.Floor
+	}
+	return 1
 }
 
 // inOrder is sources with the one before the others that an operator has named.
@@ -246,6 +254,7 @@ func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) er
 		Source: s.dialer(source), Target: target, Keys: each(keys), Silence: s.times.silence,
 		Rate: refill.Rate{Keys: float64(rate.Keys), Bytes: float64(rate.Bytes)}, Factor: r.state.Full,
 		Lead:     r.moved,
+		Thread:   stepBack,
 		Suffers:  func() bool { return r.suffers(source) },
 		Progress: r.progress,
 	})

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A process that serves has as many Ps as loops: one more that is idle costs it futex
@@ -36,3 +38,14 @@ func takeSpareP() (giveBack func()) {
 
 // spareFor is takeSpareP for d.
 func spareFor(d time.Duration) { time.AfterFunc(d, takeSpareP()) }
+
+// nice is how far what nobody waits for steps back behind the loops, where processors are
+// scarce: the kernel's weight of a thread falls to a tenth.
+const nice = 10
+
+// stepBack has the calling goroutine run on a thread of its own, which gives way to those
+// of the loops, until it ends. (On Linux a thread has a priority of its own: setpriority(2).)
+func stepBack() {
+	runtime.LockOSThread()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, nice) // where it is refused, it is as it was
+}

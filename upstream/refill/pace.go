@@ -1,6 +1,9 @@
 package refill
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Rate bounds how much is copied per second. A zero is no bound.
 type Rate struct {
@@ -9,21 +12,20 @@ type Rate struct {
 }
 
 // Floor is the part of the rate that is left whatever happens.
-const Floor = 1.0 / 16
+const Floor = 1.0 / 32
 
 const (
 	burst   = 100 * time.Millisecond // of the rate may come at once, after a pause
 	quantum = 5 * time.Millisecond   // is waited at least: what begins together is sent together
 	yields  = 0.5                    // the factor by which the rate gives way
-	regains = 0.1                    // of the full rate per second
-	opens   = 1.0                    // the same before it has given way at all
+	regains = 1.25                   // times as much after each second
 	patient = time.Second            // before it gives way again, or begins to regain
 )
 
 // Pace says when a further key may begin: a bucket of keys and a bucket of bytes, which
-// fill at the rate times a factor. The factor grows by the full rate in a second, until
-// live traffic suffers for the first time. It is halved when that suffers, once a second
-// at most, and after a second without that regains a tenth of the full rate per second. What a key holds is known when it was read, so the bucket of bytes goes below
+// fill at the rate times a factor. The factor grows by a quarter in each second. It is
+// halved when live traffic suffers, once a second at most, and does not grow in the second
+// after that. What a key holds is known when it was read, so the bucket of bytes goes below
 // nothing by what was in flight. Where there is no bound, there is nothing to give way.
 type Pace struct {
 	rate   Rate
@@ -85,14 +87,14 @@ func (p *Pace) fill(now time.Time) {
 	passed := now.Sub(from).Seconds() * p.factor
 	p.keys = min(room(p.rate.Keys), p.keys+passed*p.rate.Keys)
 	p.bytes = min(room(p.rate.Bytes), p.bytes+passed*p.rate.Bytes)
-	growth, calm := opens, from
+	calm := from
 	if !p.gave.IsZero() {
-		growth, calm = regains, p.gave.Add(patient)
+		calm = p.gave.Add(patient)
 	}
 	if now.After(calm) {
 		if calm.After(from) {
 			from = calm
 		}
-		p.factor = min(1, p.factor+growth*now.Sub(from).Seconds())
+		p.factor = min(1, p.factor*math.Pow(regains, now.Sub(from).Seconds()))
 	}
 }

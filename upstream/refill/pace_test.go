@@ -52,24 +52,24 @@ var paces = []struct {
 		{2000 * ms, true, 0, 0, 0, 0.125},
 		{2000 * ms, false, 10, 0, 80 * ms, 0.125},
 	}},
-	{"it regains a tenth a second", Rate{Keys: 100}, 1, []paceStep{
+	{"it regains a quarter a second", Rate{Keys: 100}, 1, []paceStep{
 		{0, true, 0, 0, 0, 0.5},
 		{900 * ms, false, 0, 0, 0, 0.5},
-		{2000 * ms, false, 0, 0, 0, 0.6},
-		{4000 * ms, false, 0, 0, 0, 0.8},
+		{2000 * ms, false, 0, 0, 0, 0.625},
+		{4000 * ms, false, 0, 0, 0, 0.9765625},
 		{9000 * ms, false, 0, 0, 0, 1},
 		{10 * time.Second, true, 0, 0, 0, 0.5},
 	}},
-	{"it opens, and then regains more slowly", Rate{Keys: 100}, 0.25, []paceStep{
+	{"it begins with a part", Rate{Keys: 100}, 0.25, []paceStep{
 		{0, false, 0, 0, 0, 0.25},
-		{500 * ms, false, 10, 0, 1 * time.Second / 75, 0.75},
-		{500 * ms, true, 0, 0, 1 * time.Second * 2 / 75, 0.375},
-		{2500 * ms, false, 0, 0, 0, 0.475},
+		{1000 * ms, false, 0, 0, 0, 0.3125},
+		{1000 * ms, true, 0, 0, 0, 0.15625},
+		{3000 * ms, false, 0, 0, 0, 0.1953125},
 	}},
-	{"something is left", Rate{Keys: 16}, 1, []paceStep{
+	{"something is left", Rate{Keys: 32}, 1, []paceStep{
 		{0, true, 0, 0, 0, 1. / 2}, {1000 * ms, true, 0, 0, 0, 1. / 4}, {2000 * ms, true, 0, 0, 0, 1. / 8},
-		{3000 * ms, true, 0, 0, 0, 1. / 16}, {4000 * ms, true, 0, 0, 0, 1. / 16},
-		{5000 * ms, true, 2, 0, 1400 * ms, 1. / 16},
+		{3000 * ms, true, 0, 0, 0, 1. / 16}, {4000 * ms, true, 0, 0, 0, 1. / 32},
+		{5000 * ms, true, 4, 0, 1800 * ms, 1. / 32},
 	}},
 }
 

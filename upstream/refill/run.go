@@ -22,6 +22,7 @@ type Config struct {
 	Lead           func() error                   // why Source does not lead the keys any more; nil: it does. Called with all that it answers, and must not wait; may be nil
 	Suffers        func() bool                    // live traffic does; nil: it never does. Called some times a second
 	Progress       func(c Counts, factor float64) // how far it is, and Pace.Factor; called some times a second, and at the end; may be nil
+	Thread         func()                         // called first by each goroutine of Run's own; may be nil
 	Silence        time.Duration                  // how long a node may leave a request without a byte of its answer; default 5s
 }
 
@@ -90,9 +91,12 @@ func Run(ctx context.Context, cfg Config) (Counts, error) {
 	var served sync.WaitGroup
 	over := make(chan struct{})
 	served.Go(func() { r.beat(over) })
+	if cfg.Thread == nil {
+		cfg.Thread = func() {}
+	}
 	for side := range r.conns {
-		served.Go(func() { r.write(Side(side)) })
-		served.Go(func() { r.read(Side(side)) })
+		served.Go(func() { cfg.Thread(); r.write(Side(side)) })
+		served.Go(func() { cfg.Thread(); r.read(Side(side)) })
 	}
 	complete := r.feed()
 	r.drain()
