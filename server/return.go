@@ -21,9 +21,12 @@ import (
 )
 
 // What a node that was down comes back as, and what is done before it is read again.
-// All of it is on the goroutine of the node's prober, in the order of the functions:
+// It is on the goroutine of the node's prober, in the order of the functions:
 //
 //	roundTrip … arrive → heal → handOver
+//
+// What the goroutine of warm calls, too (known, drained, flush, repay), asks the node over
+// connections of its own, and not by the prober.
 //
 // A node that has lived through it (same process id, same start) was cut off or stood
 // still. It may hold old values of every key in its debt, so it comes back Stale, and
@@ -32,7 +35,7 @@ import (
 // long as there is one, and warm.go has it refilled. So is one that is flushed because
 // its debt cannot be told.
 
-// keeper is what the prober of one node knows of it.
+// keeper is what a node's goroutines know of it: its prober's, attend's and warm's.
 type keeper struct {
 	srv      *Server
 	node     *upstream.Node
@@ -343,7 +346,9 @@ func (k *keeper) flush(ctx context.Context) error {
 	case k.refills():
 		err = k.forsake(ctx, nil)
 	default:
-		err = k.prober.FlushAll(ctx)
+		p := k.srv.newProber(k.node.Index)
+		defer p.Forget()
+		err = p.FlushAll(ctx)
 	}
 	if err != nil {
 		return errors.Join(err, k.putBack(aside))

@@ -527,9 +527,8 @@ func (k *keeper) mark(ctx context.Context) fleet.Mark {
 
 // settled takes this magent out of the node's ledger, waits until no other stands in it,
 // and returns the moment from which all trust the node, shortly before that comes, for
-// another may enter until then. dead are those that have died owing it writes which
-// nobody knows. Nobody is waited for while the node is needed, or
-// while no peer is there to ask.
+// another may enter until then. dead are those that have died owing it writes which nobody
+// knows. Nobody is waited for while the node is needed, or while no peer is there to ask.
 func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err error) {
 	s, i := k.srv, k.node.Index
 	for began, wait := time.Now(), settling; ; {
