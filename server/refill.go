@@ -328,8 +328,10 @@ func (r *refillRun) suffers(source int) bool {
 	}
 	k, now := s.keepers[source], s.p99(source)
 	usual := time.Duration(k.usual.Load())
-	suffers := usual > 0 && now > usual*7/5 && now > usual+200*time.Microsecond
-	if suffers && r.state.Full <= refill.Floor { // it is not the refill that they suffer from
+	suffers := usual > 0 && now > usual*5/4 && now > usual+25*time.Microsecond
+	// Who waits for less beside a refill was not used to more without it; and whoever suffers
+	// from the least that there is does not suffer from the refill.
+	if 0 < now && now < usual || suffers && r.state.Full <= refill.Floor {
 		k.used(now)
 	}
 	return suffers

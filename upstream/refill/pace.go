@@ -16,7 +16,7 @@ const Floor = 1.0 / 32
 
 const (
 	burst   = 100 * time.Millisecond // of the rate may come at once, after a pause
-	quantum = 5 * time.Millisecond   // is waited at least: what begins together is sent together
+	quantum = time.Millisecond       // is waited at least: what begins together is sent together, and clients wait behind it
 	yields  = 0.5                    // the factor by which the rate gives way
 	regains = 1.25                   // times as much after each second
 	patient = time.Second            // before it gives way again, or begins to regain

@@ -24,12 +24,12 @@ var paces = []struct {
 	steps []paceStep
 }{
 	{"no bound", Rate{}, 1, []paceStep{{0, false, 1e9, 1e12, 0, 1}}},
-	{"a tenth of a second's keys at once", Rate{Keys: 1000}, 1, []paceStep{
-		{0, false, 99, 0, 0, 1},
-		{0, false, 1, 0, 5 * ms, 1},
-		{5 * ms, false, 0, 0, 0, 1},
-		{5 * ms, false, 5, 0, 5 * ms, 1},
-		{10 * time.Second, false, 100, 0, 5 * ms, 1},
+	{"a tenth of a second's keys at once", Rate{Keys: 10_000}, 1, []paceStep{
+		{0, false, 999, 0, 0, 1},
+		{0, false, 1, 0, 1 * ms, 1},
+		{1 * ms, false, 0, 0, 0, 1},
+		{1 * ms, false, 10, 0, 1 * ms, 1},
+		{10 * time.Second, false, 1000, 0, 1 * ms, 1},
 	}},
 	{"a slow rate", Rate{Keys: 2}, 1, []paceStep{
 		{0, false, 1, 0, 500 * ms, 1},
