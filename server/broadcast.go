@@ -87,7 +87,7 @@ func (s *session) everyoneReply(p *upstream.Pending, r *codec.Reply, b []byte) {
 // blame has the client told of the first error.
 func (s *session) blame(sl *slot, line []byte) {
 	if sl.out == nil || !isError(sl.out.B) {
-		s.loop.count.Errors++
+		s.count.Errors++
 		s.drop(sl)
 		s.keep(sl, line)
 	}

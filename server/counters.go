@@ -151,6 +151,17 @@ func (s *Server) Snapshot() Snapshot {
 	return snap
 }
 
+// Summary is how many nodes are up (or slow), of how many, and how many clients there
+// are. It waits for nobody.
+func (s *Server) Summary() (up, nodes, clients int) {
+	for i := range s.pool.Nodes {
+		if s.pool.Health.Load(i).State() <= health.Slow {
+			up++
+		}
+	}
+	return up, len(s.pool.Nodes), int(s.clients())
+}
+
 // ask has loop l tell its part; an empty one if the loop is not running.
 func (s *Server) ask(l *loop) part {
 	got := make(chan part, 1)

@@ -257,11 +257,11 @@ func (s *session) partial(seq uint32, sl *slot, r *codec.Reply, b []byte) {
 func (s *session) counted(sl *slot, k codec.Kind) {
 	switch {
 	case k == codec.KindError:
-		s.loop.count.Errors++
+		s.count.Errors++
 	case sl.is(slotHit):
-		s.loop.count.Hits++
+		s.count.Hits++
 	default:
-		s.loop.count.Misses++
+		s.count.Misses++
 	}
 }
 
@@ -296,7 +296,7 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 // if nobody is left, or too much is being asked again already.
 func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, cause upstream.Cause) *upstream.Conn {
 	if !s.loop.retries.take(s.loop.reads()) {
-		s.loop.count.RetriesRefused++
+		s.count.RetriesRefused++
 		return nil
 	}
 	key := s.loop.routeKey(p)
@@ -308,8 +308,8 @@ func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, c
 		sl.flags |= slotAgain
 		next, copy = c, sl.copy
 	}
-	s.loop.count.Failovers++
-	s.loop.count.Retries++
+	s.count.Failovers++
+	s.count.Retries++
 	sl.copy, sl.tried = copy, sl.tried|1<<copy
 	return next
 }
@@ -317,7 +317,7 @@ func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, c
 // fail answers a slot with an error line and closes it.
 func (s *session) fail(seq uint32, line []byte) {
 	sl := s.slots.at(seq)
-	s.loop.count.Errors++
+	s.count.Errors++
 	s.drop(sl)
 	sl.flags = sl.flags&^slotWaits | slotBroken
 	if !sl.is(slotQuiet) || sl.op.Meta() {

@@ -59,7 +59,7 @@ func (handler) OnTraffic(c gnet.Conn) gnet.Action {
 	switch ctx := c.Context().(type) {
 	case *session:
 		l := ctx.loop
-		l.count.BytesIn += uint64(len(data))
+		ctx.count.BytesIn += uint64(len(data))
 		if !ctx.ending {
 			ctx.feed(data)
 		}
@@ -79,10 +79,12 @@ func (handler) OnTraffic(c gnet.Conn) gnet.Action {
 func (handler) OnClose(c gnet.Conn, err error) gnet.Action {
 	switch ctx := c.Context().(type) {
 	case *session:
-		if errors.Is(err, io.EOF) && ctx.linger(c) {
-			return gnet.None // it still counts as a client
+		if !ctx.own() {
+			if errors.Is(err, io.EOF) && ctx.linger(c) {
+				return gnet.None // it still counts as a client
+			}
+			ctx.loop.any.clients.Add(-1)
 		}
-		ctx.loop.any.clients.Add(-1)
 		ctx.lost()
 	case *anchor:
 		ctx.srv.ended(err)

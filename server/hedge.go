@@ -128,7 +128,7 @@ func (s *session) raceReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 	case sl.race&me.iWin == 0:
 		sl.wins(p.Leg)
 		if p.Leg == legHedge {
-			s.loop.count.HedgesWon++
+			s.count.HedgesWon++
 		}
 	}
 	s.readReply(c, p, r, b)
@@ -177,6 +177,6 @@ func (s *session) raceFailed(c *upstream.Conn, p *upstream.Pending, cause upstre
 		sl.tried &^= 1 << sl.heir
 		s.retry(c, p, cause)
 	default: // the other's answer will do
-		s.loop.count.Failovers++
+		s.count.Failovers++
 	}
 }

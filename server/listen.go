@@ -105,9 +105,10 @@ func (s *Server) accept(ln net.Listener) {
 	}
 }
 
-// welcome gives a client to the loop that has fewest, or turns it away.
+// welcome takes a client in, or turns it away.
 func (s *Server) welcome(nc net.Conn) {
-	if s.clients() >= int64(s.cfg.MaxClients) {
+	own := s.readiness.own.knows(nc)
+	if !own && s.clients() >= int64(s.cfg.MaxClients) {
 		s.refused.Add(1)
 		s.log.Debug("client turned away", "address", nc.RemoteAddr().String(), "clients", s.cfg.MaxClients)
 		nc.SetWriteDeadline(time.Now().Add(acceptPause))
@@ -115,23 +116,32 @@ func (s *Server) welcome(nc net.Conn) {
 		nc.Close()
 		return
 	}
+	s.seat(nc, own)
+}
+
+// seat gives a client, or our own, which is not counted, to the loop that has fewest.
+func (s *Server) seat(nc net.Conn, own bool) {
 	l := s.loops[0]
 	for _, o := range s.loops[1:] {
 		if o.any.clients.Load() < l.any.clients.Load() {
 			l = o
 		}
 	}
-	l.any.clients.Add(1)
-	result, err := l.el.Enroll(gnet.NewContext(context.Background(), &session{loop: l, window: windowLarge}), nc)
+	counted := int64(1)
+	if own {
+		counted = 0
+	}
+	l.any.clients.Add(counted)
+	result, err := l.el.Enroll(gnet.NewContext(context.Background(), newSession(l, own)), nc)
 	if err != nil {
-		l.any.clients.Add(-1)
+		l.any.clients.Add(-counted)
 		nc.Close()
 		return
 	}
-	s.accepted.Add(1)
+	s.accepted.Add(uint64(counted))
 	go func() {
 		if r := <-result; r.Err != nil {
-			l.any.clients.Add(-1)
+			l.any.clients.Add(-counted)
 			s.log.Warn("cannot serve a client", "cause", cause(r.Err).Error())
 		}
 	}()

@@ -58,8 +58,9 @@ type loop struct {
 	spare     int // bytes in buffers
 	held      heldBuffers
 	count     Counters
-	greeting  string // the node version that versions tells
-	versions  []byte // the answer to version
+	ownCount  Counters // of our own client
+	greeting  string   // the node version that versions tells
+	versions  []byte   // the answer to version
 	draining  bool
 	sinceTick time.Duration // the beats since the last tick
 

@@ -33,7 +33,7 @@ const (
 // Status says how the nodes are.
 func (s *Server) Status() admin.Status {
 	snap := s.Snapshot()
-	status := admin.Status{Since: s.started}
+	status := admin.Status{Since: s.started, Ready: s.Ready()}
 	for i := range snap.Nodes {
 		n := &snap.Nodes[i]
 		status.Nodes = append(status.Nodes, admin.Node{Name: n.Name, Copy: n.Copy, State: n.State, Cause: n.Cause, Since: n.Since,

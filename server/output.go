@@ -164,7 +164,7 @@ func (s *session) send() {
 	out, big, owner := s.out, s.big, s.owner
 	s.out, s.big, s.owner = out[:0], nil, nil
 	if s.wire != nil {
-		l.count.BytesOut += uint64(len(out) + len(big))
+		s.count.BytesOut += uint64(len(out) + len(big))
 		switch {
 		case big == nil && len(out) > 0:
 			s.wire.Write(out)
@@ -177,7 +177,7 @@ func (s *session) send() {
 
 // overran closes a client that does not read its replies.
 func (s *session) overran() {
-	s.loop.count.Overruns++
+	s.count.Overruns++
 	s.loop.srv.log.Debug("client closed", "cause", "it does not read its replies")
 	s.close()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -39,6 +40,10 @@ type Server struct {
 	cancel    context.CancelFunc
 
 	operator sync.Mutex // held while a node is drained, or is no longer
+
+	readiness *readiness
+	moving    sync.Mutex                     // held while the addresses are given up by hand
+	here      func(netip.Addr) (bool, error) // reports whether an address is on this machine
 
 	accepted, refused atomic.Uint64
 	running           atomic.Bool
@@ -88,6 +93,8 @@ func newServer(cfg config.Config, log *slog.Logger, t times) (*Server, error) {
 		l.index = i
 		s.loops = append(s.loops, l)
 	}
+	s.here = onInterfaces
+	s.readiness = newReadiness(s)
 	return s, nil
 }
 
@@ -157,6 +164,7 @@ func (s *Server) Start() error {
 		})
 	}
 	go s.clock()
+	go s.readiness.watch()
 	if !s.pool.Alone() {
 		s.convene()
 	}
@@ -277,8 +285,11 @@ func (s *Server) drain(ctx context.Context) error {
 }
 
 // waitFor waits until done says so; the error is ctx's if it comes first.
-func waitFor(ctx context.Context, done func() bool) error {
-	poll := time.NewTicker(tick)
+func waitFor(ctx context.Context, done func() bool) error { return poll(ctx, tick, done) }
+
+// poll is waitFor, looking every so often.
+func poll(ctx context.Context, every time.Duration, done func() bool) error {
+	poll := time.NewTicker(every)
 	defer poll.Stop()
 	for !done() {
 		select {

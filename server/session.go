@@ -16,9 +16,10 @@ import (
 // Views of the read buffer die when feed returns: a line that is not whole, a
 // value that is not whole and everything behind a full window is copied.
 type session struct {
-	loop *loop
-	wire wire   // nil once the client is gone
-	id   uint32 // which Conn of several it uses
+	loop  *loop
+	count *Counters // the loop's; or, of our own client, some that nobody reads
+	wire  wire      // nil once the client is gone
+	id    uint32    // which Conn of several it uses
 
 	slots slots
 	line  []byte          // a command line that has not come whole
@@ -42,6 +43,17 @@ type session struct {
 	quit    bool   // takes no more commands
 	relay   *relay // the value that the client has the front of
 }
+
+func newSession(l *loop, own bool) *session {
+	s := &session{loop: l, count: &l.count, window: windowLarge}
+	if own {
+		s.count = &l.ownCount
+	}
+	return s
+}
+
+// own reports whether the client is the server's own.
+func (s *session) own() bool { return s.count == &s.loop.ownCount }
 
 // wire is what a session needs of its socket.
 type wire interface {
@@ -179,7 +191,7 @@ func (s *session) command(data []byte) []byte {
 
 // serve carries out one command; rest is what follows its line.
 func (s *session) serve(line, rest []byte, req *codec.Request) []byte {
-	s.loop.count.Requests++
+	s.count.Requests++
 	switch req.Op.Class() {
 	case codec.ClassRead:
 		if req.Op.MultiKey() {
@@ -235,7 +247,7 @@ func (s *session) say(b []byte) {
 
 // refuse answers a command that is not carried out, in turn.
 func (s *session) refuse(line string) {
-	s.loop.count.Errors++
+	s.count.Errors++
 	seq := s.open(slot{})
 	if s.slots.first(seq) {
 		s.begin()

@@ -343,7 +343,7 @@ func (w *world) client(name string) *fakeConn {
 			return c
 		}
 	}
-	c := &fakeConn{world: w, name: name, ctx: &session{loop: w.loop, window: windowLarge}}
+	c := &fakeConn{world: w, name: name, ctx: newSession(w.loop, false)}
 	w.loop.any.clients.Add(1)
 	w.clients = append(w.clients, c)
 	c.open()

@@ -186,7 +186,7 @@ func keyOf(op codec.Op, req *codec.Request) codec.Span {
 func (s *session) leadReply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
 	sl := s.slots.at(p.Seq)
 	if r.Kind == codec.KindError {
-		s.loop.count.Errors++
+		s.count.Errors++
 	}
 	if sl.is(slotEverywhere) {
 		s.drop(sl) // a follower was faster
@@ -284,7 +284,7 @@ func (s *session) settled(seq uint32) {
 	sl.flags &^= slotWaits
 	switch {
 	case sl.fault != codec.FaultNone:
-		s.loop.count.Errors++
+		s.count.Errors++
 		s.drop(sl)
 		if !sl.is(slotQuiet) {
 			s.keep(sl, []byte(sl.fault.Line()))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,19 @@ type toldProxy struct {
 }
 
 func (p *toldProxy) Status() admin.Status { return p.status }
+
+func (p *toldProxy) Ready() admin.Ready { return p.status.Ready }
+func (p *toldProxy) Healthy() error     { return nil }
+
+func (p *toldProxy) Failover(_ context.Context, leave bool) error {
+	p.told <- fmt.Sprintf("failover, leave %v", leave)
+	return nil
+}
+
+func (p *toldProxy) Resume() error {
+	p.told <- "resume"
+	return nil
+}
 
 func (p *toldProxy) Resync(node, from string) error {
 	p.told <- fmt.Sprintf("resync %s from %s", node, from)
@@ -70,14 +84,15 @@ func TestAdminCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stuck := admin.Ready{Ready: true, Cold: []string{"a is down"}}
 	began := time.Now().Add(-time.Hour)
-	p := &toldProxy{told: make(chan string, 1), status: admin.Status{Version: "1.2.3", Since: began.UTC().Round(0),
+	p := &toldProxy{told: make(chan string, 1), status: admin.Status{Version: "1.2.3", Since: began.UTC().Round(0), Ready: stuck,
 		Nodes: []admin.Node{{Name: "a", State: "up", Cause: "start", Since: began.UTC().Round(0)}}}}
 	s := admin.Serve(ln, p)
 	defer s.Close()
 
 	text, err := types(t, newStatus(), "--admin", where)
-	if err != nil || !strings.HasPrefix(text, "magent 1.2.3, up 1h0m\nNODE ") || strings.Count(text, "\n") != 3 {
+	if err != nil || !strings.HasPrefix(text, "magent 1.2.3, up 1h0m, ready\nNODE ") || strings.Count(text, "\n") != 3 {
 		t.Errorf("status: %v\n%s", err, text)
 	}
 	var got admin.Status
@@ -93,6 +108,9 @@ func TestAdminCommands(t *testing.T) {
 		{newResync(), []string{"a", "--from", "b"}, "resync a from b", "a is being refilled from b"},
 		{newDrain(), []string{"a"}, "drain a true", "a is drained"},
 		{newDrain(), []string{"a", "--undo"}, "drain a false", "a is no longer drained"},
+		{newHAFailover(), nil, "failover, leave false", "the address has left this machine: this magent is not ready"},
+		{newHAFailover(), []string{"--leave"}, "failover, leave true", "the address has left this machine, and so does this magent"},
+		{newHAResume(), nil, "resume", "this magent takes the address again"},
 	} {
 		text, err := types(t, c.cmd, append(c.args, "--admin", where)...)
 		if err != nil || !strings.HasPrefix(text, c.says) {
@@ -103,11 +121,24 @@ func TestAdminCommands(t *testing.T) {
 			t.Errorf("%s %v: the proxy is told %s", c.cmd.Name(), c.args, told)
 		}
 	}
+	if text, err := types(t, newReady(), "--admin", where); err != nil || text != "ready\n" {
+		t.Errorf("ready: %v, %q", err, text)
+	}
+	refusedCommands(t, where)
+}
+
+// refusedCommands are those that end with a sentence on standard error.
+func refusedCommands(t *testing.T, where string) {
+	t.Helper()
 	for _, c := range []struct {
 		cmd  *cobra.Command
 		args []string
 		want string
 	}{
+		{newReady(), []string{"--admin", where, "--warm"}, "not warm: a is down"},
+		{newReady(), []string{"--admin", where + "-none"}, "not ready: no magent answers at "},
+		{newReady(), []string{"--admin", where, "--timeout", "1ns"}, "not ready: no answer in 1ns"},
+		{newHAFailover(), []string{"now"}, `unexpected argument "now"`},
 		{newResync(), []string{"a", "--admin", where}, "--from must say"},
 		{newResync(), []string{"--from", "b", "--admin", where}, "say which node"},
 		{newDrain(), []string{"a", "b", "--admin", where}, `unexpected argument "b"`},

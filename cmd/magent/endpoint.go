@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strconv"
@@ -11,7 +12,19 @@ import (
 )
 
 // operated is a proxy as its operators see it.
-type operated struct{ *server.Server }
+type operated struct {
+	*server.Server
+	leave context.CancelFunc // ends the process as a signal does
+}
+
+// Failover is the server's; then the process ends, if it is to.
+func (o operated) Failover(ctx context.Context, leave bool) error {
+	err := o.Server.Failover(ctx)
+	if err == nil && leave {
+		o.leave()
+	}
+	return err
+}
 
 // Status is the server's, with the version that it does not know.
 func (o operated) Status() admin.Status {

@@ -9,6 +9,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,9 +63,9 @@ func newRoot() *cobra.Command {
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}, // the command is what is unknown
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return config.Explain(err) })
-	start, serve := newStart(), newServe()
-	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newDrain(), newResync(), newVersion(), newFaults())
-	for _, c := range root.Commands() {
+	start, serve, ha := newStart(), newServe(), newHA()
+	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newReady(), newDrain(), newResync(), ha, newVersion(), newFaults())
+	for _, c := range slices.Concat(root.Commands(), ha.Commands()) {
 		if !c.DisableFlagParsing && c.Flags().Lookup("help") == nil {
 			c.Flags().BoolP("help", "h", false, "print this")
 		}
@@ -113,11 +114,15 @@ primary (-s) and a backup (-b), reads move to the backup when the primary fails.
   magent bench                               make load, check every answer, say what it cost
   magent failover                            have something fail under load, say what clients saw
   magent status                              how a running magent and its nodes are
+  magent ready                               exit with 0 if a running magent serves, with 1 if not
   magent drain NODE                          no reads from a node any more, so that it can be stopped
   magent resync NODE --from NODE             refill a node from another
+  magent ha failover                         give the virtual address up, to the other machine
+  magent ha resume                           be ready for it again
   magent version                             version, commit, Go version
   magent help [command]
   magent help faults                         how a node of magent demo may fail
+  magent help ha                             two machines and a virtual address
 
 Flags of magent and of magent serve:
 %s`

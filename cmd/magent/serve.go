@@ -50,8 +50,10 @@ func inForeground() error { return nil }
 func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 	// A log that nobody reads any more must not end the proxy.
 	signal.Ignore(syscall.SIGPIPE)
-	stop, release := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	signalled, release := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer release()
+	stop, leave := context.WithCancel(signalled)
+	defer leave()
 
 	who, err := lookupIdentity(f.User, f.Group)
 	if err != nil {
@@ -73,7 +75,7 @@ func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 	if err != nil {
 		return err
 	}
-	s := &service{srv: srv, cfg: cfg, log: log}
+	s := &service{srv: srv, cfg: cfg, log: log, leave: leave}
 	var warning string
 	if s.admin, warning, err = openAdmin(f, &cfg, who); err != nil {
 		return errors.Join(err, s.shutdown())
@@ -98,12 +100,16 @@ func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 	if err := ready(); err != nil {
 		return errors.Join(err, s.shutdown())
 	}
+	manager := startNotifier(srv, log)
+	defer manager.close()
 	select {
 	case <-srv.Done():
 		return s.ended()
 	case <-stop.Done():
 	}
 	release() // a second signal ends us at once
+	manager.stopping()
+	srv.Leave(context.Background())
 	log.Info("stopping", "at most", cfg.DrainTimeout)
 	if err := s.shutdown(); err != nil {
 		log.Warn("some requests were not finished", "error", err)
@@ -116,7 +122,8 @@ type service struct {
 	srv      *server.Server
 	cfg      config.Config
 	log      *slog.Logger
-	admin    net.Listener // nil: nobody can ask it
+	leave    context.CancelFunc // has it end as a signal does
+	admin    net.Listener       // nil: nobody can ask it
 	endpoint *admin.Server
 }
 
@@ -125,7 +132,7 @@ func (s *service) start() error {
 		return errors.Join(err, s.shutdown())
 	}
 	if s.admin != nil {
-		s.endpoint = admin.Serve(s.admin, operated{s.srv})
+		s.endpoint = admin.Serve(s.admin, operated{s.srv, s.leave})
 	}
 	return nil
 }

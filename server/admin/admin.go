@@ -3,9 +3,12 @@
 // user of magent, and root, may open, or on a loopback address.
 //
 //	GET  /status    Status
-//	GET  /healthz   {"ok": true}, as long as the process serves this
+//	GET  /healthz   {"ok": true}, as long as the event loops turn
+//	GET  /readyz    Ready; 503 if it is not. With ?warm=1, 503 if it is not warm
 //	POST /resync    {"node": "10.0.0.1:11211", "from": "10.0.0.2:11211"}
 //	POST /drain     {"node": "10.0.0.1:11211", "on": true}
+//	POST /failover  {"leave": false}
+//	POST /resume    {}
 //
 // What is refused is answered with {"error": "a sentence"}. A POST must say that its
 // body is application/json, and on a loopback address requests must name that as their
@@ -16,7 +19,12 @@
 // imports std only.
 package admin
 
-import "time"
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
 
 // Proxy is what the endpoint needs of a magent. Any number of goroutines call it at once.
 // Its errors are sentences for the person who asked.
@@ -28,12 +36,40 @@ type Proxy interface {
 	// Drain takes the lead, and all reads, from node, and has it written still; or, with
 	// on false, gives them back.
 	Drain(node string, on bool) error
+	// Ready says whether clients are served here; it is cheap, and never takes long.
+	Ready() Ready
+	// Healthy is nil as long as the event loops turn.
+	Healthy() error
+	// Failover gives the virtual addresses up, and returns when they have left this
+	// machine; then the process stays, not ready, until Resume, or leaves. It is an
+	// error that they have not left in time, and then all is as it was.
+	Failover(ctx context.Context, leave bool) error
+	// Resume has it be ready again after a Failover.
+	Resume() error
+}
+
+// Ready is whether clients are served, and what is against it.
+type Ready struct {
+	Ready   bool     `json:"ready"`
+	Reasons []string `json:"reasons,omitempty"` // why it is not ready, in words
+	Warm    bool     `json:"warm"`              // it is ready, and all nodes are up
+	Cold    []string `json:"cold,omitempty"`    // which nodes are not, in words
+}
+
+// Why is what is against being ready or, if that is asked for, warm; "" of nothing.
+func (r Ready) Why(warm bool) string {
+	reasons := r.Reasons
+	if warm {
+		reasons = slices.Concat(r.Reasons, r.Cold)
+	}
+	return strings.Join(reasons, "; ")
 }
 
 // Status is what a magent says of itself and of its pool.
 type Status struct {
 	Version string    `json:"version"`
 	Since   time.Time `json:"since"` // when it was started
+	Ready   Ready     `json:"readiness"`
 	Nodes   []Node    `json:"nodes"`
 }
 
@@ -69,6 +105,11 @@ type resync struct {
 type drain struct {
 	Node string `json:"node"`
 	On   *bool  `json:"on"` // nil: it was not said
+}
+
+// failover is the body of a request for one.
+type failover struct {
+	Leave bool `json:"leave"`
 }
 
 // refusal is the body of every answer that is no success.

@@ -34,6 +34,13 @@ func (f *fake) note(format string, args ...any) error {
 func (f *fake) Status() Status                   { return f.status }
 func (f *fake) Resync(node, from string) error   { return f.note("resync %s from %s", node, from) }
 func (f *fake) Drain(node string, on bool) error { return f.note("drain %s %v", node, on) }
+func (f *fake) Ready() Ready                     { return f.status.Ready }
+func (f *fake) Healthy() error                   { return f.err }
+func (f *fake) Resume() error                    { return f.note("resume") }
+func (f *fake) Failover(_ context.Context, leave bool) error {
+	return f.note("failover, leave %v", leave)
+}
+
 func (f *fake) wants(t *testing.T, want ...string) {
 	t.Helper()
 	f.mu.Lock()
@@ -77,7 +84,7 @@ func client(t *testing.T, where string) *Client {
 
 func example() Status {
 	eta, began := 4, time.Date(2024, 5, 1, 12, 0, 0, 0, time.UTC)
-	return Status{Version: "1.2.3", Since: began, Nodes: []Node{
+	return Status{Version: "1.2.3", Since: began, Ready: Ready{Ready: true, Cold: []string{"10.0.0.1:11211 is warming"}}, Nodes: []Node{
 		{Name: "10.0.0.1:11211", State: "warming", Cause: "it was restarted", Since: began.Add(3 * time.Hour), Epoch: 7,
 			Refill: &Refill{Phase: "copying", Done: 120000, Total: 200000, Keys: 20000, Bytes: 9.1e6, ETA: &eta}},
 		{Name: "cache-b", Copy: 1, State: "up", Cause: "start", Since: began, Debt: 12, Drain: true},
@@ -93,12 +100,13 @@ func TestClientAndServer(t *testing.T) {
 		if got, err := c.Status(ctx); err != nil || !reflect.DeepEqual(got, f.status) {
 			t.Errorf("%s: status %+v, %v", where, got, err)
 		}
-		for _, err := range []error{c.Resync(ctx, "a", "b"), c.Drain(ctx, "a", true), c.Drain(ctx, "a", false)} {
+		for _, err := range []error{c.Resync(ctx, "a", "b"), c.Drain(ctx, "a", true), c.Drain(ctx, "a", false),
+			c.Failover(ctx, false), c.Failover(ctx, true), c.Resume(ctx)} {
 			if err != nil {
 				t.Errorf("%s: %v", where, err)
 			}
 		}
-		f.wants(t, "resync a from b", "drain a true", "drain a false")
+		f.wants(t, "resync a from b", "drain a true", "drain a false", "failover, leave false", "failover, leave true", "resume")
 		f.err = errors.New("there is no node a: there are x and y")
 		if err := c.Resync(ctx, "a", "b"); err == nil || err.Error() != f.err.Error() {
 			t.Errorf("%s: a refusal is %v", where, err)
@@ -116,6 +124,10 @@ func TestRefusals(t *testing.T) {
 		want                           string
 	}{
 		{method: "GET", path: "/healthz", code: 200, want: `"ok": true`},
+		{method: "GET", path: "/readyz", code: 503, want: `"ready": false`},
+		{method: "POST", path: "/failover", body: ``, code: 400, want: "not the JSON that is expected"},
+		{method: "POST", path: "/failover", body: `{"leave":1}`, code: 400, want: "not the JSON that is expected"},
+		{method: "POST", path: "/resume", body: `{"leave":true}`, code: 400, want: "unknown field"},
 		{method: "GET", path: "/nothing", code: 404, want: "there is no GET /nothing: there are GET /status"},
 		{method: "POST", path: "/status", code: 404, want: "there is no POST /status"},
 		{method: "GET", path: "/drain", code: 404, want: "there is no GET /drain"},
@@ -153,6 +165,52 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	f.wants(t)
+}
+
+// An answer says whether clients are served, and the code of it does so for those who
+// read no more.
+func TestReadiness(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		ready      Ready
+		code, warm int
+	}{
+		{Ready{Ready: true, Warm: true}, 200, 200},
+		{Ready{Ready: true, Cold: []string{"a is down"}}, 200, 503},
+		{Ready{Reasons: []string{"it is stopping", "b is stuck"}, Cold: []string{"a is down"}}, 503, 503},
+	} {
+		f := &fake{status: Status{Ready: c.ready}}
+		addr := serve(t, "127.0.0.1:0", f)
+		if got, err := client(t, addr).Ready(context.Background()); err != nil || !reflect.DeepEqual(got, c.ready) {
+			t.Errorf("%+v, %v, want %+v", got, err, c.ready)
+		}
+		for query, want := range map[string]int{"": c.code, "?warm=1": c.warm, "?warm=0": c.code} {
+			resp, err := http.Get("http://" + addr + "/readyz" + query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%+v%s: %d, want %d", c.ready, query, resp.StatusCode, want)
+			}
+		}
+	}
+	no := Ready{Reasons: []string{"it is stopping", "b is stuck"}, Cold: []string{"a is down"}}
+	if got := no.Why(false); got != "it is stopping; b is stuck" {
+		t.Error(got)
+	}
+	if got := no.Why(true); got != "it is stopping; b is stuck; a is down" {
+		t.Error(got)
+	}
+	f := &fake{err: errors.New("event loop 0 has stood still for 2s")}
+	resp, err := http.Get("http://" + serve(t, "127.0.0.1:0", f) + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 503 || !strings.Contains(string(text), f.err.Error()) {
+		t.Errorf("%d %s, %v", resp.StatusCode, text, err)
+	}
 }
 
 func TestSocketFile(t *testing.T) {
@@ -257,7 +315,7 @@ func TestTable(t *testing.T) {
 	if err := WriteTable(&out, s, s.Since.Add(75*time.Hour+10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	const want = `magent 1.2.3, up 3d3h
+	const want = `magent 1.2.3, up 3d3h, ready
 NODE            COPY  STATE        FOR   DEBT  CAUSE             REFILL
 10.0.0.1:11211  0     warming      3d0h  0     it was restarted  copying: 120000 of 200000 keys (60 %), 20000 keys/s, 9.1 MB/s, 4s to go
 cache-b         1     up, drained  3d3h  12    start             -
@@ -269,6 +327,11 @@ cache-b         1     up, drained  3d3h  12    start             -
 		if got := age(d); got != want {
 			t.Errorf("%v is %s, want %s", d, got, want)
 		}
+	}
+	out.Reset()
+	s.Ready = Ready{Reasons: []string{"it is stopping"}, Cold: []string{"a is down"}}
+	if err := WriteTable(&out, s, s.Since); err != nil || !strings.HasPrefix(out.String(), "magent 1.2.3, up 0s, not ready: it is stopping\n") {
+		t.Errorf("%v\n%s", err, &out)
 	}
 	if got := (&Refill{Phase: "listing", Done: 5}).String(); got != "listing: 5 keys, 0 keys/s, 0.0 MB/s" {
 		t.Error(got)

@@ -54,31 +54,42 @@ func (c *Client) Drain(ctx context.Context, node string, on bool) error {
 	return c.do(ctx, http.MethodPost, "/drain", drain{node, &on}, nil)
 }
 
+// Ready asks whether clients are served. That they are not is no error.
+func (c *Client) Ready(ctx context.Context) (r Ready, err error) {
+	text, status, err := c.ask(ctx, http.MethodGet, "/readyz", nil)
+	if err != nil {
+		return r, err
+	}
+	known := status == http.StatusOK || status == http.StatusServiceUnavailable
+	if !known || json.Unmarshal(text, &r) != nil || r.Ready != (status == http.StatusOK) {
+		return r, fmt.Errorf("%s does not answer as a magent of this version", c.where)
+	}
+	return r, nil
+}
+
+// Failover has the virtual addresses given up, and waits until they are.
+func (c *Client) Failover(ctx context.Context, leave bool) error {
+	unhurried := *c
+	unhurried.http.Timeout = 0
+	return unhurried.do(ctx, http.MethodPost, "/failover", failover{leave}, nil)
+}
+
+// Resume has the magent be ready again after a Failover.
+func (c *Client) Resume(ctx context.Context) error {
+	return c.do(ctx, http.MethodPost, "/resume", struct{}{}, nil)
+}
+
 // do makes one request, with body unless it is nil, and has the answer put into out
 // unless that is nil. A refusal is an error in the magent's words.
 func (c *Client) do(ctx context.Context, method, path string, body, out any) error {
-	text, err := json.Marshal(body)
+	text, status, err := c.ask(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(text))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(r)
-	if err != nil {
-		return c.explain(err)
-	}
-	defer resp.Body.Close()
-	text, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return c.explain(err)
-	}
-	if resp.StatusCode != http.StatusOK {
+	if status != http.StatusOK {
 		var no refusal
 		if json.Unmarshal(text, &no) != nil || no.Error == "" {
-			return fmt.Errorf("%s answers %s: it is no magent", c.where, resp.Status)
+			return fmt.Errorf("%s answers %d %s: it is no magent", c.where, status, http.StatusText(status))
 		}
 		return errors.New(no.Error)
 	}
@@ -89,6 +100,29 @@ func (c *Client) do(ctx context.Context, method, path string, body, out any) err
 		return fmt.Errorf("%s does not answer as a magent of this version: %w", c.where, err)
 	}
 	return nil
+}
+
+// ask makes one request, with body unless it is nil, and returns the answer.
+func (c *Client) ask(ctx context.Context, method, path string, body any) (answer []byte, status int, err error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, 0, err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(text))
+	if err != nil {
+		return nil, 0, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return nil, 0, c.explain(err)
+	}
+	defer resp.Body.Close()
+	text, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, 0, c.explain(err)
+	}
+	return text, resp.StatusCode, nil
 }
 
 // explain says why nobody answers, and what that may come of.

@@ -57,11 +57,15 @@ type handler struct {
 func (h *handler) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", h.status)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { done(w) })
+	mux.HandleFunc("GET /healthz", h.healthz)
+	mux.HandleFunc("GET /readyz", h.readyz)
 	mux.HandleFunc("POST /resync", h.resync)
 	mux.HandleFunc("POST /drain", h.drain)
+	mux.HandleFunc("POST /failover", h.failover)
+	mux.HandleFunc("POST /resume", h.resume)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /status, GET /healthz, POST /resync and POST /drain", r.Method, r.URL.Path)
+		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /status, GET /healthz, GET /readyz, "+
+			"POST /resync, POST /drain, POST /failover and POST /resume", r.Method, r.URL.Path)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.local && !named(r.Host) {
@@ -82,6 +86,43 @@ func named(host string) bool {
 
 func (h *handler) status(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, h.proxy.Status())
+}
+
+func (h *handler) healthz(w http.ResponseWriter, _ *http.Request) {
+	if err := h.proxy.Healthy(); err != nil {
+		refuse(w, http.StatusServiceUnavailable, "%v", err)
+		return
+	}
+	done(w)
+}
+
+// readyz answers in one form whether it is ready or not: who asks wants the reasons.
+func (h *handler) readyz(w http.ResponseWriter, r *http.Request) {
+	ready := h.proxy.Ready()
+	code := http.StatusOK
+	if !ready.Ready || !ready.Warm && r.URL.Query().Get("warm") == "1" {
+		code = http.StatusServiceUnavailable
+	}
+	answer(w, code, ready)
+}
+
+// failover may take as long as addresses may take to leave, which the operator says.
+func (h *handler) failover(w http.ResponseWriter, r *http.Request) {
+	var body failover
+	if err := read(w, r, &body); err != nil {
+		refuse(w, http.StatusBadRequest, "%v", err)
+		return
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	conclude(w, h.proxy.Failover(r.Context(), body.Leave))
+}
+
+func (h *handler) resume(w http.ResponseWriter, r *http.Request) {
+	if err := read(w, r, &struct{}{}); err != nil {
+		refuse(w, http.StatusBadRequest, "%v", err)
+		return
+	}
+	conclude(w, h.proxy.Resume())
 }
 
 func (h *handler) resync(w http.ResponseWriter, r *http.Request) {

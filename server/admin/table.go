@@ -10,7 +10,11 @@ import (
 // WriteTable writes s for people, as of now: a line for the magent, and one for each node.
 func WriteTable(w io.Writer, s Status, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "magent %s, up %s\n", s.Version, age(now.Sub(s.Since)))
+	ready := "ready"
+	if !s.Ready.Ready {
+		ready = "not ready: " + s.Ready.Why(false)
+	}
+	fmt.Fprintf(t, "magent %s, up %s, %s\n", s.Version, age(now.Sub(s.Since)), ready)
 	fmt.Fprintln(t, "NODE\tCOPY\tSTATE\tFOR\tDEBT\tCAUSE\tREFILL")
 	for _, n := range s.Nodes {
 		state := n.State

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,6 +77,9 @@ type Config struct {
 	MaxValue     int           // bytes of the largest value taken from a client; default 1 MiB
 	ClientBuffer int           // bytes of unread replies at which a client is closed; default 64 MiB
 	DrainTimeout time.Duration // how long Shutdown waits for what is in flight; default 5s
+
+	VIPs         []netip.Addr  // virtual addresses: another program moves them between machines, by what it hears of readiness
+	HandoverWait time.Duration // how long a magent that is to stop waits for these to leave; default 2s
 }
 
 // Writes is how a write reaches the copies of its key.
@@ -156,6 +160,7 @@ func Default() Config {
 		MaxValue:       1 << 20,
 		ClientBuffer:   64 << 20,
 		DrainTimeout:   5 * time.Second,
+		HandoverWait:   2 * time.Second,
 	}
 }
 
@@ -204,7 +209,7 @@ func (c *Config) validateLimits() []error {
 		{"timeout", int64(c.Timeout), 1}, {"connect timeout", int64(c.ConnectTimeout), 1}, {"retry timeout", int64(c.RetryTimeout), 1},
 		{"rise", int64(c.Rise), 1}, {"fall", int64(c.Fall), 1},
 		{"max value", int64(c.MaxValue), 1}, {"client buffer", int64(c.ClientBuffer), 1},
-		{"probe interval", int64(c.ProbeInterval), 0}, {"debt limit", int64(c.DebtLimit), 0},
+		{"probe interval", int64(c.ProbeInterval), 0}, {"handover wait", int64(c.HandoverWait), 0}, {"debt limit", int64(c.DebtLimit), 0},
 		{"repair rate", int64(c.RepairRate), 0}, {"resync rate in keys", int64(c.ResyncRate.Keys), 0},
 		{"resync rate in bytes", int64(c.ResyncRate.Bytes), 0}, {"loops", int64(c.Loops), 0},
 	} {

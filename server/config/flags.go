@@ -49,6 +49,8 @@ type Flags struct {
 	resyncRate                ResyncRate
 	loops                     int
 	maxValue, clientBuffer    size
+	vips                      []string
+	handoverWait              time.Duration
 }
 
 const (
@@ -94,6 +96,8 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.IntVar(&f.loops, "loops", 0, "run this `number` of event loops; 0 is half the cores")
 	fs.IntVar(&f.loops, "threads", 0, "the same as --loops")
 	_ = fs.MarkHidden("threads") // it was defined on the line above
+	fs.StringArrayVar(&f.vips, "vip", nil, "a virtual `address` that keepalived moves by what magent ready says; repeat for more")
+	fs.DurationVar(&f.handoverWait, "handover-wait", d.HandoverWait, "wait at most this `duration` for --vip to leave this machine before clients are left")
 
 	fs.StringVarP(&f.User, "user", "u", "", "become the user of this `name or number` once the listeners are open")
 	fs.StringVarP(&f.Group, "group", "g", "", "become the group of this `name or number`; default is the user's own")
@@ -160,6 +164,9 @@ func (f *Flags) Config() (Config, error) {
 	c.Rise, c.Fall, c.DebtLimit = f.rise, f.fall, int(f.debtLimit)
 	c.Resync, c.ResyncRate = !f.noResync, f.resyncRate
 	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
+	c.VIPs, err = f.addresses()
+	fault(err)
+	c.HandoverWait = f.handoverWait
 	if len(errs) == 0 {
 		fault(c.Validate())
 	}
@@ -206,6 +213,21 @@ func (f *Flags) allCopies() ([][]Node, error) {
 		copies, errs = append(copies, nodes), append(errs, err)
 	}
 	return copies, errors.Join(errs...)
+}
+
+// addresses gives the virtual addresses.
+func (f *Flags) addresses() (all []netip.Addr, err error) {
+	var errs []error
+	for _, list := range f.vips {
+		for text := range strings.SplitSeq(list, ",") {
+			a, err := netip.ParseAddr(text)
+			if err != nil || a.IsUnspecified() {
+				errs = append(errs, fmt.Errorf("--vip %q is no address such as 192.0.2.254", text))
+			}
+			all = append(all, a.Unmap())
+		}
+	}
+	return all, errors.Join(errs...)
 }
 
 func (f *Flags) placement() (string, error) {

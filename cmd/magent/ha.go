@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// newHA is the commands about the virtual address of two machines.
+func newHA() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ha",
+		Short: "Give the virtual address of two machines up, or be ready for it again",
+		Long:  aboutHA,
+	}
+	cmd.AddCommand(newHAFailover(), newHAResume())
+	return cmd
+}
+
+const aboutHA = `Two machines run magent, and a virtual address stands on one of them. keepalived
+moves it: each machine asks its magent whether it is ready, several times a second,
+and one that is not has the address taken away.
+
+  magent ready [--warm]          exit with 0 if clients are served here, with 1 and the
+                                 reason if not; --warm: and all nodes are up
+  magent ha failover [--leave]   be not ready until --vip has left this machine, at most
+                                 --handover-wait; then stay, not ready, or leave
+  magent ha resume               be ready again
+
+A magent that is told to stop (TERM, INT) gives the address up first.
+-p PORT or --admin WHERE say which magent of this machine is asked.
+`
+
+func newHAFailover() *cobra.Command {
+	var a adminFlags
+	leave := false
+	cmd := &cobra.Command{
+		Use:   "failover [--leave] [flags]",
+		Short: "Have a running magent give its virtual address up, and wait until it has left",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			if err := c.Failover(cmd.Context(), leave); err != nil {
+				return err
+			}
+			if leave {
+				fmt.Println("the address has left this machine, and so does this magent")
+			} else {
+				fmt.Println("the address has left this machine: this magent is not ready until magent ha resume")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&leave, "leave", false, "end the magent then, as TERM does")
+	a.bind(cmd)
+	return cmd
+}
+
+func newHAResume() *cobra.Command {
+	var a adminFlags
+	cmd := &cobra.Command{
+		Use:   "resume [flags]",
+		Short: "Have a running magent be ready again after magent ha failover",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			if err := c.Resume(cmd.Context()); err != nil {
+				return err
+			}
+			fmt.Println("this magent takes the address again when it is given it")
+			return nil
+		},
+	}
+	a.bind(cmd)
+	return cmd
+}

@@ -1,0 +1,225 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"magent/upstream/fleet"
+)
+
+// knocker is a client of our own, of one goroutine. It connects as others do, to the first
+// address that is listened on and is on this machine; where none is (a virtual address may
+// be elsewhere), it is handed to the server as one that has been accepted. It counts
+// neither as a client, lest -n keep it out or statistics show it, nor do its requests.
+//
+// It is known by its own end of the connection, which it has before the other end is
+// accepted. If it is not accepted by this process, the answer is another's: that of the
+// process that this one replaces, or of the one that replaces it.
+type knocker struct {
+	srv  *Server
+	conn net.Conn
+	in   *bufio.Reader
+	till time.Time // when it connects anew
+	next int       // of the next key
+
+	name  atomic.Pointer[string] // of its end
+	taken atomic.Bool            // its other end was accepted here
+}
+
+const (
+	// knockRenewal is how long a connection is used: that clients are still accepted
+	// is part of what is asked.
+	knockRenewal = 5 * time.Second
+	// knockKeys is how many keys are asked for in turn, so that all nodes have a share.
+	knockKeys = 256
+	// knockTries is how often it connects to a listener that another process shares.
+	knockTries = 8
+)
+
+// knock makes one request, within patience.
+func (k *knocker) knock(patience time.Duration) error {
+	if k.conn != nil && time.Now().After(k.till) {
+		k.hangUp()
+	}
+	for try := 1; ; try++ {
+		fresh := k.conn == nil
+		if err := k.connect(patience); err != nil {
+			return err
+		}
+		err := k.ask(patience)
+		if err == nil && k.taken.Load() {
+			return nil
+		}
+		k.hangUp()
+		switch {
+		case err != nil && fresh:
+			return err
+		case try == knockTries:
+			return errors.New("another process answers at its address")
+		}
+	}
+}
+
+// ask sends a read of a key that nobody has, and awaits the answer.
+func (k *knocker) ask(patience time.Duration) error {
+	k.next = (k.next + 1) % knockKeys
+	k.conn.SetDeadline(time.Now().Add(patience))
+	if _, err := fmt.Fprintf(k.conn, "mg %sready:%d\r\n", fleet.Prefix, k.next); err != nil {
+		return k.explain(err)
+	}
+	line, err := k.in.ReadString('\n')
+	switch line = strings.TrimRight(line, "\r\n"); {
+	case err != nil:
+		return k.explain(err)
+	case line != "EN" && line != "HD":
+		return errors.New(line)
+	}
+	return nil
+}
+
+func (k *knocker) explain(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.New("there was no answer in time")
+	}
+	return fmt.Errorf("the connection to %s was lost: %w", k.conn.RemoteAddr(), cause(err))
+}
+
+// hangUp closes the connection, if there is one.
+func (k *knocker) hangUp() {
+	if k.conn == nil {
+		return
+	}
+	k.conn.Close()
+	k.conn = nil
+	k.name.Store(nil)
+}
+
+// connect makes a connection, unless there is one.
+func (k *knocker) connect(patience time.Duration) error {
+	if k.conn != nil {
+		return nil
+	}
+	k.taken.Store(false)
+	var err error
+	if door := k.srv.door(); door != nil {
+		d := net.Dialer{Timeout: patience, Control: k.mark}
+		if k.conn, err = d.DialContext(context.Background(), door.Network(), door.String()); err != nil {
+			return fmt.Errorf("cannot connect to %s: %w", door, cause(err))
+		}
+	} else if err = k.enter(); err != nil {
+		return err
+	}
+	k.in, k.till = bufio.NewReader(k.conn), time.Now().Add(knockRenewal)
+	return nil
+}
+
+// mark binds the socket before it connects, so that its name is known.
+func (k *knocker) mark(network, _ string, rc syscall.RawConn) error {
+	var sa unix.Sockaddr
+	switch network {
+	case "tcp4":
+		sa = &unix.SockaddrInet4{}
+	case "tcp6":
+		sa = &unix.SockaddrInet6{}
+	default:
+		sa = &unix.SockaddrUnix{} // the kernel makes up a name: unix(7), autobind
+	}
+	var err error
+	e := rc.Control(func(fd uintptr) {
+		if err = unix.Bind(int(fd), sa); err == nil {
+			sa, err = unix.Getsockname(int(fd))
+		}
+	})
+	if err = errors.Join(e, err); err != nil {
+		return err
+	}
+	var name string
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		name = strconv.Itoa(sa.Port)
+	case *unix.SockaddrInet6:
+		name = strconv.Itoa(sa.Port)
+	case *unix.SockaddrUnix:
+		name = sa.Name
+	}
+	k.name.Store(&name)
+	return nil
+}
+
+// knows reports whether nc, which was accepted, is the other end, and notes it. A
+// connection of a machine to itself has the same address at both ends.
+func (k *knocker) knows(nc net.Conn) bool {
+	name := k.name.Load()
+	if name == nil {
+		return false
+	}
+	own := false
+	switch far := nc.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		near, _ := nc.LocalAddr().(*net.TCPAddr)
+		own = near != nil && far.IP.Equal(near.IP) && strconv.Itoa(far.Port) == *name
+	case *net.UnixAddr:
+		own = far.Name == *name
+	}
+	if own {
+		k.taken.Store(true)
+	}
+	return own
+}
+
+// enter makes a connection that nobody has to accept.
+func (k *knocker) enter() error {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "own client")
+		ends[i], err = net.FileConn(f)
+		err = errors.Join(err, f.Close())
+		if err != nil {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	k.conn = ends[0]
+	k.taken.Store(true)
+	k.srv.seat(ends[1], true)
+	return nil
+}
+
+// door is the first address that is listened on and is on this machine; nil if none is.
+func (s *Server) door() net.Addr {
+	for _, ln := range s.listeners {
+		tcp, ok := ln.Addr().(*net.TCPAddr)
+		switch {
+		case !ok:
+			return ln.Addr()
+		case tcp.IP.IsUnspecified():
+			return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: tcp.Port} // a wildcard of IPv6 takes both
+		case tcp.IP.IsLoopback():
+			return tcp
+		}
+		if a, ok := netip.AddrFromSlice(tcp.IP); ok {
+			if here, err := s.here(a.Unmap()); here || err != nil {
+				return tcp
+			}
+		}
+	}
+	return nil
+}
