@@ -60,7 +60,7 @@ func (handler) OnTraffic(c gnet.Conn) gnet.Action {
 	case *session:
 		l := ctx.loop
 		ctx.count.BytesIn += uint64(len(data))
-		if !ctx.ending {
+		if ctx.fed = ctx.parting; !ctx.ending {
 			ctx.feed(data)
 		}
 		if len(l.dirty) > 0 {
@@ -103,7 +103,7 @@ func (s *session) opened(c gnet.Conn) {
 	s.id = l.lastID
 	l.sessions[s] = struct{}{}
 	if l.draining {
-		s.close()
+		s.part()
 	}
 }
 

@@ -39,6 +39,7 @@ type loop struct {
 	waiting   []*session        // with input held back
 	ready     []*session        // of these, those that may go on
 	leavings  []leaving         // that close when all is sent
+	partings  []parting         // that close at their next boundary
 	lingers   []*linger         // half-closed clients with replies to come
 	parts     [3][]byte         // of join
 	key       [text.MaxKey]byte // of route
@@ -80,6 +81,7 @@ type loop struct {
 		busy    atomic.Bool  // ticks are wanted
 		ticking atomic.Bool  // a tick is on its way
 		clients atomic.Int64 // sessions, those on their way in included
+		parting atomic.Int64 // of these, those that part
 	}
 }
 
@@ -242,11 +244,12 @@ func (t tickTask) Run(context.Context) error {
 		l.sinceTick = 0
 		l.lingerTick()
 		l.leavingTick()
+		l.partingTick()
 		l.waitingTick()
 	}
 	l.group.Flush()
 	l.settle()
-	if waiting, _ := l.repairs.Len(); waiting == 0 && l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 {
+	if waiting, _ := l.repairs.Len(); waiting == 0 && l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 && len(l.partings) == 0 {
 		l.any.busy.Store(false)
 	}
 	return nil

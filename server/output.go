@@ -128,7 +128,7 @@ func (s *session) idle() {
 	s.loop.rings.put(s.slots.ring)
 	s.slots.ring = nil
 	s.window = windowLarge
-	if s.ending {
+	if s.ending || s.parting {
 		s.begin()
 	}
 	if s.waiting {
@@ -139,6 +139,7 @@ func (s *session) idle() {
 // flush writes the replies that have gathered. The write may end the session.
 func (s *session) flush() {
 	s.dirty = false
+	last := s.leaves()
 	s.send()
 	s.loop.giveBuffer(s.out)
 	s.out = nil
@@ -148,7 +149,7 @@ func (s *session) flush() {
 	switch left := s.wire.OutboundBuffered(); {
 	case left > s.loop.cfg.ClientBuffer:
 		s.overran()
-	case s.ending && s.slots.len() == 0 && s.idleInput():
+	case last, s.ending && s.slots.len() == 0 && s.idleInput():
 		s.depart()
 	case left > 0:
 		// As memcached does, read no more until the client has read. gnet reads
@@ -191,6 +192,7 @@ type leaving struct {
 // depart closes the connection when the socket has taken all that was written:
 // gnet would throw away the rest.
 func (s *session) depart() {
+	s.ending = true
 	if s.wire.OutboundBuffered() == 0 {
 		s.close()
 		return

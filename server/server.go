@@ -267,7 +267,7 @@ func (s *Server) Shutdown(ctx context.Context) (err error) {
 	return err
 }
 
-// drain closes clients as their commands are answered, and waits for the last, and a
+// drain closes clients at their next boundaries, and waits for the last, and a
 // little for what followers still have to be told.
 func (s *Server) drain(ctx context.Context) error {
 	for _, l := range s.loops {
@@ -323,15 +323,11 @@ func (s *Server) closeGroups() {
 	}
 }
 
-// drain ends every session as soon as it has nothing in flight.
+// drain has every session part, those included that are still to come.
 func (l *loop) drain() {
 	l.draining = true
 	for s := range l.sessions {
-		if !s.idleInput() {
-			s.ending = true // it was read before, and is in flight too
-		} else {
-			s.end()
-		}
+		s.part()
 	}
 }
 

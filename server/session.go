@@ -41,6 +41,8 @@ type session struct {
 	mute    bool   // the rest of a multi-get is withheld: a key failed
 	ending  bool   // close once all is answered
 	quit    bool   // takes no more commands
+	parting bool   // close at the next boundary
+	fed     bool   // something has come since the last tick, while parting
 	relay   *relay // the value that the client has the front of
 }
 

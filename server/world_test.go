@@ -498,6 +498,9 @@ func (c *fakeConn) end(err error) {
 	}
 }
 
+// Fd is no descriptor: there is no socket to be asked what has come.
+func (c *fakeConn) Fd() int { return -1 }
+
 // Dup is what a half-closed client lives on: a real descriptor.
 func (c *fakeConn) Dup() (int, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
