@@ -102,7 +102,7 @@ func (s *session) opened(c gnet.Conn) {
 	l.lastID++
 	s.id = l.lastID
 	l.sessions[s] = struct{}{}
-	if l.draining {
+	if l.draining || l.hushed != nil && s.uses(l.hushed) {
 		s.part()
 	}
 }

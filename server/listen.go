@@ -26,6 +26,7 @@ func listen(l config.Listen) (net.Listener, error) {
 		e := rc.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
 		return errors.Join(e, err)
 	}}
+	lc.SetMultipathTCP(false) // such sockets take no filter, which hush needs
 	ln, err := lc.Listen(context.Background(), l.Network, l.Address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", l.Address, cause(err))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -63,6 +64,7 @@ type loop struct {
 	greeting  string   // the node version that versions tells
 	versions  []byte   // the answer to version
 	draining  bool
+	hushed    []netip.Addr  // see Server.hush
 	sinceTick time.Duration // the beats since the last tick
 
 	converges bool // writes go to the lead first, and it is looked at again

@@ -92,10 +92,3 @@ func (l *loop) partingTick() {
 	l.partings = kept
 	l.any.parting.Store(int64(len(kept)))
 }
-
-// stay has the sessions that were to part, and have not, stay.
-func (l *loop) stay() {
-	for _, p := range l.partings {
-		p.session.parting = false
-	}
-}

@@ -52,11 +52,11 @@ type readiness struct {
 	srv     *Server
 	own     knocker
 	pulse   *Pulse
-	wanted  chan struct{}           // has one when somebody asks after nobody did
-	asked   atomic.Int64            // when somebody asked last, as elapsed says
-	sent    atomic.Int64            // when the request that is not answered was made; 0: there is none
-	outcome atomic.Pointer[outcome] // of the requests so far; nil: none is answered
-	given   atomic.Pointer[string]  // why the addresses are given up; nil: they are not
+	wanted  chan struct{}             // has one when somebody asks after nobody did
+	asked   atomic.Int64              // when somebody asked last, as elapsed says
+	sent    atomic.Int64              // when the request that is not answered was made; 0: there is none
+	outcome atomic.Pointer[outcome]   // of the requests so far; nil: none is answered
+	given   atomic.Pointer[surrender] // of the addresses; nil: they are not given up
 
 	mu      sync.Mutex // of what follows
 	changes uint64     // of the health table, when unread was found out
@@ -133,6 +133,9 @@ func (s *Server) Ready() admin.Ready {
 		cancel()
 	}
 	r.pulse.ask()
+	if g := r.given.Load(); g != nil {
+		g.tells()
+	}
 	ready := admin.Ready{Reasons: r.against()}
 	ready.Ready = len(ready.Reasons) == 0
 	for i, n := range s.pool.Nodes {
@@ -152,8 +155,8 @@ func (r *readiness) against() (all []string) {
 			all = append(all, why)
 		}
 	}
-	if why := r.given.Load(); why != nil {
-		add(*why)
+	if g := r.given.Load(); g != nil {
+		add(g.why)
 	}
 	add(r.pulse.standstill())
 	add(r.unanswered())

@@ -42,7 +42,9 @@ type Server struct {
 	operator sync.Mutex // held while a node is drained, or is no longer
 
 	readiness *readiness
-	moving    sync.Mutex                     // held while the addresses are given up by hand
+	moving    sync.Mutex                     // held while the addresses are given up
+	leaving   context.Context                // over when Leave begins
+	leave     context.CancelFunc             // has it be
 	here      func(netip.Addr) (bool, error) // reports whether an address is on this machine
 
 	accepted, refused atomic.Uint64
@@ -72,6 +74,7 @@ func newServer(cfg config.Config, log *slog.Logger, t times) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID(), times: t}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.leaving, s.leave = context.WithCancel(s.ctx)
 	var err error
 	if s.pool, err = newPool(&cfg); err != nil {
 		return nil, err

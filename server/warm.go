@@ -46,9 +46,10 @@ type times struct {
 	debtor  time.Duration // a magent that owes a node writes, and has not said so for so long, has died
 	settled time.Duration // from when the last has paid to the moment at which all read the node
 	silence time.Duration // how long a node may leave its part of a refill unanswered
+	hush    time.Duration // how long new clients are kept waiting while an address moves
 }
 
-var defaultTimes = times{fleet: fleet.DefaultTimes, debtor: 5 * time.Second, settled: 300 * time.Millisecond, silence: 5 * time.Second}
+var defaultTimes = times{fleet: fleet.DefaultTimes, debtor: 5 * time.Second, settled: 300 * time.Millisecond, silence: 5 * time.Second, hush: hushMost}
 
 // alive is how often this magent says in ledgers that it is.
 func (t *times) alive() time.Duration { return t.debtor / 5 }
