@@ -147,15 +147,15 @@ func TestFailoverWaitsForAnswers(t *testing.T) {
 	busy, storing := m.comes(virtual), m.comes(virtual)
 	fmt.Fprint(storing.conn, "set k 0 0 3\r\nab")
 	eventually(t, "half a value has come", func() bool {
-		amid := make(chan bool, len(m.loops))
+		var amid atomic.Bool
 		_ = m.onLoops(t.Context(), func(l *loop) {
-			found := false
 			for s := range l.sessions {
-				found = found || s.amidValue()
+				if s.amidValue() {
+					amid.Store(true)
+				}
 			}
-			amid <- found
 		})
-		return <-amid || <-amid
+		return amid.Load()
 	})
 	over := m.failsOver(t.Context())
 	go m.Ready()
