@@ -6,19 +6,23 @@ import (
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
-
-	"magent/server"
 )
 
 // notifier tells the service manager how this process is: sd_notify(3). Where there is
 // none, which $NOTIFY_SOCKET says, it tells nobody.
 type notifier struct {
-	srv    *server.Server
+	srv    watched
+	turned func() bool // whether every event loop has turned since the last call
 	log    *slog.Logger
 	status string // told last
 	failed bool   // the log has been told that the manager cannot be
 	over   chan struct{}
 	ended  chan struct{}
+}
+
+// watched is what the manager is told of: a server.Server.
+type watched interface {
+	Summary() (up, nodes, clients int)
 }
 
 // statusBeat is how often it is looked whether the status has changed.
@@ -30,8 +34,8 @@ const watchdogShare = 4
 
 // startNotifier says that clients are served, and goes on to say how many, and, while
 // every event loop turns, that all is well.
-func startNotifier(srv *server.Server, log *slog.Logger) *notifier {
-	n := &notifier{srv: srv, log: log, over: make(chan struct{}), ended: make(chan struct{})}
+func startNotifier(srv watched, turned func() bool, log *slog.Logger) *notifier {
+	n := &notifier{srv: srv, turned: turned, log: log, over: make(chan struct{}), ended: make(chan struct{})}
 	period, err := systemd.SdWatchdogEnabled(false)
 	n.note(err)
 	n.tell(systemd.SdNotifyReady + "\n" + n.newStatus())
@@ -58,7 +62,7 @@ func (n *notifier) run(period time.Duration) {
 		defer t.Stop()
 		watchdog = t.C
 	}
-	pulse, stands := n.srv.Pulse(), false
+	stands := false
 	for {
 		select {
 		case <-n.over:
@@ -68,7 +72,7 @@ func (n *notifier) run(period time.Duration) {
 				n.tell(s)
 			}
 		case <-watchdog:
-			turned := pulse.Turned()
+			turned := n.turned()
 			if turned {
 				n.tell(systemd.SdNotifyWatchdog)
 			} else if !stands {

@@ -100,7 +100,7 @@ func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 	if err := ready(); err != nil {
 		return errors.Join(err, s.shutdown())
 	}
-	manager := startNotifier(srv, log)
+	manager := startNotifier(srv, srv.Pulse().Turned, log)
 	defer manager.close()
 	select {
 	case <-srv.Done():
