@@ -4,35 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net"
-	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config says what is to be copied, from where to where, and how fast.
 type Config struct {
-	Source, Target func(ctx context.Context) (net.Conn, error) // dial
-	Keys           iter.Seq[Key]                               // a key need not stay as it is when the next is asked for
+	Source, Target func(ctx context.Context) (net.Conn, error) // dial a socket
+	Keys           iter.Seq[Key]                               // must not wait; a key need not stay as it is when the next is asked for
 	Limits         Limits
 	Rate           Rate
 	Factor         float64                        // the part of the rate to begin with; see Pace. default 1
 	Lead           func() error                   // why Source does not lead the keys any more; nil: it does. Called with all that it answers, and must not wait; may be nil
 	Suffers        func() bool                    // live traffic does; nil: it never does. Called some times a second
 	Progress       func(c Counts, factor float64) // how far it is, and Pace.Factor; called some times a second, and at the end; may be nil
-	Thread         func()                         // called first by each goroutine of Run's own; may be nil
+	Thread         func()                         // called first by the goroutine of Run's own, which calls the others too; may be nil
 	Silence        time.Duration                  // how long a node may leave a request without a byte of its answer; default 5s
 }
 
 const (
 	defaultSilence = 5 * time.Second
-	haste          = time.Second // for a node to answer when the caller wants an end
+	haste          = time.Second           // for a node to answer when the caller wants an end
+	glance         = 10 * time.Millisecond // is waited for nodes before it looks whether it is to end, or to report
 	reportEvery    = 200 * time.Millisecond
 	readSize       = 64 << 10
-	writeSize      = 256 << 10 // at once, under one deadline
-	backlog        = 4         // windows of bytes that may wait for the target before the source is left unread
+	backlog        = 4 // windows of bytes that may wait for the target before the source is left unread
 )
 
 // Error is why Run ended before its time.
@@ -55,7 +55,7 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Run copies keys until there are none, a node fails or ctx ends. It returns when its
-// connections are closed and its goroutines are over. The error is an *Error, or that
+// connections are closed and its goroutine is over. The error is an *Error, or that
 // of dialing. When ctx ends, the keys under way are brought to their ends first, unless
 // a node is silent for a second, or the source does not lead them any more: then what was
 // not verified is taken back.
@@ -66,67 +66,62 @@ func Run(ctx context.Context, cfg Config) (Counts, error) {
 	if cfg.Factor == 0 {
 		cfg.Factor = 1
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	r := &run{cfg: cfg, ctx: ctx, cancel: cancel, copier: NewCopier(cfg.Limits), pace: NewPace(cfg.Rate, cfg.Factor, time.Now())}
-	r.silence = cfg.Silence
+	now := time.Now()
+	r := &run{cfg: cfg, ctx: ctx, copier: NewCopier(cfg.Limits), pace: NewPace(cfg.Rate, cfg.Factor, now), now: now, silence: cfg.Silence}
 	r.limit = backlog * r.copier.limits.Bytes
-	r.moved.L = &r.mu
+	r.buf = make([]byte, readSize)
 	for side, dial := range [2]func(context.Context) (net.Conn, error){Source: cfg.Source, Target: cfg.Target} {
-		r.more[side].L = &r.mu
-		conn, err := dial(ctx)
+		l, err := newLink(ctx, dial)
 		if err != nil {
 			return Counts{}, fmt.Errorf("refill: %s: %w", sides[side], err)
 		}
-		defer conn.Close()
-		r.conns[side] = conn
+		r.links[side] = l
+		defer r.links[side].close()
 	}
-	defer context.AfterFunc(ctx, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.led()
-		r.hurry()
-		r.moved.Broadcast()
-	})()
+	var complete bool
 	var served sync.WaitGroup
-	over := make(chan struct{})
-	served.Go(func() { r.beat(over) })
-	if cfg.Thread == nil {
-		cfg.Thread = func() {}
-	}
-	for side := range r.conns {
-		served.Go(func() { cfg.Thread(); r.write(Side(side)) })
-		served.Go(func() { cfg.Thread(); r.read(Side(side)) })
-	}
-	complete := r.feed()
-	r.drain()
-	close(over)
+	served.Go(func() {
+		if cfg.Thread != nil {
+			cfg.Thread()
+		}
+		complete = r.copy()
+	})
 	served.Wait()
 	return r.result(complete)
 }
 
-// run is one Run. Its goroutines are the caller's, which feeds it with keys, and for
-// each side one that writes requests and one that reads answers.
+// run is one Run. Its goroutine does one thing after the other, in turns:
 //
-//	feed ─▶ Copier ─▶ write ─▶ node ─▶ read ─▶ Copier
+//	Keys ─▶ Copier ─▶ write ─▶ nodes ─▶ ppoll ─▶ read ─▶ Copier
+//
+// It waits in ppoll, and not as goroutines do: where it has a thread of its own, each wait
+// would be handed to another thread, and that costs more than what is done between two.
 type run struct {
-	cfg    Config
-	ctx    context.Context // ends with the caller's, or when a node fails
-	cancel func()
-	limit  int // bytes that may wait for the target
-	conns  [2]net.Conn
-
-	pace     *Pace // of the goroutine that feeds, as are the next two
-	spent    uint64
+	cfg      Config
+	ctx      context.Context
+	copier   *Copier
+	pace     *Pace
+	links    [2]link
+	polled   [2]unix.PollFd
+	buf      []byte    // what is read
+	now      time.Time // at the last turn
+	limit    int       // bytes that may wait for the target
+	spent    uint64    // bytes that the pace knows of
 	reported time.Time
+	silence  time.Duration // as of Config, until it is to end
+	ending   bool
+	failed   *Error // the first failure
+}
 
-	mu      sync.Mutex // guards the rest
-	copier  *Copier
-	silence time.Duration // as of Config, until it is to end
-	more    [2]sync.Cond  // there are requests to write, or it is over
-	moved   sync.Cond     // answers were taken, requests were written, or it is to end
-	over    bool          // nothing is under way and nothing will be
-	failed  *Error        // the first failure
+// copy copies all keys and brings those under way to their ends. It reports whether there
+// are no more.
+func (r *run) copy() (complete bool) {
+	complete = r.feed()
+	for r.copier.InFlight() > 0 {
+		r.turn(0, glance)
+	}
+	r.report(true)
+	return complete
 }
 
 // feed adds keys until there are none, which it reports, or it is to end.
@@ -142,178 +137,155 @@ func (r *run) feed() (complete bool) {
 // add adds a key when the pace allows it and there is room. It reports whether there
 // may be another.
 func (r *run) add(k Key) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for {
-		now := time.Now()
-		r.report(now, false)
-		if r.ctx.Err() != nil {
-			return false
-		}
+	for !r.over() {
 		bytes := r.copier.Counts().Bytes
 		r.pace.Spend(0, bytes-r.spent)
 		r.spent = bytes
-		if wait := r.pace.Wait(now); wait > 0 {
-			r.rest(wait)
-			continue
-		}
-		if r.copier.Room() {
-			r.copier.Add(k, now)
+		wait := r.pace.Wait(r.now)
+		switch {
+		case wait > 0 && r.copier.InFlight() > 0:
+			r.turn(min(wait, quantum), 0)
+		case wait > 0:
+			r.turn(0, min(wait, glance))
+		case !r.copier.Room():
+			r.turn(0, glance)
+		default:
+			r.copier.Add(k, r.now)
 			r.pace.Spend(1, 0)
-			r.wake()
 			return true
 		}
-		r.moved.Wait()
 	}
+	return false
 }
 
-// rest gives the lock up for a while, less if it is to end.
-func (r *run) rest(d time.Duration) {
-	r.mu.Unlock()
-	defer r.mu.Lock()
-	select {
-	case <-time.After(d):
-	case <-r.ctx.Done():
+// over reports whether no key is to be added.
+func (r *run) over() bool {
+	if r.ctx.Err() != nil {
+		r.end()
 	}
+	return r.ending
 }
 
-// report tells how far it is, with the lock given up, when it is time to.
-func (r *run) report(now time.Time, last bool) {
-	if !last && now.Sub(r.reported) < reportEvery {
-		return
+// turn writes what there is to write, rests, and then waits for at most a while until a
+// node has something, and takes that. While it rests, answers gather: a refill that has to
+// wait for its pace wakes up once for all of them.
+func (r *run) turn(rest, wait time.Duration) {
+	r.now = time.Now()
+	for side := range r.links {
+		r.write(Side(side))
 	}
-	r.reported = now
-	counts := *r.copier.Counts()
-	r.mu.Unlock()
-	defer r.mu.Lock()
-	if r.cfg.Suffers != nil && r.cfg.Suffers() {
-		r.pace.Suffers(now)
+	if rest > 0 {
+		poll(nil, rest)
 	}
-	if r.cfg.Progress != nil {
-		r.cfg.Progress(counts, r.pace.Factor())
-	}
-}
-
-// beat has whoever waits for a node look around now and then, until over.
-func (r *run) beat(over <-chan struct{}) {
-	t := time.NewTicker(reportEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-over:
-			return
-		case <-t.C:
-			r.mu.Lock()
-			r.moved.Broadcast()
-			r.mu.Unlock()
+	known := poll(r.interests(), wait)
+	r.now = time.Now()
+	for side := range r.links {
+		if known && !r.links[side].lost {
+			r.serve(Side(side))
 		}
 	}
+	r.over()
+	r.report(false)
 }
 
-// drain waits for what is under way.
-func (r *run) drain() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for r.copier.InFlight() > 0 {
-		r.moved.Wait()
-		r.report(time.Now(), false)
-	}
-	r.report(time.Now(), true)
-	r.over = true
-	for i := range r.conns {
-		r.more[i].Signal()
-		r.conns[i].Close() // who reads hears of it so
-	}
-	r.moved.Broadcast()
+// poll waits for what fds are to be polled for, and reports whether it is known what came:
+// a signal to the thread, as the runtime sends them, ends it before its time.
+func poll(fds []unix.PollFd, wait time.Duration) (known bool) {
+	t := unix.NsecToTimespec(int64(wait))
+	_, err := unix.Ppoll(fds, &t, nil)
+	return err == nil
 }
 
-// wake has those write that have something to.
-func (r *run) wake() {
-	for side := range r.more {
-		if r.copier.Ready(Side(side)) {
-			r.more[side].Signal()
+// interests is what the links are to be polled for. The source is left unread while much
+// waits for the target.
+func (r *run) interests() []unix.PollFd {
+	for side := range r.links {
+		l, p := &r.links[side], &r.polled[side]
+		l.owes = r.copier.Owes(Side(side)) || l.unsent() > 0
+		*p = unix.PollFd{Fd: -1}
+		if l.lost {
+			continue
+		}
+		if Side(side) == Target || r.copier.Backlog(Target)+r.links[Target].unsent() <= r.limit {
+			p.Events |= unix.POLLIN
+		}
+		if l.full {
+			p.Events |= unix.POLLOUT
+		}
+		if p.Events != 0 { // else it would be told of a connection that is closed
+			p.Fd = int32(l.fd)
 		}
 	}
+	return r.polled[:]
 }
 
-// write sends a side its requests.
+// serve takes what came of polling a side.
+func (r *run) serve(side Side) {
+	l, p := &r.links[side], &r.polled[side]
+	if p.Revents&^unix.POLLIN != 0 {
+		l.full, l.heard = false, r.now
+	}
+	reads := p.Events&unix.POLLIN != 0
+	switch {
+	case reads && p.Revents&^unix.POLLOUT != 0:
+		r.read(side)
+	case !reads || !l.owes:
+		l.heard = r.now
+	case r.now.Sub(l.heard) >= r.silence:
+		r.lose(side, fmt.Errorf("no answer within %v", r.silence))
+	}
+}
+
+// write sends a side requests, as many as it takes.
 func (r *run) write(side Side) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for spare := []byte(nil); ; {
-		for !r.copier.Ready(side) && !r.over {
-			r.more[side].Wait()
+	for l := &r.links[side]; !l.lost && !l.full; {
+		if l.unsent() == 0 {
+			if !r.copier.Ready(side) {
+				return
+			}
+			l.out, l.sent = r.copier.Requests(side, l.out), 0
 		}
-		if r.over {
-			return
-		}
-		out, silence := r.copier.Requests(side, spare), r.silence
-		r.mu.Unlock()
-		err := r.send(side, out, silence)
-		r.mu.Lock()
-		if err != nil {
+		l.heard = r.now
+		if err := l.write(); err != nil {
 			r.lose(side, err)
-			return
 		}
-		r.arm(side)
-		r.moved.Broadcast()
-		spare = out
 	}
-}
-
-func (r *run) send(side Side, b []byte, silence time.Duration) error {
-	for len(b) > 0 {
-		n := min(len(b), writeSize)
-		r.conns[side].SetWriteDeadline(time.Now().Add(silence))
-		if _, err := r.conns[side].Write(b[:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
 }
 
 // read takes a side's answers.
 func (r *run) read(side Side) {
-	buf := make([]byte, readSize)
-	for {
-		n, err := r.conns[side].Read(buf)
-		if !r.take(side, buf[:n], err) {
-			return
-		}
-	}
-}
-
-// take takes what was read, and reports whether there is more to read.
-func (r *run) take(side Side, b []byte, err error) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.over {
-		return false
-	}
 	if side == Source && !r.led() {
-		return false
+		return
 	}
-	if unfit := r.copier.Answer(side, b, time.Now()); unfit != nil {
-		err = unfit
+	l := &r.links[side]
+	n, err := l.read(r.buf)
+	if n > 0 {
+		l.heard = r.now
+		err = r.copier.Answer(side, r.buf[:n], r.now)
 	}
 	if err != nil {
 		r.lose(side, err)
-		return false
 	}
-	r.wake()
-	r.moved.Broadcast()
-	for side == Source && r.copier.Backlog(Target) > r.limit && !r.over {
-		r.moved.Wait()
+}
+
+// report tells how far it is when it is time to.
+func (r *run) report(last bool) {
+	if !last && r.now.Sub(r.reported) < reportEvery {
+		return
 	}
-	r.arm(side)
-	return true
+	r.reported = r.now
+	if r.cfg.Suffers != nil && r.cfg.Suffers() {
+		r.pace.Suffers(r.now)
+	}
+	if r.cfg.Progress != nil {
+		r.cfg.Progress(*r.copier.Counts(), r.pace.Factor())
+	}
 }
 
 // led reports whether the source is still who leads the keys. One that is not any more is
 // as good as lost: whoever leads them now may have deleted what it has yet.
 func (r *run) led() bool {
-	if r.cfg.Lead == nil || r.over {
+	if r.cfg.Lead == nil {
 		return true
 	}
 	err := r.cfg.Lead()
@@ -323,46 +295,32 @@ func (r *run) led() bool {
 	return err == nil
 }
 
-// arm has a side's silence count from now on if it owes anything.
-func (r *run) arm(side Side) {
-	var end time.Time
-	if r.copier.Owes(side) {
-		end = time.Now().Add(r.silence)
-	}
-	r.conns[side].SetReadDeadline(end)
-}
-
-// hurry has nodes that are silent keep it from its end for no longer than haste.
-func (r *run) hurry() {
-	if r.over {
+// end has no more keys added, and nodes that are silent keep it from its end for no
+// longer than haste.
+func (r *run) end() {
+	if r.ending {
 		return
 	}
+	r.ending = true
+	r.led()
 	r.silence = min(r.silence, haste)
-	for side := range r.conns {
-		r.conns[side].SetWriteDeadline(time.Now().Add(r.silence))
-		r.arm(Side(side))
+	now := time.Now()
+	for side := range r.links {
+		r.links[side].heard = now
 	}
 }
 
 // lose ends the use of a side.
 func (r *run) lose(side Side, err error) {
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = fmt.Errorf("no answer within %v", r.silence)
-	case errors.Is(err, io.EOF):
-		err = errors.New("closed the connection")
-	}
 	if r.failed == nil {
 		r.failed = &Error{Side: side, Err: err}
 	}
-	r.copier.Lose(side, time.Now())
-	r.conns[side].Close()
-	r.cancel()
-	r.wake()
-	r.moved.Broadcast()
+	r.copier.Lose(side, r.now)
+	r.links[side].close()
+	r.end()
 }
 
-// result is what Run returns, when all goroutines are over.
+// result is what Run returns.
 func (r *run) result(complete bool) (Counts, error) {
 	counts := *r.copier.Counts()
 	rest, doubt := r.copier.Unfinished()

@@ -134,13 +134,17 @@ func TestRunCopiesExactly(t *testing.T) {
 	}
 	crowd.keys, crowd.form = append(crowd.keys, Key{Name: []byte("large")}), append(crowd.form, "large")
 	var last Counts
+	threads := 0
 	counts, err := Run(t.Context(), Config{Source: source.dial, Target: target.dial, Keys: crowd.all(), Progress: func(c Counts, factor float64) {
 		if last = c; factor != 1 {
 			t.Errorf("factor %v", factor)
 		}
-	}})
+	}, Thread: func() { threads++ }})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if threads != 1 {
+		t.Errorf("%d threads", threads)
 	}
 	if counts.Ended[Copied] != 20_001 || counts.Keys() != 20_001 || last != counts {
 		t.Errorf("%+v, last told %+v", counts, last)
@@ -433,6 +437,38 @@ func TestRunHurries(t *testing.T) {
 	}
 }
 
+// TestSourceWaitsForTarget: while the target stands still, no more is read than has room, and
+// the source, which would answer, is not taken for silent.
+func TestSourceWaitsForTarget(t *testing.T) {
+	source, from := node(t, memnode.Config{})
+	target, to := node(t, memnode.Config{})
+	const size, n = 500_000, 100
+	var names []string
+	for i := range n {
+		names = append(names, fmt.Sprint("k", i))
+		from.client(t).say("ms k%d %d\r\n%s", i, size, valueOf(i, size))
+	}
+	if err := target.SetFault("(on ms (times 1 freeze 1h))"); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Source: from.dial, Target: to.dial, Keys: named(names...), Silence: 300 * time.Millisecond}
+	counts, err := Run(t.Context(), cfg)
+	var e *Error
+	if !errors.As(err, &e) || e.Side != Target || !strings.Contains(err.Error(), "no answer within 300ms") {
+		t.Fatal(err)
+	}
+	if counts.Bytes == 0 || counts.Bytes >= size*n/2 {
+		t.Errorf("%d bytes were read", counts.Bytes)
+	}
+	if err := target.SetFault(""); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Silence = 0
+	if counts, err = Run(t.Context(), cfg); err != nil || counts.Keys() != n || target.Len() != source.Len() {
+		t.Errorf("%+v, %v: the target has %d keys", counts, err, target.Len())
+	}
+}
+
 // TestRunGoesOn copies the rest after a failure.
 func TestRunGoesOn(t *testing.T) {
 	_, from := node(t, memnode.Config{})
@@ -556,6 +592,10 @@ func TestRunCannotDial(t *testing.T) {
 	gone := errors.New("nobody there")
 	_, err := Run(t.Context(), Config{Source: from.dial, Target: func(context.Context) (net.Conn, error) { return nil, gone }})
 	if !errors.Is(err, gone) || !strings.Contains(err.Error(), "target") {
+		t.Error(err)
+	}
+	pipe := func(context.Context) (net.Conn, error) { c, _ := net.Pipe(); return c, nil }
+	if _, err = Run(t.Context(), Config{Source: from.dial, Target: pipe}); err == nil || !strings.Contains(err.Error(), "target: what was dialed is no socket") {
 		t.Error(err)
 	}
 }
