@@ -161,7 +161,8 @@ func (s *Server) leads(node int, key []byte) int {
 	return lead
 }
 
-// refillRun is one refill. It belongs to the goroutine of warm, but for state.
+// refillRun is one refill. It belongs to the goroutine of warm, and to that of refill.Run while
+// warm's waits for it.
 type refillRun struct {
 	keeper *keeper
 	peers  []stance // of the node's peers, when it began

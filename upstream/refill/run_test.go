@@ -438,7 +438,7 @@ func TestRunHurries(t *testing.T) {
 }
 
 // TestSourceWaitsForTarget: while the target stands still, no more is read than has room, and
-// the source, which would answer, is not taken for silent.
+// it is the target that is said to be silent.
 func TestSourceWaitsForTarget(t *testing.T) {
 	source, from := node(t, memnode.Config{})
 	target, to := node(t, memnode.Config{})
