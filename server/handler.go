@@ -105,6 +105,11 @@ func (s *session) opened(c gnet.Conn) {
 	if l.draining || l.hushed != nil && s.uses(l.hushed) {
 		s.part()
 	}
+	if input := s.held; input != nil { // another magent has read it
+		s.held = nil
+		s.feed(input)
+		l.settle()
+	}
 }
 
 // gone forgets a session.

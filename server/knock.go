@@ -199,7 +199,7 @@ func (k *knocker) enter() error {
 	}
 	k.conn = ends[0]
 	k.taken.Store(true)
-	k.srv.seat(ends[1], true)
+	k.srv.seat(ends[1], true, nil)
 	return nil
 }
 

@@ -13,11 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"magent/server/config"
+	"magent/server/succession"
 )
 
-// listen opens one address. A TCP address need not be on this machine yet
-// (IP_FREEBIND): a virtual address is bound before it arrives.
-func listen(l config.Listen) (net.Listener, error) {
+// listen opens one address, unless it is among given. A TCP address need not be on this
+// machine yet (IP_FREEBIND): a virtual address is bound before it arrives.
+func listen(l config.Listen, given *succession.Sockets) (net.Listener, error) {
+	if ln := given.Take(l.Network, l.Address); ln != nil {
+		return ln, nil
+	}
 	if l.Network == "unix" {
 		return listenUnix(l)
 	}
@@ -117,11 +121,12 @@ func (s *Server) welcome(nc net.Conn) {
 		nc.Close()
 		return
 	}
-	s.seat(nc, own)
+	s.seat(nc, own, nil)
 }
 
 // seat gives a client, or our own, which is not counted, to the loop that has fewest.
-func (s *Server) seat(nc net.Conn, own bool) {
+// input has been read from it already.
+func (s *Server) seat(nc net.Conn, own bool, input []byte) {
 	l := s.loops[0]
 	for _, o := range s.loops[1:] {
 		if o.any.clients.Load() < l.any.clients.Load() {
@@ -133,14 +138,18 @@ func (s *Server) seat(nc net.Conn, own bool) {
 		counted = 0
 	}
 	l.any.clients.Add(counted)
-	result, err := l.el.Enroll(gnet.NewContext(context.Background(), newSession(l, own)), nc)
+	joining := newSession(l, own)
+	joining.held = input
+	result, err := l.el.Enroll(gnet.NewContext(context.Background(), joining), nc)
 	if err != nil {
 		l.any.clients.Add(-counted)
 		nc.Close()
 		return
 	}
 	s.accepted.Add(uint64(counted))
+	s.enrolling.Add(1)
 	go func() {
+		defer s.enrolling.Add(-1)
 		if r := <-result; r.Err != nil {
 			l.any.clients.Add(-counted)
 			s.log.Warn("cannot serve a client", "cause", cause(r.Err).Error())

@@ -62,7 +62,7 @@ func TestSocketFileInTheWay(t *testing.T) {
 		path := filepath.Join(t.TempDir(), c.name)
 		c.put(path)
 		before, _ := os.Lstat(path)
-		ln, err := listen(config.Listen{Network: "unix", Address: path})
+		ln, err := listen(config.Listen{Network: "unix", Address: path}, nil)
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}

@@ -65,6 +65,7 @@ type loop struct {
 	versions  []byte   // the answer to version
 	draining  bool
 	hushed    []netip.Addr  // see Server.hush
+	away      *giver        // has sessions at rest; nil: they stay
 	sinceTick time.Duration // the beats since the last tick
 
 	converges bool // writes go to the lead first, and it is looked at again
@@ -248,10 +249,12 @@ func (t tickTask) Run(context.Context) error {
 		l.leavingTick()
 		l.partingTick()
 		l.waitingTick()
+		l.passTick()
 	}
 	l.group.Flush()
 	l.settle()
-	if waiting, _ := l.repairs.Len(); waiting == 0 && l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 && len(l.partings) == 0 {
+	if waiting, _ := l.repairs.Len(); waiting == 0 && l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 && len(l.partings) == 0 &&
+		(l.away == nil || l.any.clients.Load() == 0) {
 		l.any.busy.Store(false)
 	}
 	return nil

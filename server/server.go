@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"magent/server/config"
+	"magent/server/succession"
 	"magent/upstream"
 	"magent/upstream/fleet"
 	"magent/upstream/health"
@@ -39,7 +40,8 @@ type Server struct {
 	ctx       context.Context // of what is done about nodes beside their probers; ends with Shutdown
 	cancel    context.CancelFunc
 
-	operator sync.Mutex // held while a node is drained, or is no longer
+	drainFirst []string   // nodes that are drained from the start
+	operator   sync.Mutex // held while a node is drained, or is no longer
 
 	readiness *readiness
 	moving    sync.Mutex                     // held while the addresses are given up
@@ -50,6 +52,7 @@ type Server struct {
 	accepted, refused atomic.Uint64
 	running           atomic.Bool
 	accepting         sync.WaitGroup
+	enrolling         atomic.Int64  // clients that were accepted and no loop has yet
 	stopping          chan struct{} // closed when Shutdown begins
 	wake              chan struct{} // has one when a loop that was idle wants ticks
 	stop              sync.Once
@@ -62,10 +65,16 @@ type Server struct {
 // New makes a server of cfg: node names are resolved and every address is
 // listened on, but no client is served before Start. Its errors are one line each.
 func New(cfg config.Config, log *slog.Logger) (*Server, error) {
-	return newServer(cfg, log, defaultTimes)
+	return newServer(cfg, log, defaultTimes, nil)
 }
 
-func newServer(cfg config.Config, log *slog.Logger, t times) (*Server, error) {
+// NewOn is New on sockets that are open already, where there is one for an address. It
+// takes those out of given.
+func NewOn(given *succession.Sockets, cfg config.Config, log *slog.Logger) (*Server, error) {
+	return newServer(cfg, log, defaultTimes, given)
+}
+
+func newServer(cfg config.Config, log *slog.Logger, t times, given *succession.Sockets) (*Server, error) {
 	if cfg.Loops <= 0 {
 		cfg.Loops = max(1, runtime.NumCPU()/2)
 	}
@@ -84,7 +93,7 @@ func newServer(cfg config.Config, log *slog.Logger, t times) (*Server, error) {
 	}
 	s.pool.Monitor = health.NewMonitor(s.pool.Health, s.watch(), limitsOf(&cfg))
 	for _, l := range cfg.Listen {
-		ln, err := listen(l)
+		ln, err := listen(l, given)
 		if err != nil {
 			s.closeListeners()
 			return nil, err
@@ -170,6 +179,7 @@ func (s *Server) Start() error {
 	go s.readiness.watch()
 	if !s.pool.Alone() {
 		s.convene()
+		s.drainAsBefore()
 	}
 	s.pool.Monitor.Start()
 	for _, ln := range s.listeners {
@@ -242,18 +252,28 @@ func (s *Server) clock() {
 
 // Shutdown stops accepting, lets what is in flight finish until ctx is done, and
 // closes everything. The error is ctx's if it came to that.
-func (s *Server) Shutdown(ctx context.Context) (err error) {
+func (s *Server) Shutdown(ctx context.Context) error { return s.end(ctx, nil) }
+
+// end is Shutdown, or Yield if there is a successor.
+func (s *Server) end(ctx context.Context, successor *succession.Link) (err error) {
 	s.stop.Do(func() {
 		close(s.stopping)
 		s.closeListeners()
 		s.accepting.Wait()
+		_ = waitFor(ctx, func() bool { return s.enrolling.Load() == 0 }) // a loop that has ended takes nobody
 		if s.running.Load() {
-			err = s.drain(ctx)
+			err = s.drain(ctx, successor)
 			s.closeGroups()
 		}
 		s.running.Store(false)
 		s.pool.Monitor.Close()
 		s.cancel()
+		for _, k := range s.keepers {
+			k.rest()
+		}
+		if successor != nil {
+			err = errors.Join(err, s.bequeath(successor))
+		}
 		for _, k := range s.keepers {
 			k.close()
 		}
@@ -270,11 +290,15 @@ func (s *Server) Shutdown(ctx context.Context) (err error) {
 	return err
 }
 
-// drain closes clients at their next boundaries, and waits for the last, and a
-// little for what followers still have to be told.
-func (s *Server) drain(ctx context.Context) error {
-	for _, l := range s.loops {
-		l.do(l.drain)
+// drain closes clients at their next boundaries, or gives them to the successor, and waits
+// for the last, and a little for what followers still have to be told.
+func (s *Server) drain(ctx context.Context, successor *succession.Link) error {
+	if successor != nil {
+		defer s.giveAway(successor)()
+	} else {
+		for _, l := range s.loops {
+			l.do(l.drain)
+		}
 	}
 	if err := waitFor(ctx, func() bool { return s.clients() == 0 }); err != nil {
 		return err

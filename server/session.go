@@ -106,7 +106,9 @@ func (s *session) consume(data []byte) []byte {
 }
 
 // blocked reports whether the session must wait before more of it is served.
-func (s *session) blocked() bool { return s.keys.line != nil || s.stalled || s.full() }
+func (s *session) blocked() bool {
+	return s.keys.line != nil || s.stalled || s.full() || s.loop.away != nil && s.betweenCommands()
+}
 
 func (s *session) full() bool {
 	return s.wire == nil || s.slots.len() >= s.window || s.wire.OutboundBuffered() > s.loop.cfg.ClientBuffer/8

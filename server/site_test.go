@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"magent/server/config"
+	"magent/server/succession"
 	"magent/upstream/fleet"
 	"magent/upstream/health"
 	"magent/upstream/memnode"
@@ -67,9 +68,12 @@ func (at *site) magent() *Server {
 }
 
 // build makes a magent that does not hold a node down for having failed before.
-func (at *site) build(cfg config.Config) *Server {
+func (at *site) build(cfg config.Config) *Server { return at.buildOn(nil, cfg) }
+
+// buildOn is build on sockets that are open already.
+func (at *site) buildOn(given *succession.Sockets, cfg config.Config) *Server {
 	at.t.Helper()
-	s, err := newServer(cfg, slog.New(slog.NewTextHandler(at.t.Output(), nil)), at.times)
+	s, err := newServer(cfg, slog.New(slog.NewTextHandler(at.t.Output(), nil)), at.times, given)
 	if err != nil {
 		at.t.Fatal(err)
 	}

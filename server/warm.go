@@ -171,7 +171,10 @@ func (s *Server) survey(ctx context.Context) {
 	for i, k := range s.keepers {
 		asked.Go(func() {
 			mark, err := fleet.Look(ctx, k.prober)
-			if err != nil { // it will be found down, or not
+			if err != nil {
+				if k.shares() && k.debtors.look(ctx).Owed() { // it may answer again before it is found down
+					s.pool.Monitor.Trip(i, s.pool.Health.Load(i), "it does not answer, and others owe it writes")
+				}
 				return
 			}
 			k.node.SetLife(mark.Life)
@@ -391,13 +394,17 @@ func (k *keeper) emptyByHand(ctx context.Context) error {
 	return k.forsake(ctx, nil)
 }
 
-// close waits until what is done about the node has ended, as its context has.
-func (k *keeper) close() {
+// rest waits until what is done about the node has ended, as its context has.
+func (k *keeper) rest() {
 	for _, ended := range []chan struct{}{k.attended, k.warmed} {
 		if ended != nil {
 			<-ended
 		}
 	}
+}
+
+// close leaves the node's ledger if it may, once rest has returned.
+func (k *keeper) close() {
 	if k.debtors.entered.Load() && k.owesNothing() {
 		ctx, cancel := context.WithTimeout(context.Background(), k.srv.cfg.ConnectTimeout+k.srv.cfg.Timeout)
 		_ = k.debtors.leave(ctx, func() error { return nil }) // else the others would take it for dead

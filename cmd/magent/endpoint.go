@@ -9,6 +9,7 @@ import (
 	"magent/server"
 	"magent/server/admin"
 	"magent/server/config"
+	"magent/server/succession"
 )
 
 // operated is a proxy as its operators see it.
@@ -36,16 +37,22 @@ func (o operated) Status() admin.Status {
 // noAdmin is the --admin of a magent that nobody can ask.
 const noAdmin = "none"
 
-// openAdmin opens the endpoint that --admin asks for, for the user who becomes; nil if
+// openAdmin opens the endpoint that --admin asks for, for the user who becomes, or takes it
+// from given, where it is for the right user already; nil if
 // there is to be none. Where nothing was asked for, one that cannot be opened is no more
 // than worth a warning: who is not root has no right to the default, and never needed it.
-func openAdmin(f *config.Flags, cfg *config.Config, who *identity) (ln net.Listener, warning string, err error) {
+func openAdmin(f *config.Flags, cfg *config.Config, who *identity, given *succession.Sockets) (ln net.Listener, warning string, err error) {
 	where := f.Admin
 	if where == "" {
 		where = defaultAdmin(cfg)
 	}
 	if where == noAdmin {
 		return nil, "", nil
+	}
+	if network, address, err := admin.Endpoint(where); err == nil {
+		if ln := given.Take(network, address); ln != nil {
+			return ln, "", nil
+		}
 	}
 	ln, err = admin.Listen(where)
 	if err == nil {

@@ -11,8 +11,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strconv"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/pkg/profile"
 	"github.com/spf13/cobra"
@@ -20,6 +21,7 @@ import (
 	"magent/server"
 	"magent/server/admin"
 	"magent/server/config"
+	"magent/server/succession"
 )
 
 func newServe() *cobra.Command {
@@ -44,9 +46,8 @@ func newServe() *cobra.Command {
 // inForeground is what a process that stays there does once it serves.
 func inForeground() error { return nil }
 
-// serve runs a proxy until TERM, INT or its own end. The order is that of rights:
-// what only root may do comes before the user is changed, and clients are served
-// after that. ready is called once, when they are.
+// serve runs a proxy until TERM, INT or its own end, or until another process has taken its
+// place. ready is called once, when clients are served.
 func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 	// A log that nobody reads any more must not end the proxy.
 	signal.Ignore(syscall.SIGPIPE)
@@ -54,87 +55,154 @@ func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 	defer release()
 	stop, leave := context.WithCancel(signalled)
 	defer leave()
+	replace := make(chan os.Signal, 1)
+	signal.Notify(replace, syscall.SIGUSR2)
 
-	who, err := lookupIdentity(f.User, f.Group)
+	s := &service{cfg: cfg, flags: f, leave: leave}
+	close, err := s.open()
+	defer close()
 	if err != nil {
 		return err
 	}
-	log, err := openLog(f)
+	adopted, err := s.begin(ready)
 	if err != nil {
 		return err
 	}
-	if cfg.Loops == 0 {
-		cfg.Loops = max(1, runtime.GOMAXPROCS(0)/2)
-	}
-	lowered, err := fitFileLimit(&cfg)
+	manager := startNotifier(s.srv, s.srv.Pulse().Turned, s.log)
+	quiet := sync.OnceFunc(manager.close)
+	defer quiet()
+	link, pid, err := s.await(stop, replace, adopted)
 	if err != nil {
 		return err
-	}
-	warn(f, log, append(cfg.Warnings(), lowered))
-	srv, err := server.New(cfg, log)
-	if err != nil {
-		return err
-	}
-	s := &service{srv: srv, cfg: cfg, log: log, leave: leave}
-	var warning string
-	if s.admin, warning, err = openAdmin(f, &cfg, who); err != nil {
-		return errors.Join(err, s.shutdown())
-	}
-	warn(f, log, []string{warning})
-	unprepare, err := prepare(f, who)
-	defer unprepare()
-	if err != nil {
-		return errors.Join(err, s.shutdown())
-	}
-	// An idle P costs thousands of futex calls a second beside an event loop.
-	runtime.GOMAXPROCS(cfg.Loops)
-	if err := s.start(); err != nil {
-		return err
-	}
-	for _, a := range srv.Addrs() {
-		log.Info("listening", "address", a.String())
-	}
-	if s.admin != nil {
-		log.Info("answering operators", "at", s.admin.Addr().String())
-	}
-	if err := ready(); err != nil {
-		return errors.Join(err, s.shutdown())
-	}
-	manager := startNotifier(srv, srv.Pulse().Turned, log)
-	defer manager.close()
-	select {
-	case <-srv.Done():
-		return s.ended()
-	case <-stop.Done():
 	}
 	release() // a second signal ends us at once
+	if link != nil {
+		quiet()
+		s.yield(link, pid)
+		return nil
+	}
 	manager.stopping()
-	srv.Leave(context.Background())
-	log.Info("stopping", "at most", cfg.DrainTimeout)
+	s.srv.Leave(context.Background())
+	s.log.Info("stopping", "at most", cfg.DrainTimeout)
 	if err := s.shutdown(); err != nil {
-		log.Warn("some requests were not finished", "error", err)
+		s.log.Warn("some requests were not finished", "error", err)
 	}
 	return nil
 }
 
-// service is a proxy whose listeners are open.
+// open opens everything, and gives up the rights that need. The order is that of rights: what
+// only root may do comes before the user is changed, and clients are served after that.
+// close undoes what has to be undone at exit, even after an error.
+func (s *service) open() (close func(), err error) {
+	f := s.flags
+	close = func() {}
+	if s.in, err = inherit(); err != nil {
+		return close, err
+	}
+	who, err := lookupIdentity(f.User, f.Group)
+	if err != nil {
+		return close, err
+	}
+	if s.log, s.logFile, err = openLog(f, s.in.log); err != nil {
+		return close, err
+	}
+	if s.cfg.Loops == 0 {
+		s.cfg.Loops = max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	lowered, err := fitFileLimit(&s.cfg)
+	if err != nil {
+		return close, err
+	}
+	warn(f, s.log, append(s.cfg.Warnings(), lowered))
+	if s.srv, err = server.NewOn(&s.in.sockets, s.cfg, s.log); err != nil {
+		return close, err
+	}
+	var warning string
+	if s.admin, warning, err = openAdmin(f, &s.cfg, who, &s.in.sockets); err != nil {
+		return close, errors.Join(err, s.shutdown())
+	}
+	warn(f, s.log, append(s.in.surplus(), warning))
+	close, err = s.prepare(who)
+	if err == nil && s.in.link != nil {
+		err = s.srv.Succeed(s.in.link, time.Now().Add(f.RestartWait))
+	}
+	if err != nil {
+		return close, errors.Join(err, s.shutdown())
+	}
+	return close, nil
+}
+
+// await returns when a signal says to stop; or when another process has taken our place,
+// as replace says, with a link to that one. It may not before all is adopted that the one
+// before us had to give. The error is of an engine that has ended.
+func (s *service) await(stop context.Context, replace <-chan os.Signal, adopted <-chan struct{}) (link *succession.Link, pid int, err error) {
+	var may <-chan os.Signal
+	for {
+		select {
+		case <-s.srv.Done():
+			return nil, 0, s.ended()
+		case <-stop.Done():
+			return nil, 0, nil
+		case <-adopted:
+			adopted, may = nil, replace
+		case <-may:
+			if link, pid = s.succeeded(stop); link != nil {
+				return link, pid, nil
+			}
+		}
+	}
+}
+
+// service is a proxy as a process.
 type service struct {
 	srv      *server.Server
 	cfg      config.Config
+	flags    *config.Flags
 	log      *slog.Logger
 	leave    context.CancelFunc // has it end as a signal does
 	admin    net.Listener       // nil: nobody can ask it
 	endpoint *admin.Server
+
+	in       inherited
+	logFile  *os.File // nil: there is none
+	pid      *os.File // nil: there is none
+	pidStays bool     // when we end, as it is another's
 }
 
 func (s *service) start() error {
 	if err := s.srv.Start(); err != nil {
 		return errors.Join(err, s.shutdown())
 	}
+	if s.in.link != nil {
+		s.srv.Ready() // who asks next may have asked the predecessor before
+	}
 	if s.admin != nil {
 		s.endpoint = admin.Serve(s.admin, operated{s.srv, s.leave})
 	}
 	return nil
+}
+
+// begin serves, and calls ready. adopted is closed when all is adopted that a process before
+// us had to give.
+func (s *service) begin(ready func() error) (adopted <-chan struct{}, err error) {
+	// An idle P costs thousands of futex calls a second beside an event loop.
+	runtime.GOMAXPROCS(s.cfg.Loops)
+	if err := s.start(); err != nil {
+		return nil, err
+	}
+	for _, a := range s.srv.Addrs() {
+		s.log.Info("listening", "address", a.String())
+	}
+	if s.admin != nil {
+		s.log.Info("answering operators", "at", s.admin.Addr().String())
+	}
+	if err = ready(); err == nil {
+		adopted, err = s.announce()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.shutdown())
+	}
+	return adopted, nil
 }
 
 // ended says why an engine that nobody stopped is done.
@@ -164,18 +232,23 @@ func (s *service) shutdown() error {
 // prepare does what follows from the flags once the listeners are open: the last
 // things done with the rights we came with, and then giving those up. What it
 // returns undoes them at exit, even after an error.
-func prepare(f *config.Flags, who *identity) (undo func(), err error) {
+func (s *service) prepare(who *identity) (undo func(), err error) {
+	f := s.flags
+	s.pidStays = s.in.link != nil // until we serve
 	stopProfile, err := startProfile(f.Profile, f.ProfileDir)
 	undo = stopProfile
 	if err != nil {
 		return undo, err
 	}
 	if f.PidFile != "" {
-		if err := os.WriteFile(f.PidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+		if s.pid, err = openPid(f.PidFile, s.in.pid); err != nil {
 			return undo, fmt.Errorf("--pidfile: %w", err)
 		}
 		undo = func() {
 			stopProfile()
+			if s.pidStays {
+				return
+			}
 			os.Remove(f.PidFile) // refused to a user without rights there, which does no harm
 		}
 	}
@@ -197,27 +270,26 @@ func warn(f *config.Flags, log *slog.Logger, warnings []string) {
 }
 
 // openLog gives the log, whose file stays open for as long as the process lives.
-// There is none in the background unless it was asked for.
-func openLog(f *config.Flags) (*slog.Logger, error) {
+// There is none in the background unless it was asked for. before is the predecessor's.
+func openLog(f *config.Flags, before *os.File) (log *slog.Logger, file *os.File, err error) {
 	out := os.Stderr
 	switch {
 	case f.LogFile != "":
-		file, err := os.OpenFile(f.LogFile, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
-		if err != nil {
-			return nil, fmt.Errorf("--log-file: %w", err)
+		if file, err = openLogFile(f.LogFile, before); err != nil {
+			return nil, nil, fmt.Errorf("--log-file: %w", err)
 		}
 		if err := debug.SetCrashOutput(file, debug.CrashOptions{}); err != nil {
-			return nil, fmt.Errorf("--log-file: %w", err)
+			return nil, nil, fmt.Errorf("--log-file: %w", err)
 		}
 		out = file
 	case f.Background():
-		return slog.New(slog.DiscardHandler), nil
+		return slog.New(slog.DiscardHandler), nil, nil
 	}
 	level := slog.LevelInfo
 	if f.Verbose() {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})), nil
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})), file, nil
 }
 
 // profiles are the kinds of --profile, and the files that they are written to.
@@ -240,7 +312,11 @@ func startProfile(kind, dir string) (stop func(), err error) {
 		return func() {}, nil
 	}
 	// profile.Start ends the process, in words of its own, if it cannot create this.
-	file, err := os.Create(filepath.Join(dir, p.file))
+	path := filepath.Join(dir, p.file)
+	if succeeds() { // the predecessor has it open, and writes to it when it ends
+		_ = os.Rename(path, path+".before")
+	}
+	file, err := os.Create(path)
 	if err != nil {
 		return func() {}, fmt.Errorf("--profile %s: %w", kind, err)
 	}

@@ -34,6 +34,9 @@ func newStart() *cobra.Command {
 			if !f.Background() {
 				return serve(&f, cfg, inForeground)
 			}
+			if succeeds() { // of a process that is there already
+				return serve(&f, cfg, leaveTerminal)
+			}
 			if ready := inheritedPipe(); ready != nil {
 				return serve(&f, cfg, func() error { return detach(ready) })
 			}
@@ -61,12 +64,14 @@ func settle(f *config.Flags) (config.Config, error) {
 		}
 	}
 	for _, p := range paths {
-		if *p == "" {
+		if *p == "" || filepath.IsAbs(*p) {
 			continue
 		}
-		if *p, err = filepath.Abs(*p); err != nil {
+		dir, err := directory()
+		if err != nil {
 			return cfg, err
 		}
+		*p = filepath.Join(dir, *p)
 	}
 	return cfg, nil
 }
@@ -129,12 +134,17 @@ func inheritedPipe() *os.File {
 	return os.NewFile(pipeFD, "ready")
 }
 
+// leaveTerminal does what needs no descriptor for that.
+func leaveTerminal() error {
+	signal.Ignore(syscall.SIGHUP)
+	return os.Chdir("/")
+}
+
 // detach leaves the terminal and tells the parent. If that is gone, somebody has
 // interrupted the start: the error ends this process too.
 func detach(ready *os.File) error {
 	defer ready.Close()
-	signal.Ignore(syscall.SIGHUP)
-	if err := os.Chdir("/"); err != nil {
+	if err := leaveTerminal(); err != nil {
 		return err
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)

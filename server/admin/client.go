@@ -26,7 +26,7 @@ const maxAnswer = 16 << 20
 // NewClient is for the magent whose endpoint is at where, a path or an address. Nothing is
 // connected to yet.
 func NewClient(where string) (*Client, error) {
-	network, address, err := endpoint(where)
+	network, address, err := Endpoint(where)
 	if err != nil {
 		return nil, err
 	}

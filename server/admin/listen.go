@@ -14,8 +14,8 @@ import (
 // DefaultPath is where a magent that serves clients on port has its endpoint.
 func DefaultPath(port int) string { return fmt.Sprintf("/run/magent-%d.sock", port) }
 
-// endpoint says what where, a path or a loopback address with a port, is to net.Dial.
-func endpoint(where string) (network, address string, err error) {
+// Endpoint says what where, a path or a loopback address with a port, is to net.Dial.
+func Endpoint(where string) (network, address string, err error) {
 	if strings.Contains(where, "/") {
 		return "unix", where, nil
 	}
@@ -35,7 +35,7 @@ func loopback(host string) bool {
 // with a port. A socket file that a dead process left is replaced; one behind which
 // somebody answers, and a file that is no socket, are errors.
 func Listen(where string) (net.Listener, error) {
-	network, address, err := endpoint(where)
+	network, address, err := Endpoint(where)
 	if err != nil {
 		return nil, err
 	}

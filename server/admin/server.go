@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,6 +47,15 @@ func (s *Server) Close() error {
 	err := s.http.Close()
 	<-s.done
 	return err
+}
+
+// Retire stops listening and closes every connection as what was asked there is answered,
+// or after patience.
+func (s *Server) Retire(patience time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_ = s.http.Shutdown(ctx) // what is not answered by then is cut off
+	_ = s.Close()
 }
 
 // handler answers requests.

@@ -26,6 +26,8 @@ type Flags struct {
 	Admin      string // path, address or none; empty: the path of the first TCP port
 	Profile    string // one of Profiles, empty for none
 	ProfileDir string
+	// RestartWait is how long a process that is to take this one's place may take to serve.
+	RestartWait time.Duration
 
 	verbose                   bool
 	servers, backups, copies  []string
@@ -104,6 +106,7 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.Foreground, "foreground", "D", false, "stay in the foreground")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "stay in the foreground and log connections too")
 	fs.StringVar(&f.PidFile, "pidfile", "", "write the process number to `path`")
+	fs.DurationVar(&f.RestartWait, "restart-wait", 10*time.Second, "on SIGUSR2, give the process that takes over this `duration` to serve")
 	fs.StringVar(&f.LogFile, "log-file", "", "append the log to `path`; default is standard error, and no log in the background")
 	fs.StringVar(&f.Admin, "admin", "", "answer magent status and the like at this `path or address`, or none; default is /run/magent-PORT.sock")
 	fs.StringVar(&f.Profile, "profile", "", "write a profile of this `kind` at exit: "+strings.Join(Profiles(), ", "))
@@ -242,6 +245,9 @@ func (f *Flags) placement() (string, error) {
 
 // process checks the flags that Config does not carry.
 func (f *Flags) process() error {
+	if f.RestartWait <= 0 {
+		return fmt.Errorf("--restart-wait must be above 0, is %v", f.RestartWait)
+	}
 	if f.Profile == "" {
 		return nil
 	}

@@ -159,6 +159,7 @@ var law = []struct {
 		"github.com/panjf2000/gnet/v2", "github.com/panjf2000/gnet/v2/...", "github.com/cespare/xxhash/v2", "github.com/valyala/bytebufferpool", "golang.org/x/sys/..."},
 		"server joins upstream, codec and gnet; the command line is cmd's"},
 	{"server/admin", nil, "the endpoint knows the proxy by what it declares itself: std only"},
+	{"server/succession", []string{"golang.org/x/sys/..."}, "what passes between two processes knows nothing of the proxy: std and x/sys"},
 	{"server/config", []string{"magent/upstream/route", "github.com/spf13/pflag"}, "a configuration is data: std, pflag and route"},
 	{"server/e2e", []string{"magent/server", "magent/server/...", "magent/upstream/memnode",
 		"magent/bench/process", "magent/bench/process/proctest", "magent/bench/load", "magent/bench/keys", "magent/bench/wire", "golang.org/x/sys/..."},

@@ -1,0 +1,178 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"magent/server/succession"
+	"magent/upstream/health"
+)
+
+// How a magent takes the place of its predecessor: Start, with what an operator wanted of
+// that one (Succeed); then, while both serve, Adopt. What nodes have missed from the predecessor is
+// this magent's to repair as if it had missed it from this one.
+
+// Succeed hears what the predecessor says before it hears that this magent serves: what an
+// operator wanted of that one, which Start sees to. It waits until deadline.
+func (s *Server) Succeed(predecessor *succession.Link, deadline time.Time) error {
+	m, err := predecessor.Receive(deadline)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the process that this one is to replace says nothing: %w", err)
+	case m.Kind != succession.Wanted:
+		return unexpected(m)
+	}
+	s.drainFirst = m.Names
+	if m.GivenUp {
+		g := newSurrender(givenAway)
+		g.hold() // the address has left
+		s.readiness.given.Store(g)
+	}
+	return nil
+}
+
+// drainAsBefore drains the nodes that the predecessor had drained, as far as they can be now.
+func (s *Server) drainAsBefore() {
+	for _, node := range s.drainFirst {
+		if err := s.Drain(node, true); err != nil {
+			s.log.Warn("drained no longer", "node", node, "cause", err.Error())
+		}
+	}
+}
+
+// unexpected is the error of a message that has no place here.
+func unexpected(m succession.Message) error {
+	if m.File != nil {
+		m.File.Close()
+	}
+	return fmt.Errorf("the process that this one replaces sent a message of kind %d", m.Kind)
+}
+
+// Adopt takes what the predecessor gives away until that has said that it was all, and
+// that this magent answers for it from now on. The server runs. An error means that the
+// predecessor has ended before: then it is one that died, for this magent as for others.
+func (s *Server) Adopt(predecessor *succession.Link) error {
+	debts := map[int][]succession.Debt{}
+	for {
+		m, err := predecessor.Receive(time.Time{})
+		if err == io.EOF {
+			return errors.New("the process that this one replaces has ended before it had handed over everything")
+		}
+		if err != nil {
+			return err
+		}
+		switch m.Kind {
+		case succession.Away:
+			if err := s.distrustAway(m.Names); err != nil {
+				return err
+			}
+		case succession.Client:
+			s.adopt(m.File, m.Input)
+		case succession.Owed:
+			i, err := s.named(m.Debt.Node)
+			if err != nil {
+				return err
+			}
+			debts[i] = append(debts[i], m.Debt)
+		case succession.Over:
+			if err := s.assume(debts); err != nil {
+				return err
+			}
+			return predecessor.Send(succession.Message{Body: succession.Body{Kind: succession.Taken}})
+		default:
+			return unexpected(m)
+		}
+	}
+}
+
+// distrustAway has this magent not read nodes that are away for the predecessor, whose
+// clients have written what is not there: what is owed them is in a ledger, or will be.
+func (s *Server) distrustAway(addresses []string) error {
+	for _, address := range addresses {
+		i, err := s.named(address)
+		if err != nil {
+			return err
+		}
+		seen := s.pool.Health.Load(i)
+		if seen.State() <= health.Slow && s.covered(i, health.Slow) {
+			s.keepers[i].distrust(s.ctx, seen, health.Stale, owed)
+		}
+	}
+	return nil
+}
+
+// adopt goes on with a client, which has sent input already.
+func (s *Server) adopt(f *os.File, input []byte) {
+	nc, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		s.log.Warn("cannot serve a client", "cause", cause(err).Error())
+		return
+	}
+	if nc.RemoteAddr() == nil { // it has gone
+		nc.Close()
+		return
+	}
+	s.seat(nc, false, input)
+}
+
+// assume has this magent owe what its predecessor did. A node that is not down is taken down,
+// so that it is paid before it is read. This magent stands in the ledgers when it returns, if
+// anybody keeps them: so the predecessor, for which all have waited, may leave them.
+func (s *Server) assume(debts map[int][]succession.Debt) error {
+	ctx, cancel := context.WithTimeout(s.ctx, bequest)
+	defer cancel()
+	for i, of := range debts {
+		k := s.keepers[i]
+		k.awaitLeft(of)
+		owes := false
+		for n, d := range of { // one after the other, and to each loop its share: clients are served meanwhile
+			owes = owes || d.Untold || len(d.Keys) > 0
+			err := s.onLoops(ctx, func(l *loop) {
+				if n%len(s.loops) == l.index {
+					l.inherit(i, d)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if !owes {
+			continue
+		}
+		s.pool.Monitor.Trip(i, s.pool.Health.Load(i), "it has missed writes of the process before this one")
+		if k.shares() && s.pool.Health.Load(i).State() > health.Slow {
+			k.debtors.enter()
+			k.debtors.renew(ctx)
+		}
+	}
+	return nil
+}
+
+// awaitLeft has what the predecessor left at the node be waited for like what this magent
+// has left there.
+func (k *keeper) awaitLeft(debts []succession.Debt) {
+	k.leaving.Lock()
+	defer k.leaving.Unlock()
+	for _, d := range debts {
+		for _, text := range d.Left {
+			if addr, err := netip.ParseAddrPort(text); err == nil {
+				k.left = append(k.left, addr)
+			}
+		}
+	}
+}
+
+// inherit notes what node has missed.
+func (l *loop) inherit(node int, d succession.Debt) {
+	d.Each(func(key []byte, base64 bool) { l.owes(node, key, base64) })
+	if d.Untold {
+		l.debts[node].Forfeit()
+	}
+}
