@@ -172,7 +172,7 @@ func TestNobodyAsks(t *testing.T) {
 	at := newSite(t, 1)
 	s := at.magent()
 	s.awaitsReady(t, "")
-	s.started = s.started.Add(-readyInterest) // it has been quiet for long
+	s.readiness.asked.Store(int64(s.elapsed() - 2*readyInterest)) // it has been quiet for long
 	eventually(t, "it has hung up", func() bool { return s.readiness.outcome.Load() == nil && s.readiness.own.name.Load() == nil })
 	s.awaitsReady(t, "")
 }
