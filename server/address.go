@@ -24,8 +24,9 @@ import (
 const (
 	// addressPoll is how often it is looked whether the addresses have left.
 	addressPoll = 5 * time.Millisecond
-	// holdMost is how long who asks may wait for his answer: less than magent ready waits.
-	holdMost = 100 * time.Millisecond
+	// holdMost is how long who asks may wait for his answer: less than magent ready waits,
+	// and than anybody lets go by between two questions.
+	holdMost = 90 * time.Millisecond
 	// hushMost is how long new clients are kept waiting: till their kernel tries again.
 	hushMost = 900 * time.Millisecond
 

@@ -23,7 +23,7 @@ type parting struct {
 }
 
 const (
-	partGrace    = 5   // ticks: 25 ms
+	partGrace    = 10  // ticks: 50 ms
 	partPatience = 200 // ticks: 1 s
 )
 
