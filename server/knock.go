@@ -31,6 +31,7 @@ type knocker struct {
 	srv  *Server
 	conn net.Conn
 	in   *bufio.Reader
+	door string    // where it leads
 	till time.Time // when it connects anew
 	next int       // of the next key
 
@@ -50,12 +51,13 @@ const (
 
 // knock makes one request, within patience.
 func (k *knocker) knock(patience time.Duration) error {
-	if k.conn != nil && time.Now().After(k.till) {
-		k.hangUp()
+	door := k.srv.door()
+	if k.conn != nil && (time.Now().After(k.till) || nameOf(door) != k.door) {
+		k.hangUp() // or the address has left, and nothing would be heard of it again
 	}
 	for try := 1; ; try++ {
 		fresh := k.conn == nil
-		if err := k.connect(patience); err != nil {
+		if err := k.connect(door, patience); err != nil {
 			return err
 		}
 		err := k.ask(patience)
@@ -106,14 +108,14 @@ func (k *knocker) hangUp() {
 	k.name.Store(nil)
 }
 
-// connect makes a connection, unless there is one.
-func (k *knocker) connect(patience time.Duration) error {
+// connect makes a connection through door, unless there is one.
+func (k *knocker) connect(door net.Addr, patience time.Duration) error {
 	if k.conn != nil {
 		return nil
 	}
 	k.taken.Store(false)
 	var err error
-	if door := k.srv.door(); door != nil {
+	if door != nil {
 		d := net.Dialer{Timeout: patience, Control: k.mark}
 		if k.conn, err = d.DialContext(context.Background(), door.Network(), door.String()); err != nil {
 			return fmt.Errorf("cannot connect to %s: %w", door, cause(err))
@@ -121,7 +123,7 @@ func (k *knocker) connect(patience time.Duration) error {
 	} else if err = k.enter(); err != nil {
 		return err
 	}
-	k.in, k.till = bufio.NewReader(k.conn), time.Now().Add(knockRenewal)
+	k.in, k.door, k.till = bufio.NewReader(k.conn), nameOf(door), time.Now().Add(knockRenewal)
 	return nil
 }
 
@@ -222,4 +224,12 @@ func (s *Server) door() net.Addr {
 		}
 	}
 	return nil
+}
+
+// nameOf tells doors apart.
+func nameOf(door net.Addr) string {
+	if door == nil {
+		return ""
+	}
+	return door.String()
 }

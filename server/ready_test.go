@@ -216,6 +216,30 @@ func TestDoors(t *testing.T) {
 	}
 }
 
+// When the address of a connection has left, nothing is heard on it any more.
+func TestDoorThatMoves(t *testing.T) {
+	at := newSite(t, 1)
+	at.cfg.Listen = []config.Listen{{Network: "tcp", Address: "192.0.2.1:0"}}
+	s := at.build(at.cfg)
+	s.here = onlyHere("")
+	at.serve(s)
+	k := &knocker{srv: s}
+	defer k.hangUp()
+	var conns []net.Conn
+	for _, door := range []string{"", "", s.Addrs()[0].String()} {
+		if k.conn != nil {
+			k.door = door
+		}
+		if err := k.knock(10 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, k.conn)
+	}
+	if conns[0] != conns[1] || conns[1] == conns[2] {
+		t.Errorf("the connections are %v", conns)
+	}
+}
+
 // An answer that comes of another process is none of ours.
 func TestAnotherBehindTheDoor(t *testing.T) {
 	at := newSite(t, 1)
