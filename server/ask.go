@@ -72,7 +72,7 @@ func (s *session) askHeir(c, heir *upstream.Conn, seq uint32, line, value []byte
 		a.held = l.group.HoldChunk(ck, from, p, keyOf(op, req))
 	} else {
 		buf := l.appendLead(c.Room(len(line)+leadRoom+len(value)), line, req, c, sl.copy)
-		a.held = c.Hold(append(buf, value...), p, keyOf(op, req))
+		a.held = c.Hold(s.appendValue(buf, value, req), p, keyOf(op, req))
 	}
 	key := req.Key.In(line)
 	buf := converge.AppendAsk(heir.Room(len(key)+leadRoom), key, req.Meta.Has('b'))

@@ -83,7 +83,7 @@ func (s *session) leg(node int, p, held upstream.Pending, line, value []byte, re
 		return c.Resend(&held)
 	}
 	buf := text.AppendLine(c.Room(len(line)+leadRoom+len(value)), line, req)
-	return c.Send(append(buf, value...), p, keyOf(req.Op, req))
+	return c.Send(s.appendValue(buf, value, req), p, keyOf(req.Op, req))
 }
 
 // followerReply hears a follower of a write that went everywhere. Its answer stands in

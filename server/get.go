@@ -146,10 +146,17 @@ func (s *session) reader(key []byte, flags slotFlags) (*upstream.Conn, uint8) {
 // are better: Slow, if only the lead will do. That names the versions that writes use,
 // is where items are changed, and has what the client sent before the read.
 func (s *session) enough(key []byte, flags slotFlags) health.State {
-	if flags&(slotVersion|slotMutates) != 0 || s.loop.ackLead || s.slots.changing(hashKey(key)) {
+	if s.leadOnly(flags) || s.loop.ackLead || s.slots.changing(hashKey(key)) {
 		return health.Slow
 	}
 	return health.Up
+}
+
+// leadOnly reports whether a read with flags is for the lead alone. The answer to a binary
+// one names a version whether its client has a use for it or not. So where replicas have
+// versions in common, that of another one is good enough.
+func (s *session) leadOnly(flags slotFlags) bool {
+	return flags&slotMutates != 0 || flags&slotVersion != 0 && !(s.binary() && s.loop.group.Explicit())
 }
 
 // end is the frame that closes a read whose END did not come.
@@ -166,7 +173,11 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 		if len(b) < r.Size() {
 			s.partial(p.Seq, sl, r, b)
 		}
-		if sl.is(slotVersion) {
+		switch {
+		case sl.asked.Opcode.Named() && p.Op.Meta():
+			s.emit(p.Seq, s.named(c, p, sl, b[:r.Line]))
+			b = b[r.Line:]
+		case sl.is(slotVersion):
 			s.emit(p.Seq, s.versioned(c, sl, b[:r.Line]))
 			b = b[r.Line:]
 		}
@@ -179,14 +190,20 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 		if s.askOn(c, p, sl) {
 			return
 		}
-		if sl.is(slotLast) {
+		switch {
+		case s.binary():
+			s.unfound(p, sl)
+		case sl.is(slotLast):
 			s.emit(p.Seq, lineEnd)
 		}
 	case codec.KindMiss:
 		if s.askOn(c, p, sl) {
 			return
 		}
-		if !sl.is(slotQuiet) {
+		switch {
+		case s.binary():
+			s.unfound(p, sl)
+		case !sl.is(slotQuiet):
 			s.emit(p.Seq, b)
 		}
 	case codec.KindError:

@@ -48,7 +48,7 @@ func (s *session) Late(c *upstream.Conn, p *upstream.Pending) {
 		return
 	}
 	sl := s.slots.at(p.Seq)
-	if sl.is(slotVersion|slotMutates|slotPartial|slotHit) || sl.race == raceOff || !hedged(p) {
+	if s.leadOnly(sl.flags) || sl.is(slotPartial|slotHit) || sl.race == raceOff || !hedged(p) {
 		return
 	}
 	key := l.routeKey(p)

@@ -46,6 +46,7 @@ type loop struct {
 	key       [text.MaxKey]byte // of route
 	sentKey   [text.MaxKey]byte // of routeSent
 	scratch   []byte            // where requests and answers are put together
+	asText    []byte            // where binary requests are put as lines
 	touch     []byte            // of touched
 	rings     slotRings
 	carries   *carry // spare ones, as are those below
@@ -92,6 +93,7 @@ func newLoop(srv *Server) *loop {
 	l := &loop{srv: srv, cfg: &srv.cfg, pool: srv.pool, sessions: map[*session]struct{}{}}
 	l.streamAbove = defaultStreamAbove
 	l.scratch = make([]byte, 0, scratchSize)
+	l.asText = make([]byte, 0, asTextRoom)
 	l.repairs = repair.NewQueue(repair.Limits{Rate: float64(l.cfg.RepairRate) / float64(max(1, l.cfg.Loops))})
 	l.source = token.NewSource(rand.IntN(token.Sources))
 	l.parallel = !l.pool.Alone() && l.cfg.Writes == config.WritesParallel

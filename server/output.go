@@ -20,6 +20,8 @@ func (s *session) emit(seq uint32, b []byte) {
 	case s.wire == nil || len(b) == 0:
 	case !s.slots.first(seq) || s.slots.at(seq).is(slotWaits):
 		s.keep(s.slots.at(seq), b)
+	case s.binary():
+		s.render(s.slots.at(seq).asked, b, nil)
 	case !s.mute:
 		s.put(b, nil)
 	}
@@ -118,6 +120,10 @@ func (s *session) leave(sl *slot) {
 	s.holding -= len(out.B)
 	if s.wire == nil || s.mute {
 		s.loop.held.put(out)
+		return
+	}
+	if s.binary() {
+		s.render(sl.asked, out.B, out)
 		return
 	}
 	s.put(out.B, out)

@@ -13,6 +13,9 @@ import (
 //	feed → command → serve → (get.go, write.go, broadcast.go) …the nodes…
 //	     → Reply → emit → finish → flush
 //
+// One that speaks the binary protocol goes feed → frame → serve, and emit → render: see
+// binary.go.
+//
 // Views of the read buffer die when feed returns: a line that is not whole, a
 // value that is not whole and everything behind a full window is copied.
 type session struct {
@@ -44,6 +47,7 @@ type session struct {
 	parting bool   // close at the next boundary
 	fed     bool   // something has come since the last tick, while parting
 	relay   *relay // the value that the client has the front of
+	framing        // which protocol it speaks
 }
 
 func newSession(l *loop, own bool) *session {
@@ -99,7 +103,7 @@ func (s *session) consume(data []byte) []byte {
 		case s.value != nil:
 			data = s.gather(data)
 		default:
-			data = s.command(data)
+			data = s.next(data)
 		}
 	}
 	return data
@@ -253,7 +257,9 @@ func (s *session) say(b []byte) {
 func (s *session) refuse(line string) {
 	s.count.Errors++
 	seq := s.open(slot{})
-	if s.slots.first(seq) {
+	if s.binary() {
+		s.emit(seq, []byte(line))
+	} else if s.slots.first(seq) {
 		s.begin()
 		s.out = append(s.out, line...)
 	} else {
@@ -274,6 +280,7 @@ func (s *session) end() {
 // open takes a slot for a command.
 func (s *session) open(sl slot) uint32 {
 	rings := &s.loop.rings
+	sl.asked = s.asked
 	if n := len(s.slots.ring); n == 0 {
 		s.slots.ring = rings.get(ringSize)
 	} else if s.slots.len() == n {

@@ -6,6 +6,7 @@ import (
 	"github.com/valyala/bytebufferpool"
 
 	"magent/codec"
+	"magent/codec/binary"
 )
 
 // slot is one command of a client, or one key of its multi-get, from the moment
@@ -19,11 +20,12 @@ type slot struct {
 	// left counts what a write still waits for: 1 for the lead, from its answer on, or
 	// from the start if the write went everywhere, and 1 for each follower; or all nodes
 	// that were told.
-	left uint16
-	heir uint8  // of a relative or conditional write: the copy that was asked for its version; of a hedged read: the other one
-	died uint8  // of one given to its heir after all: the copy that led
-	race race   // of a hedged read
-	hash uint32 // of a write: hashKey of its key
+	left  uint16
+	heir  uint8        // of a relative or conditional write: the copy that was asked for its version; of a hedged read: the other one
+	died  uint8        // of one given to its heir after all: the copy that led
+	race  race         // of a hedged read
+	hash  uint32       // of a write: hashKey of its key
+	asked binary.Asked // of a binary session: what the answer repeats
 	// out is a reply that may not leave yet: it is not this slot's turn, or
 	// followers have not answered.
 	out     *bytebufferpool.ByteBuffer

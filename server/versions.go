@@ -20,8 +20,9 @@ import (
 // passes everything as it is.
 
 // leadRoom is how much longer than the client's a line may be that a lead gets, in
-// bytes: two versions of 20 digits, and the words that a classic command lacks.
-const leadRoom = 96
+// bytes: two versions of 20 digits, and the words that a classic command lacks, and the
+// end of its value, which one in the binary protocol lacks.
+const leadRoom = 98
 
 // appendLead appends the line of a write as c, the lead, which holds copy, gets it.
 func (l *loop) appendLead(dst, line []byte, req *codec.Request, c *upstream.Conn, copy uint8) []byte {

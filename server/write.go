@@ -17,7 +17,7 @@ import (
 
 // store serves the commands that carry a value; rest is what follows the line.
 func (s *session) store(line, rest []byte, req *codec.Request) []byte {
-	size := int(req.Value) + 2
+	size := int(req.Value) + s.valueEnd()
 	if size >= bigValue {
 		s.window = windowSmall
 	}
@@ -31,7 +31,7 @@ func (s *session) store(line, rest []byte, req *codec.Request) []byte {
 		return rest[size:]
 	}
 	// The line's place is in front of the value, once its lead is known.
-	s.value = s.loop.group.Gather(len(line) + leadRoom + size)
+	s.value = s.loop.group.Gather(len(line) + leadRoom + int(req.Value) + len(endOfLine))
 	s.value.Buf = s.value.Buf[:len(line)+leadRoom]
 	s.head = append(s.loop.takeBuffer(), line...)
 	s.want = size
@@ -49,6 +49,9 @@ func (s *session) gather(data []byte) []byte {
 	if s.loop.gate.holds(s) {
 		s.stalled = true
 		return data[n:]
+	}
+	if s.binary() {
+		ck.Buf = append(ck.Buf, endOfLine...)
 	}
 	line := s.head
 	s.value, s.head = nil, nil
@@ -73,7 +76,7 @@ func (s *session) stored(line, value []byte, req *codec.Request) {
 // node judges an ms, whose flags may be at fault first.
 func (s *session) whole(value []byte, req *codec.Request) bool {
 	n := len(value)
-	if value[n-2] == '\r' && value[n-1] == '\n' || req.Op == codec.OpMetaSet {
+	if req.Op == codec.OpMetaSet || value[n-2] == '\r' && value[n-1] == '\n' {
 		return true
 	}
 	if !req.Quiet() {
@@ -90,7 +93,7 @@ func (s *session) tooLarge(line []byte, req *codec.Request) {
 	if req.Op == codec.OpMetaSet {
 		fault.flags &^= slotQuiet // a q hides news, not errors
 	}
-	if req.Op != codec.OpSet && req.Op != codec.OpMetaSet {
+	if req.Op != codec.OpSet && req.Op != codec.OpMetaSet || !s.replaces() {
 		s.settled(s.open(fault))
 		return
 	}
@@ -161,7 +164,7 @@ func (s *session) lead(line, value []byte, ck *upstream.Chunk, req *codec.Reques
 		taken = c.SendChunk(ck, from, p, keyOf(op, req))
 	} else {
 		buf := l.appendLead(c.Room(len(line)+leadRoom+len(value)), line, req, c, copy)
-		taken = c.Send(append(buf, value...), p, keyOf(op, req))
+		taken = c.Send(s.appendValue(buf, value, req), p, keyOf(op, req))
 	}
 	if !taken {
 		s.fail(seq, c.Node().Error(upstream.CauseFull))

@@ -62,7 +62,7 @@ func parsePlainGet(line []byte, req *codec.Request) bool {
 		return false
 	}
 	key := line[4 : n-2]
-	if !printable(key) {
+	if !Printable(key) {
 		return false
 	}
 	req.Op = codec.OpGet
@@ -72,10 +72,10 @@ func parsePlainGet(line []byte, req *codec.Request) bool {
 	return true
 }
 
-// printable reports whether no byte of b is a space, a NUL or any other control
+// Printable reports whether no byte of b is a space, a NUL or any other control
 // character. It looks at eight bytes at a time: subtracting 0x21 from a byte below
 // it borrows, which sets a top bit that the byte itself did not have.
-func printable(b []byte) bool {
+func Printable(b []byte) bool {
 	const low, top = 0x2121212121212121, 0x8080808080808080
 	for ; len(b) >= 8; b = b[8:] {
 		if v := binary.LittleEndian.Uint64(b); (v-low)&^v&top != 0 {

@@ -1,0 +1,323 @@
+package binary
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"math"
+
+	"magent/codec/text"
+)
+
+// Status is how a request ended.
+type Status uint16
+
+// What memcached answers with, and StatusInternal, which stands for what it cannot
+// meet with: the nodes do not answer.
+const (
+	StatusOK        Status = 0x00
+	StatusNotFound  Status = 0x01
+	StatusExists    Status = 0x02
+	StatusTooLarge  Status = 0x03
+	StatusInvalid   Status = 0x04
+	StatusNotStored Status = 0x05
+	StatusNoNumber  Status = 0x06
+	StatusUnknown   Status = 0x81
+	StatusNoMemory  Status = 0x82
+	StatusInternal  Status = 0x84
+)
+
+// words is the body of an error, by its status. (write_bin_error of memcached)
+func (s Status) words() string {
+	switch s {
+	case StatusNotFound:
+		return "Not found"
+	case StatusExists:
+		return "Data exists for key."
+	case StatusTooLarge:
+		return "Too large."
+	case StatusInvalid:
+		return "Invalid arguments"
+	case StatusNotStored:
+		return "Not stored."
+	case StatusNoNumber:
+		return "Non-numeric server-side value for incr or decr"
+	case StatusUnknown:
+		return "Unknown command"
+	case StatusNoMemory:
+		return "Out of memory"
+	}
+	return ""
+}
+
+// NoValue says that no value follows what AppendReply has appended.
+const NoValue = -1
+
+// Asked is what an answer must repeat of its request.
+type Asked struct {
+	Opcode Opcode
+	Opaque uint32
+}
+
+// AppendReply puts the line that b begins with, a part of the answer to what AppendLine
+// made of a request, as a response: dst grows by all of it but a value. n is how much
+// of b that was; behind it stand a value of the given length, which is to follow what
+// was appended, and its CRLF; or nothing of this line, if value is NoValue.
+//
+// Nothing is appended where a quiet command keeps the answer to itself. The count that
+// an ma answers with must be in b as a whole. An answer to a command that says the key
+// has it behind a k, in base64 if a b follows: see AppendKey.
+func AppendReply(dst, b []byte, asked Asked) (out []byte, n, value int) {
+	n = bytes.IndexByte(b, '\n') + 1
+	line := bytes.TrimSuffix(b[:n], crlf)
+	word, rest := cut(line)
+	op := asked.Opcode
+	switch string(word) {
+	case "VALUE":
+		out, value = appendHit(dst, rest, asked)
+		return out, n, value
+	case "VA":
+		w := readWords(rest, true)
+		if loud := op.Loud(); loud == Increment || loud == Decrement {
+			count := number(b[n : n+int(w.size)])
+			return appendCount(dst, count, w.cas, asked), n + int(w.size) + len(crlf), NoValue
+		}
+		return appendValue(dst, &w, asked), n, int(w.size)
+	case "STAT":
+		name, what := cut(rest)
+		dst = appendHeader(dst, asked, StatusOK, header{key: len(name), body: len(name) + len(what)})
+		return append(append(dst, name...), what...), n, NoValue
+	case "END":
+		return appendHeader(dst, asked, StatusOK, header{}), n, NoValue
+	case "VERSION":
+		return append(appendHeader(dst, asked, StatusOK, header{body: len(rest)}), rest...), n, NoValue
+	case "EN":
+		return appendMiss(dst, rest, asked), n, NoValue
+	case "HD", "OK", "MN", "RESET":
+		return appendDone(dst, rest, asked), n, NoValue
+	}
+	return appendError(dst, line, word, asked), n, NoValue
+}
+
+var crlf = []byte("\r\n")
+
+// header is the lengths and the version in the header of a response.
+type header struct {
+	extras, key, body int // body has the others in it
+	cas               uint64
+}
+
+func appendHeader(dst []byte, asked Asked, s Status, h header) []byte {
+	var b [HeaderSize]byte
+	b[0], b[1], b[4] = magicReply, byte(asked.Opcode), byte(h.extras)
+	binary.BigEndian.PutUint16(b[2:], uint16(h.key))
+	binary.BigEndian.PutUint16(b[6:], uint16(s))
+	binary.BigEndian.PutUint32(b[8:], uint32(h.body))
+	binary.BigEndian.PutUint32(b[12:], asked.Opaque)
+	binary.BigEndian.PutUint64(b[16:], h.cas)
+	return append(dst, b[:]...)
+}
+
+// appendHit puts what follows VALUE: key, flags, size and version.
+func appendHit(dst, rest []byte, asked Asked) ([]byte, int) {
+	var w words
+	var word []byte
+	w.key, rest = cut(rest)
+	word, rest = cut(rest)
+	w.flags = uint32(number(word))
+	word, rest = cut(rest)
+	w.size = uint32(number(word))
+	w.cas = number(rest)
+	return appendValue(dst, &w, asked), int(w.size)
+}
+
+// appendValue puts all of a hit but its value.
+func appendValue(dst []byte, w *words, asked Asked) []byte {
+	key := 0
+	if asked.Opcode.Named() {
+		key = w.keyLen()
+	}
+	dst = appendHeader(dst, asked, StatusOK, header{extras: 4, key: key, body: 4 + key + int(w.size), cas: w.cas})
+	dst = binary.BigEndian.AppendUint32(dst, w.flags)
+	if key > 0 {
+		dst = w.appendKey(dst)
+	}
+	return dst
+}
+
+func appendCount(dst []byte, count, cas uint64, asked Asked) []byte {
+	if asked.Opcode.Quiet() {
+		return dst
+	}
+	dst = appendHeader(dst, asked, StatusOK, header{body: 8, cas: cas})
+	return binary.BigEndian.AppendUint64(dst, count)
+}
+
+// appendMiss puts that there is no item; rest is the key, if the answer must say it.
+func appendMiss(dst, rest []byte, asked Asked) []byte {
+	switch {
+	case asked.Opcode.Quiet():
+		return dst
+	case !asked.Opcode.Named():
+		return appendFailure(dst, StatusNotFound, StatusNotFound.words(), asked)
+	}
+	w := readWords(rest, false)
+	n := w.keyLen()
+	return w.appendKey(appendHeader(dst, asked, StatusNotFound, header{key: n, body: n}))
+}
+
+// appendDone puts that something was done. A touch says the item's flags.
+func appendDone(dst, rest []byte, asked Asked) []byte {
+	if asked.Opcode.Quiet() {
+		return dst
+	}
+	w := readWords(rest, false)
+	if asked.Opcode == Touch {
+		dst = appendHeader(dst, asked, StatusOK, header{extras: 4, body: 4, cas: w.cas})
+		return binary.BigEndian.AppendUint32(dst, w.flags)
+	}
+	return appendHeader(dst, asked, StatusOK, header{cas: w.cas})
+}
+
+func appendFailure[S string | []byte](dst []byte, s Status, words S, asked Asked) []byte {
+	return append(appendHeader(dst, asked, s, header{body: len(words)}), words...)
+}
+
+// appendError puts that something was not done, and why. (complete_update_bin,
+// process_bin_delete, complete_incr_bin and out_of_memory of memcached)
+func appendError(dst, line, word []byte, asked Asked) []byte {
+	loud := asked.Opcode.Loud()
+	s := StatusInternal
+	switch string(word) {
+	case "NS":
+		s = StatusNotStored
+		switch loud {
+		case Add:
+			s = StatusExists
+		case Replace:
+			s = StatusNotFound
+		}
+	case "EX":
+		s = StatusExists
+	case "NF":
+		s = StatusNotFound
+	case "ERROR":
+		s = StatusUnknown
+		if loud == Stat {
+			s = StatusNotFound
+		}
+	case "CLIENT_ERROR":
+		s = StatusInvalid
+		if bytes.HasSuffix(line, noNumber) {
+			s = StatusNoNumber
+		}
+	case "SERVER_ERROR":
+		why := line[min(len(line), len("SERVER_ERROR ")):]
+		switch {
+		case bytes.HasPrefix(why, tooLarge):
+			s = StatusTooLarge
+		case bytes.HasPrefix(why, noMemory):
+			return appendFailure(dst, StatusNoMemory, outOfMemory(loud), asked)
+		default:
+			return appendFailure(dst, s, why, asked)
+		}
+	}
+	return appendFailure(dst, s, s.words(), asked)
+}
+
+var (
+	noNumber = []byte("non-numeric value")
+	tooLarge = []byte("object too large")
+	noMemory = []byte("out of memory")
+)
+
+// outOfMemory is what memcached says when it has no room, by what it needs it for.
+func outOfMemory(loud Opcode) string {
+	switch loud {
+	case Set, Add, Replace, Append, Prepend:
+		return "Out of memory allocating item"
+	case Increment, Decrement:
+		return "Out of memory incrementing value"
+	}
+	return StatusNoMemory.words()
+}
+
+// AppendKey appends to dst, which is a line of an answer, without its line end, the key
+// that was asked for, in base64 if coded is set, and the line end: so that AppendReply
+// can say it.
+func AppendKey(dst, key []byte, coded bool) []byte {
+	dst = append(append(dst, " k"...), key...)
+	if coded {
+		dst = append(dst, " b"...)
+	}
+	return append(dst, crlf...)
+}
+
+// words is what a reply line says.
+type words struct {
+	size, flags uint32
+	cas         uint64
+	key         []byte
+	coded       bool
+}
+
+// readWords reads the flags of a meta reply, behind the size if there is one.
+func readWords(rest []byte, sized bool) (w words) {
+	var word []byte
+	if sized {
+		word, rest = cut(rest)
+		w.size = uint32(number(word))
+	}
+	for len(rest) > 0 {
+		if word, rest = cut(rest); len(word) == 0 {
+			continue
+		}
+		switch arg := word[1:]; word[0] {
+		case 'f':
+			w.flags = uint32(number(arg))
+		case 'c':
+			w.cas = number(arg)
+		case 'k':
+			w.key = arg
+		case 'b':
+			w.coded = len(arg) == 0
+		}
+	}
+	return w
+}
+
+// keyLen is the length of the key itself.
+func (w *words) keyLen() int {
+	if !w.coded {
+		return len(w.key)
+	}
+	return len(w.key)/4*3 - (len(w.key) - len(bytes.TrimRight(w.key, "=")))
+}
+
+func (w *words) appendKey(dst []byte) []byte {
+	if !w.coded {
+		return append(dst, w.key...)
+	}
+	var key [text.MaxKey]byte
+	n, _ := base64.StdEncoding.Decode(key[:], w.key) // it is what AppendLine wrote
+	return append(dst, key[:n]...)
+}
+
+// cut splits b at its first space.
+func cut(b []byte) (word, rest []byte) {
+	if i := bytes.IndexByte(b, ' '); i >= 0 {
+		return b[:i], b[i+1:]
+	}
+	return b, nil
+}
+
+// number reads the digits that b begins with.
+func number(b []byte) (v uint64) {
+	for _, c := range b {
+		if c < '0' || c > '9' || v > math.MaxUint64/10 {
+			break
+		}
+		v = v*10 + uint64(c-'0')
+	}
+	return v
+}
