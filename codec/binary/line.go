@@ -11,14 +11,16 @@ import (
 )
 
 // AppendLine puts r, which was parsed from buf and has no fault, as a line of the text
-// protocol: one that asks for all that the answer to r must say. It appends the line to
-// dst, or returns a view of buf, if the key is all that is needed. req is what
-// text.Parse would make of the line. The value is not in it, and has no CRLF in r.
+// protocol: one that asks for all that the answer to r must say. The line is appended to
+// dst, and returned without what was there before. Two kinds of request need none: of a
+// get with a plain key, line is the key where it lies in buf; noop, version and quit,
+// which no node is asked about, have none. req is what text.Parse makes of the line, or
+// as good as that. The value is not in it, and has no CRLF behind it in r.
 //
 // A key with control characters or blanks goes in base64. For these, reads ask for an
 // opaque that is the end of the key: see repair.AppendGet for what that is good for.
 func AppendLine(dst, buf []byte, r *Request, req *codec.Request) (line []byte) {
-	f := &forms[r.Opcode]
+	f, from := &forms[r.Opcode], len(dst)
 	switch f.op {
 	case codec.OpGets:
 		if r.Plain {
@@ -52,9 +54,9 @@ func AppendLine(dst, buf []byte, r *Request, req *codec.Request) (line []byte) {
 		dst = appendStat(dst, buf, r)
 	default:
 		*req = codec.Request{Op: f.op}
-		return dst
+		return nil
 	}
-	line = append(dst, "\r\n"...)
+	line = append(dst, "\r\n"...)[from:]
 	text.Parse(line, req)
 	return line
 }
