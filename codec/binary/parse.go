@@ -102,6 +102,10 @@ func Parse(buf []byte, r *Request) error {
 	return nil
 }
 
+// maxValue is the largest value, in bytes, that a line of text can say: that much and a
+// CRLF has a length of 31 bits.
+const maxValue = math.MaxInt32 - 2
+
 // maxCoded is the longest key, in bytes, that has at most text.MaxKey characters in
 // base64: memcached looks at the length before it decodes one.
 const maxCoded = text.MaxKey / 4 * 3
@@ -112,7 +116,7 @@ func judge(r *Request) Fault {
 	switch {
 	case r.Key.Len > text.MaxKey:
 		return FaultShape
-	case r.Value > math.MaxInt32:
+	case r.Value > maxValue:
 		return FaultSize
 	case f.traits&known == 0:
 		return FaultUnknown

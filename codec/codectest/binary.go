@@ -92,7 +92,7 @@ func BinaryRequest(p Packet) (line, fault string) {
 		return "", BinaryLengths
 	case len(p.Key) > maxKey:
 		return "", BinaryInvalid
-	case size > 1<<31-1:
+	case size > maxValue:
 		return "", BinaryHuge
 	case !known:
 		return "", BinaryUnknown
