@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"magent/codec"
+	"magent/codec/binary"
 	"magent/codec/text"
 	"magent/server/config"
 )
@@ -36,11 +37,15 @@ type step struct {
 // off the bytes, so that it cannot say what is not so.
 func (e exchange) String() string {
 	req, reply := e.first()
-	proto := "text"
-	if req.Op.Meta() {
+	proto, op := "text", req.Op.String()
+	switch {
+	case isBinary(e.client()):
+		proto = "binary"
+		op = opcodeNames[packets(nil, e.steps[0].data)[1]]
+	case req.Op.Meta():
 		proto = "meta"
 	}
-	name := fmt.Sprintf("proto=%s/op=%s/copies=%d", proto, req.Op, len(e.copies))
+	name := fmt.Sprintf("proto=%s/op=%s/copies=%d", proto, op, len(e.copies))
 	if n := max(req.Value, reply.Value); n > 0 {
 		name += fmt.Sprintf("/value=%d", n)
 	}
@@ -54,9 +59,19 @@ func (e exchange) String() string {
 	return name + e.what
 }
 
+// client is who asks.
+func (e exchange) client() string { return e.steps[0].who }
+
 // first is the first command, and the first part of its answer, if it has any. For a
 // version that has a name any number will do.
 func (e exchange) first() (req codec.Request, reply codec.Reply) {
+	if isBinary(e.client()) {
+		var r binary.Request
+		b := packets(nil, e.steps[0].data)
+		_ = binary.Parse(b, &r)
+		binary.AppendLine(nil, b, &r, &req)
+		return req, codec.Reply{}
+	}
 	var sent string
 	for _, s := range e.steps {
 		if s.who == "client" {
@@ -108,12 +123,16 @@ func newRig(t testing.TB, e exchange) *rig {
 		var c *fakeConn // nil for the clock
 		switch s.who {
 		case "clock":
-		case "client":
-			c = w.client("client")
+		case e.client():
+			c = w.client(s.who)
 		default:
 			c = w.node(s.who).conn
 		}
-		r.conns, r.data = append(r.conns, c), append(r.data, []byte(w.names.meant(s.data)))
+		data := []byte(w.names.meant(s.data))
+		if isBinary(s.who) {
+			data = packets(t, string(data))
+		}
+		r.conns, r.data = append(r.conns, c), append(r.data, data)
 	}
 	r.check(t)
 	t.Cleanup(func() { r.check(t) })
@@ -131,7 +150,11 @@ func (r *rig) check(t testing.TB) {
 		c.sink = false
 	}
 	r.run()
-	if got, want := w.client("client").sent(), w.names.meant(r.exchange.reply); got != want {
+	got, want := w.client(r.exchange.client()).sent(), w.names.meant(r.exchange.reply)
+	if isBinary(r.exchange.client()) {
+		got = packetText([]byte(got))
+	}
+	if got != want {
 		t.Fatalf("%s: the client got %.200q, want %.200q", r.exchange, got, want)
 	}
 	for _, n := range w.nodes {

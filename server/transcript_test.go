@@ -42,6 +42,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //	?                           so do all nodes, until nothing is asked
 //	p1* set k1 0 0 1|y          another proxy has p1 do this; it shows in what p1 sends
 //	client< END                 one write to the client
+//	clientb> get k1|noop        a client of the binary protocol: packet_test.go tells how
 //	p1< <closed>                the proxy closed the connection
 //	p1! reset                   also: eof, break (the next write fails), refuse, accept,
 //	                            silent (dials are left unanswered), up (a probe succeeds,
@@ -309,7 +310,11 @@ func (p *player) event(who, what, text string) string {
 		p.client(w.client(who), text)
 		return text
 	}
-	if isClient {
+	switch {
+	case isBinary(who):
+		w.client(who).traffic(packets(p.t, w.names.meant(text)))
+		return text
+	case isClient:
 		w.client(who).traffic(p.bytes(text, what))
 		return text
 	}
@@ -472,6 +477,10 @@ func (p *player) observe() string {
 func (p *player) look(out *strings.Builder, c *fakeConn) []byte {
 	writes, ended := c.take()
 	for _, b := range writes {
+		if isBinary(c.name) {
+			fmt.Fprintf(out, "%s< %s\n", c.name, p.world.names.named([]byte(packetText(b))))
+			continue
+		}
 		text, whole := bytes.CutSuffix(b, []byte("\r\n"))
 		op := "<"
 		if !whole {
