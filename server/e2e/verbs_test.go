@@ -164,7 +164,8 @@ func TestNoReplicaLeft(t *testing.T) {
 	converse(t, c, everyVerb)
 }
 
-// TestMemccapable has libmemcached's own judge of servers compare the two.
+// TestMemccapable has libmemcached's own judge of servers compare the two, in both
+// protocols.
 func TestMemccapable(t *testing.T) {
 	addrs := []string{harness.Memcached(t).Addr}
 	for _, top := range topologies {
@@ -195,8 +196,12 @@ func memccapable(addr string) string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "memccapable", "-a", "-h", host, "-p", port).CombinedOutput()
-	return fmt.Sprintf("%s%v", out, err)
+	var said string
+	for _, protocol := range []string{"-a", "-b"} {
+		out, err := exec.CommandContext(ctx, "memccapable", protocol, "-h", host, "-p", port).CombinedOutput()
+		said += fmt.Sprintf("%s%v\n", out, err)
+	}
+	return said
 }
 
 // nodeState is what addr holds of key: value, flags and ttl, or EN.
