@@ -50,7 +50,7 @@ func (e exchange) String() string {
 		name += fmt.Sprintf("/value=%d", n)
 	}
 	name += fmt.Sprintf("/pipeline=%d", e.requests)
-	if n := keysOf(e.steps[0].data, &req); n > 1 {
+	if n := keysOf(e.steps[0].data, &req); n > 1 && proto != "binary" {
 		name += fmt.Sprintf("/keys=%d", n)
 	}
 	if e.copies[0] > 1 {

@@ -40,7 +40,10 @@ func AppendLine(dst, buf []byte, r *Request, req *codec.Request) (line []byte) {
 	case codec.OpMetaGet:
 		dst = appendGet(dst, buf, r, " f c T")
 	case codec.OpMetaSet:
-		dst = appendSet(dst, buf, r)
+		*req = codec.Request{Op: codec.OpMetaSet, Flags: codec.FlagClean, Value: r.Value}
+		line = append(appendSet(dst, buf, r, req), "\r\n"...)[from:]
+		req.Line = uint32(len(line))
+		return line
 	case codec.OpMetaArith:
 		dst = appendStep(dst, buf, r)
 	case codec.OpMetaDelete:
@@ -98,39 +101,57 @@ func appendGet(dst, buf []byte, r *Request, flags string) []byte {
 // maxOpaque is the longest opaque, its O aside, that nodes take.
 const maxOpaque = 31
 
-// appendSet appends the ms that stores what r does. With a version, memcached makes a
-// cas of a set, an add and a replace.
-func appendSet(dst, buf []byte, r *Request) []byte {
+// appendSet appends the ms that stores what r does, and notes in req what is in it: the
+// line is what the proxy would write, and need not be read again. With a version,
+// memcached makes a cas of a set, an add and a replace.
+func appendSet(dst, buf []byte, r *Request, req *codec.Request) []byte {
 	dst = append(dst, "ms "...)
+	from := len(dst)
 	key := r.Key.In(buf)
 	if r.Plain {
 		dst = append(dst, key...)
 	} else {
 		dst = base64.StdEncoding.AppendEncode(dst, key)
 	}
+	req.Key = codec.Span{Off: uint32(len("ms ")), Len: uint32(len(dst) - from)}
 	dst = strconv.AppendUint(append(dst, ' '), uint64(r.Value), 10)
 	if !r.Plain {
 		dst = append(dst, " b"...)
+		req.Meta = codec.Letter('b')
 	}
 	if r.Extras > 0 {
 		dst = strconv.AppendUint(append(dst, " F"...), uint64(binary.BigEndian.Uint32(buf[HeaderSize:])), 10)
 		dst = strconv.AppendUint(append(dst, " T"...), exptime(buf[HeaderSize+4:]), 10)
+		req.Meta |= codec.Letter('F') | codec.Letter('T')
 	}
-	switch loud := r.Opcode.Loud(); {
-	case loud == Append:
-		dst = append(dst, " MA"...)
-	case loud == Prepend:
-		dst = append(dst, " MP"...)
-	case loud == Add && r.Cas == 0:
-		dst = append(dst, " ME"...)
-	case loud == Replace && r.Cas == 0:
-		dst = append(dst, " MR"...)
+	if req.Mode = modeOf(r); req.Mode != 0 {
+		dst = append(dst, ' ', 'M', req.Mode)
+		req.Meta |= codec.Letter('M')
 	}
-	dst = appendCas(dst, r)
+	if r.Cas != 0 {
+		dst = appendCas(dst, r)
+		req.Meta |= codec.Letter('C')
+	}
 	if !r.Opcode.Quiet() {
 		dst = append(dst, " c"...)
+		req.Meta |= codec.Letter('c')
 	}
 	return dst
+}
+
+// modeOf is the mode of the ms that stores what r does, 0 for the usual one.
+func modeOf(r *Request) byte {
+	switch loud := r.Opcode.Loud(); {
+	case loud == Append:
+		return 'A'
+	case loud == Prepend:
+		return 'P'
+	case loud == Add && r.Cas == 0:
+		return 'E'
+	case loud == Replace && r.Cas == 0:
+		return 'R'
+	}
+	return 0
 }
 
 // never is the exptime by which an increment or decrement says that it makes no item.

@@ -69,7 +69,7 @@ type Asked struct {
 // has it behind a k, in base64 if a b follows: see AppendKey.
 func AppendReply(dst, b []byte, asked Asked) (out []byte, n, value int) {
 	n = bytes.IndexByte(b, '\n') + 1
-	line := bytes.TrimSuffix(b[:n], crlf)
+	line := b[:n-len(crlf)]
 	word, rest := cut(line)
 	op := asked.Opcode
 	switch string(word) {
@@ -121,12 +121,12 @@ func appendHeader(dst []byte, asked Asked, s Status, h header) []byte {
 // appendHit puts what follows VALUE: key, flags, size and version.
 func appendHit(dst, rest []byte, asked Asked) ([]byte, int) {
 	var w words
-	var word []byte
+	var n uint64
 	w.key, rest = cut(rest)
-	word, rest = cut(rest)
-	w.flags = uint32(number(word))
-	word, rest = cut(rest)
-	w.size = uint32(number(word))
+	n, rest = digits(rest)
+	w.flags = uint32(n)
+	n, rest = digits(rest)
+	w.size = uint32(n)
 	w.cas = number(rest)
 	return appendValue(dst, &w, asked), int(w.size)
 }
@@ -312,12 +312,19 @@ func cut(b []byte) (word, rest []byte) {
 }
 
 // number reads the digits that b begins with.
-func number(b []byte) (v uint64) {
-	for _, c := range b {
-		if c < '0' || c > '9' || v > math.MaxUint64/10 {
-			break
-		}
-		v = v*10 + uint64(c-'0')
-	}
+func number(b []byte) uint64 {
+	v, _ := digits(b)
 	return v
+}
+
+// digits is number, and what stands behind the byte that ends the digits.
+func digits(b []byte) (v uint64, rest []byte) {
+	for i, c := range b {
+		d := c - '0'
+		if d > 9 || v > math.MaxUint64/10 {
+			return v, b[i+1:]
+		}
+		v = v*10 + uint64(d)
+	}
+	return v, nil
 }
