@@ -1,8 +1,15 @@
 package server
 
 import (
+	"bytes"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
+	"testing"
+
+	"magent/codec/codectest"
+	"magent/server/config"
 )
 
 // over is e with what a binary client says, and hears, instead.
@@ -82,4 +89,81 @@ func binaryExchanges() []exchange {
 		duo("", "", has, "p1> VA 2 c5\r\n12\r\n", read, followed, looked).over("incr key-1 delta=1", "incr cas={p1:5} count=12"),
 		duo("", "", "p1> HD\r\n", "b1> HD\r\n", none).over("delete key-1", "delete"),
 	)
+}
+
+// TestBinaryGarbage feeds a session what may look like requests, in pieces, and demands
+// that it answers in whole responses, each to an opaque that was sent, and that all that
+// it took on the way is given back: newWorld sees to that.
+func TestBinaryGarbage(t *testing.T) {
+	streams := uint64(200)
+	if testing.Short() {
+		streams = 40
+	}
+	for seed := range streams {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { playGarbage(t, rand.New(rand.NewPCG(seed, 2))) })
+	}
+}
+
+func playGarbage(t *testing.T, rng *rand.Rand) {
+	w := newWorld(t, func(c *config.Config) { c.MaxValue = 2000 }, 1, 1)
+	w.start()
+	stream := garbage(t, rng)
+	var heard []byte
+	for len(stream) > 0 {
+		c := w.client("clientb")
+		n := min(len(stream), 1+rng.IntN(100))
+		c.traffic(stream[:n])
+		stream = stream[n:]
+		for range 3 {
+			w.settle()
+			for _, n := range w.nodes {
+				if writes, _ := n.conn.take(); len(writes) > 0 {
+					n.conn.traffic(n.honest(t).answer(bytes.Join(writes, nil)))
+				}
+			}
+		}
+		heard = append(heard, c.sent()...)
+		if c.closed {
+			break
+		}
+	}
+	for len(heard) > 0 {
+		p, ok := codectest.ReadPacket(heard)
+		if !ok || p.Magic != 0x81 || p.Contradicts || p.Short > 0 || p.Opaque >= garbageOpaques && p.Opaque>>24 != 0xee {
+			t.Fatalf("%q is no response: %+v", heard[:min(len(heard), 100)], p)
+		}
+		heard = heard[p.All:]
+	}
+}
+
+// garbageOpaques is above the opaques of garbage; one that was spoilt begins with 0xee.
+const garbageOpaques = 40
+
+// garbage is requests, in some of which a byte of the header is another one.
+func garbage(t *testing.T, rng *rand.Rand) (stream []byte) {
+	keys := []string{"k1", `k\x201`, `\x00`, strings.Repeat("k", 251), strings.Repeat(`\x01`, 200)}
+	for i := range garbageOpaques - 1 {
+		name := opcodeNames[rng.IntN(len(opcodeNames))]
+		if name == "." || strings.HasPrefix(name, "quit") {
+			continue
+		}
+		text := fmt.Sprintf("%s#%d", name, i+1)
+		if rng.IntN(8) > 0 && !slices.Contains([]string{"noop", "version", "flush", "flushq", "stat", "saslmechs"}, name) {
+			text += " " + keys[rng.IntN(len(keys))*rng.IntN(2)]
+		}
+		if strings.Contains("set add replace append prepend setq addq replaceq appendq prependq", name) {
+			text += " = " + strings.Repeat("v", rng.IntN(2500)*rng.IntN(2))
+		}
+		p := packets(t, text)
+		switch at := rng.IntN(12); {
+		case rng.IntN(6) > 0:
+		case at == 0 && rng.IntN(3) > 0: // the magic: half of the streams would end here
+		case at == 9:
+			p[12] = 0xee
+		default:
+			p[at] ^= 1 << rng.IntN(8)
+		}
+		stream = append(stream, p...)
+	}
+	return stream
 }
