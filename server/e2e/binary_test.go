@@ -340,3 +340,44 @@ func TestRandomBinary(t *testing.T) {
 		})
 	}
 }
+
+// TestBinaryFailover kills the primary under a binary client that stores, reads and counts
+// over one connection: it hears of nothing but its values and counts.
+func TestBinaryFailover(t *testing.T) {
+	p := harness.Proxy(t, topologies[1])
+	b := binaryTalk{client: dial(t, p.Addr), last: map[string]uint64{}, ids: map[string]map[uint64]uint64{}}
+	rounds := amount(30, 60, 300)
+	killed := make(chan struct{})
+	for round := range rounds {
+		if round == rounds/2 {
+			go func() { // beside the rounds, so that it may come at any time in one
+				p.Nodes[0][0].Kill()
+				close(killed)
+			}()
+		}
+		value := fmt.Sprint("value of round ", round)
+		var data []byte
+		var want []string
+		for i, key := range binaryKeys {
+			data = (&packet{opcode: 0x11, extras: "\x00\x00\x00\x05\x00\x00\x00\x00", key: key, value: value}).append(data, uint32(i), 0)
+			data = (&packet{opcode: 0x0d, key: key}).append(data, uint32(i), 0)
+			want = append(want, "\x00\x00\x00\x05"+key+value)
+		}
+		step := binary.BigEndian.AppendUint64(nil, 1)
+		data = (&packet{opcode: 5, extras: string(step) + string(step) + "\x00\x00\x00\x00", key: "n"}).append(data, 0, 0)
+		want = append(want, string(binary.BigEndian.AppendUint64(nil, uint64(round+1))))
+		if err := b.client.Send((&packet{opcode: noop}).append(data, endMark, 0)); err != nil {
+			t.Fatal(err)
+		}
+		got, over, err := b.read()
+		if err != nil || over {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		for i := range max(len(got), len(want)) {
+			if body := at(got, i); len(body) < headSize || body[headSize:] != at(want, i) {
+				t.Fatalf("round %d: answer %d is %s, want %s", round, i, brief(body), brief(at(want, i)))
+			}
+		}
+	}
+	<-killed
+}
