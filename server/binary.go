@@ -166,6 +166,24 @@ func (s *session) unfound(p *upstream.Pending, sl *slot) {
 
 var lineEN = []byte("EN\r\n")
 
+// hit has a hit leave at once, if it is its turn: the usual case, in which it need not be
+// put as text first. It reports whether it did.
+func (s *session) hit(c *upstream.Conn, p *upstream.Pending, sl *slot, r *codec.Reply, b []byte) bool {
+	if s.wire == nil || p.Op.Meta() || !s.slots.first(p.Seq) || sl.is(slotWaits) {
+		return false
+	}
+	h := binary.Hit{Key: r.Key.In(b)}
+	h.Parse(b[r.Key.End()+1 : r.Line])
+	if sl.is(slotVersion) {
+		h.Cas = encode(h.Cas, c, sl.copy)
+	}
+	s.begin()
+	s.out = binary.AppendHit(s.out, &h, sl.asked)
+	s.rest = int(h.Size) + len(endOfLine)
+	s.render(sl.asked, b[r.Line:], nil)
+	return true
+}
+
 // named is the line of a hit with the key that was asked for, in base64, and with a
 // token for a version. It is good until scratch is used again.
 func (s *session) named(c *upstream.Conn, p *upstream.Pending, sl *slot, line []byte) []byte {

@@ -174,6 +174,8 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 			s.partial(p.Seq, sl, r, b)
 		}
 		switch {
+		case s.binary() && s.hit(c, p, sl, r, b):
+			b = nil
 		case sl.asked.Opcode.Named() && p.Op.Meta():
 			s.emit(p.Seq, s.named(c, p, sl, b[:r.Line]))
 			b = b[r.Line:]

@@ -119,10 +119,15 @@ func appendSet(dst, buf []byte, r *Request, req *codec.Request) []byte {
 		dst = append(dst, " b"...)
 		req.Meta = codec.Letter('b')
 	}
-	if r.Extras > 0 {
-		dst = strconv.AppendUint(append(dst, " F"...), uint64(binary.BigEndian.Uint32(buf[HeaderSize:])), 10)
-		dst = strconv.AppendUint(append(dst, " T"...), exptime(buf[HeaderSize+4:]), 10)
-		req.Meta |= codec.Letter('F') | codec.Letter('T')
+	if r.Extras > 0 { // of which 0 need not be said
+		if flags := binary.BigEndian.Uint32(buf[HeaderSize:]); flags != 0 {
+			dst = strconv.AppendUint(append(dst, " F"...), uint64(flags), 10)
+			req.Meta |= codec.Letter('F')
+		}
+		if exptime := exptime(buf[HeaderSize+4:]); exptime != 0 {
+			dst = strconv.AppendUint(append(dst, " T"...), exptime, 10)
+			req.Meta |= codec.Letter('T')
+		}
 	}
 	if req.Mode = modeOf(r); req.Mode != 0 {
 		dst = append(dst, ' ', 'M', req.Mode)

@@ -54,7 +54,7 @@ var requests = []struct {
 	{"set", packet(Set, 0, sets, "key", "value"), "ms key 5 F5 T100 c\r\n", 0},
 	{"set of a key with a blank", packet(Set, 0, sets, "a b", ""), "ms YSBi 0 b F5 T100 c\r\n", 0},
 	{"set with a version", packet(Set, 7, sets, "key", "v"), "ms key 1 F5 T100 C7 c\r\n", 0},
-	{"set for ever and a day", packet(Set, 0, "\x00\x00\x00\x00\xff\xff\xff\xff", "key", "v"), "ms key 1 F0 T2147483647 c\r\n", 0},
+	{"set for ever and a day", packet(Set, 0, "\x00\x00\x00\x00\xff\xff\xff\xff", "key", "v"), "ms key 1 T2147483647 c\r\n", 0},
 	{"setq", packet(SetQ, 0, sets, "key", "v"), "ms key 1 F5 T100\r\n", 0},
 	{"add", packet(Add, 0, sets, "key", "v"), "ms key 1 F5 T100 ME c\r\n", 0},
 	{"add with a version", packet(Add, 7, sets, "key", "v"), "ms key 1 F5 T100 C7 c\r\n", 0},

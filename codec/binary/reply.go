@@ -118,17 +118,36 @@ func appendHeader(dst []byte, asked Asked, s Status, h header) []byte {
 	return append(dst, b[:]...)
 }
 
-// appendHit puts what follows VALUE: key, flags, size and version.
-func appendHit(dst, rest []byte, asked Asked) ([]byte, int) {
-	var w words
+// Hit is what a VALUE line says.
+type Hit struct {
+	Key   []byte
+	Flags uint32
+	Size  uint32
+	Cas   uint64
+}
+
+// Parse reads what follows the key in a VALUE line: flags, size and version.
+func (h *Hit) Parse(rest []byte) {
 	var n uint64
-	w.key, rest = cut(rest)
 	n, rest = digits(rest)
-	w.flags = uint32(n)
+	h.Flags = uint32(n)
 	n, rest = digits(rest)
-	w.size = uint32(n)
-	w.cas = number(rest)
-	return appendValue(dst, &w, asked), int(w.size)
+	h.Size = uint32(n)
+	h.Cas = number(rest)
+}
+
+// AppendHit puts h as a response without its value, which is to follow.
+func AppendHit(dst []byte, h *Hit, asked Asked) []byte {
+	w := words{size: h.Size, flags: h.Flags, cas: h.Cas, key: h.Key}
+	return appendValue(dst, &w, asked)
+}
+
+// appendHit puts what follows VALUE.
+func appendHit(dst, rest []byte, asked Asked) ([]byte, int) {
+	var h Hit
+	h.Key, rest = cut(rest)
+	h.Parse(rest)
+	return AppendHit(dst, &h, asked), int(h.Size)
 }
 
 // appendValue puts all of a hit but its value.

@@ -145,7 +145,8 @@ func binaryLine(word string, quiet bool, p Packet, size int) (line, fault string
 	case "set", "add", "replace", "append", "prepend":
 		line = fmt.Sprintf("ms %s %d%s", key, size, b)
 		if p.Extras != "" {
-			line += fmt.Sprintf(" F%d T%s", number(0, 4), time(4))
+			line += strings.ReplaceAll(fmt.Sprintf(" F%d T%s ", number(0, 4), time(4)), " F0 ", " ")
+			line = strings.TrimSuffix(strings.TrimSuffix(line, " "), " T0")
 		}
 		if mode := strings.ToUpper(word[:1]); strings.Contains("AP", mode) && word != "add" {
 			line += " M" + mode
