@@ -104,6 +104,12 @@ func BinaryRequest(p Packet) (line, fault string) {
 	return binaryLine(strings.TrimSuffix(f.word, "q"), strings.HasSuffix(f.word, "q"), p, size)
 }
 
+// number is the number of that size at that place of the extras.
+func (p Packet) number(at, size int) uint64 {
+	v, _ := strconv.ParseUint(fmt.Sprintf("%x", p.Extras[at:at+size]), 16, 64)
+	return v
+}
+
 // binaryLine writes the line for a command in its right shape.
 func binaryLine(word string, quiet bool, p Packet, size int) (line, fault string) {
 	key, coded := p.Key, strings.ContainsFunc(p.Key, func(r rune) bool { return r <= ' ' })
@@ -117,11 +123,7 @@ func binaryLine(word string, quiet bool, p Packet, size int) (line, fault string
 	if p.Cas != 0 {
 		cas = fmt.Sprint(" C", p.Cas)
 	}
-	number := func(at, size int) uint64 {
-		v, _ := strconv.ParseUint(fmt.Sprintf("%x", p.Extras[at:at+size]), 16, 64)
-		return v
-	}
-	time := func(at int) string { return fmt.Sprint(min(number(at, 4), 1<<31-1)) }
+	number, time := p.number, func(at int) string { return fmt.Sprint(min(p.number(at, 4), 1<<31-1)) }
 	says, tail := " v c", " O"+key[max(0, len(key)-31):]
 	if quiet {
 		says = ""
