@@ -74,6 +74,11 @@ func (k *knocker) knock(patience time.Duration) error {
 	}
 }
 
+// answerError is an answer that tells of a failure: it was answered all the same.
+type answerError string
+
+func (e answerError) Error() string { return string(e) }
+
 // ask sends a read of a key that nobody has, and awaits the answer.
 func (k *knocker) ask(patience time.Duration) error {
 	k.next = (k.next + 1) % knockKeys
@@ -86,7 +91,7 @@ func (k *knocker) ask(patience time.Duration) error {
 	case err != nil:
 		return k.explain(err)
 	case line != "EN" && line != "HD":
-		return errors.New(line)
+		return answerError(line)
 	}
 	return nil
 }
@@ -160,8 +165,9 @@ func (k *knocker) mark(network, _ string, rc syscall.RawConn) error {
 	return nil
 }
 
-// knows reports whether nc, which was accepted, is the other end, and notes it. A
-// connection of a machine to itself has the same address at both ends.
+// knows reports whether nc, which was accepted, is the other end, and notes it: of its
+// port, and from this machine. A connection to a second address of an interface, such as a
+// virtual one, comes from the first.
 func (k *knocker) knows(nc net.Conn) bool {
 	name := k.name.Load()
 	if name == nil {
@@ -171,7 +177,7 @@ func (k *knocker) knows(nc net.Conn) bool {
 	switch far := nc.RemoteAddr().(type) {
 	case *net.TCPAddr:
 		near, _ := nc.LocalAddr().(*net.TCPAddr)
-		own = near != nil && far.IP.Equal(near.IP) && strconv.Itoa(far.Port) == *name
+		own = near != nil && strconv.Itoa(far.Port) == *name && (far.IP.Equal(near.IP) || k.fromHere(far))
 	case *net.UnixAddr:
 		own = far.Name == *name
 	}
@@ -179,6 +185,12 @@ func (k *knocker) knows(nc net.Conn) bool {
 		k.taken.Store(true)
 	}
 	return own
+}
+
+// fromHere reports whether an address is one of this machine.
+func (k *knocker) fromHere(far *net.TCPAddr) bool {
+	here, err := k.srv.here(far.AddrPort().Addr().Unmap())
+	return here && err == nil
 }
 
 // enter makes a connection that nobody has to accept.
