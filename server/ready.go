@@ -136,7 +136,8 @@ func (s *Server) Ready() admin.Ready {
 	if g := r.given.Load(); g != nil {
 		g.tells()
 	}
-	ready := admin.Ready{Reasons: r.against()}
+	var ready admin.Ready
+	ready.Reasons, ready.OnlyNodes = r.against()
 	ready.Ready = len(ready.Reasons) == 0
 	for i, n := range s.pool.Nodes {
 		if state := s.pool.Health.Load(i).State(); state > health.Slow {
@@ -148,8 +149,8 @@ func (s *Server) Ready() admin.Ready {
 	return ready
 }
 
-// against is what is against being ready.
-func (r *readiness) against() (all []string) {
+// against is what is against being ready, and whether that comes of the nodes alone.
+func (r *readiness) against() (all []string, nodes bool) {
 	add := func(why string) {
 		if why != "" {
 			all = append(all, why)
@@ -159,30 +160,46 @@ func (r *readiness) against() (all []string) {
 		add(g.why)
 	}
 	add(r.pulse.standstill())
+	own := len(all) > 0
 	add(r.unanswered())
+	own = own || len(all) > 0 && !r.refused()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.srv.pool.Health.Changes(); !r.known || c != r.changes {
 		r.unread, r.changes, r.known = r.srv.unread(), c, true
 	}
 	add(r.unread)
-	return all
+	return all, r.unread != "" && !own
 }
 
 // unanswered says that requests of our own are not answered as they should be; "" if
 // they are.
 func (r *readiness) unanswered() string {
-	o, sent := r.outcome.Load(), time.Duration(r.sent.Load())
-	if age := r.srv.elapsed() - sent; sent != 0 && age > r.srv.readyPatience() {
+	if age := r.overdue(); age > 0 {
 		return fmt.Sprintf("a request of its own has waited for its answer for %v", age.Round(time.Millisecond))
 	}
-	switch {
+	switch o := r.outcome.Load(); {
 	case o == nil:
 		return "no request of its own has been answered yet"
 	case o.failures >= readyErrors:
 		return "its own requests fail: " + o.err.Error()
 	}
 	return ""
+}
+
+// overdue is for how long a request of our own has waited, if that is too long; else 0.
+func (r *readiness) overdue() time.Duration {
+	sent := time.Duration(r.sent.Load())
+	if age := r.srv.elapsed() - sent; sent != 0 && age > r.srv.readyPatience() {
+		return age
+	}
+	return 0
+}
+
+// refused reports whether requests of our own are answered, by errors.
+func (r *readiness) refused() bool {
+	o := r.outcome.Load()
+	return r.overdue() == 0 && o != nil && errors.As(o.err, new(answerError))
 }
 
 // tell logs a change.

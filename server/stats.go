@@ -31,7 +31,7 @@ func (s *session) stats(line []byte, req *codec.Request) {
 	case "proxy", "nodes":
 		seq := s.open(slot{op: codec.OpStats})
 		go func() {
-			out := proxyStats(what, l.srv.Snapshot())
+			out := proxyStats(what, l.srv.Snapshot(), what == "proxy" && l.srv.Ready().Ready)
 			l.do(func() {
 				s.emit(seq, out)
 				s.finish(seq)
@@ -153,11 +153,12 @@ func bit(yes bool) int {
 }
 
 // proxyStats is "stats proxy" or "stats nodes".
-func proxyStats(what string, snap Snapshot) []byte {
+func proxyStats(what string, snap Snapshot, ready bool) []byte {
 	var out []byte
 	stat := func(name string, value any) { out = fmt.Appendf(out, "STAT %s %v\r\n", name, value) }
 	if what == "proxy" {
 		stat("uptime", int(snap.Uptime.Seconds()))
+		stat("ready", bit(ready))
 		stat("curr_connections", snap.Sessions)
 		stat("total_connections", snap.Accepted)
 		stat("rejected_connections", snap.Refused)
@@ -206,20 +207,27 @@ func proxyStats(what string, snap Snapshot) []byte {
 		stat(n.Name+":latency_usec", n.Latency.Microseconds())
 		stat(n.Name+":latency_p99_usec", n.P99.Microseconds())
 		stat(n.Name+":debt", n.Debt)
-		if r := n.Refill; r != nil {
-			stat(n.Name+":refill_phase", r.Phase)
-			stat(n.Name+":refill_done", r.Done)
-			stat(n.Name+":refill_total", r.Total)
-			stat(n.Name+":refill_keys_per_second", int(r.Keys))
-			stat(n.Name+":refill_bytes_per_second", int(r.Bytes))
-			stat(n.Name+":refill_rate", r.Full)
-			if eta, ok := r.ETA(); ok {
-				stat(n.Name+":refill_eta", int(math.Ceil(eta.Seconds())))
-			}
-		}
+		refillStats(n, stat)
 		stat(n.Name+":version", n.Version)
 		stat(n.Name+":connections", n.Conns)
 		stat(n.Name+":in_flight", n.InFlight)
 	}
 	return append(out, lineEnd...)
+}
+
+// refillStats is the part about a refill that this magent is at.
+func refillStats(n NodeSnapshot, stat func(name string, value any)) {
+	r := n.Refill
+	if r == nil {
+		return
+	}
+	stat(n.Name+":refill_phase", r.Phase)
+	stat(n.Name+":refill_done", r.Done)
+	stat(n.Name+":refill_total", r.Total)
+	stat(n.Name+":refill_keys_per_second", int(r.Keys))
+	stat(n.Name+":refill_bytes_per_second", int(r.Bytes))
+	stat(n.Name+":refill_rate", r.Full)
+	if eta, ok := r.ETA(); ok {
+		stat(n.Name+":refill_eta", int(math.Ceil(eta.Seconds())))
+	}
 }

@@ -575,7 +575,7 @@ var errLost = errors.New("connection reset by peer")
 // metric is one of the loop's counters by its name in "stats proxy".
 func (w *world) metric(name string) string {
 	snap := Snapshot{Counters: w.loop.count, Sessions: uint64(w.loop.any.clients.Load())}
-	for line := range strings.Lines(string(proxyStats("proxy", snap))) {
+	for line := range strings.Lines(string(proxyStats("proxy", snap, false))) {
 		if f := strings.Fields(line); len(f) == 3 && f[1] == name {
 			return f[2]
 		}

@@ -52,8 +52,11 @@ type Proxy interface {
 type Ready struct {
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons,omitempty"` // why it is not ready, in words
-	Warm    bool     `json:"warm"`              // it is ready, and all nodes are up
-	Cold    []string `json:"cold,omitempty"`    // which nodes are not, in words
+	// OnlyNodes is that it is not ready, and the nodes are all that is wrong: a magent that
+	// reaches them no better could do no more.
+	OnlyNodes bool     `json:"only_nodes,omitempty"`
+	Warm      bool     `json:"warm"`           // it is ready, and all nodes are up
+	Cold      []string `json:"cold,omitempty"` // which nodes are not, in words
 }
 
 // Why is what is against being ready or, if that is asked for, warm; "" of nothing.
