@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"magent/server/admin"
+	"magent/tools/deploy"
 )
 
 // defaultPort is where a magent serves clients unless it is told otherwise.
@@ -22,14 +23,26 @@ type adminFlags struct {
 func (a *adminFlags) bind(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().IntVarP(&a.port, "port", "p", defaultPort, "ask the magent that serves clients on this `port`")
-	cmd.Flags().StringVar(&a.where, "admin", "", "ask the magent whose admin endpoint is at this `path or address`; default is that of the port, "+admin.DefaultPath(defaultPort))
+	cmd.Flags().StringVar(&a.where, "admin", "", "ask the magent whose admin endpoint is at this `path or address`; default is that of the port, "+admin.DefaultPath(defaultPort)+" or "+deploy.AdminPath(defaultPort))
 }
 
 func (a *adminFlags) client() (*admin.Client, error) {
 	if a.where != "" {
 		return admin.NewClient(a.where)
 	}
-	return admin.NewClient(admin.DefaultPath(a.port))
+	return admin.NewClient(adminOf(a.port))
+}
+
+// adminOf is where the magent of a port has its endpoint: by default or, if nothing is
+// there, as magent ha init has it.
+func adminOf(port int) string {
+	where, kit := admin.DefaultPath(port), deploy.AdminPath(port)
+	if _, err := os.Stat(where); err != nil {
+		if _, err := os.Stat(kit); err == nil {
+			return kit
+		}
+	}
+	return where
 }
 
 func newStatus() *cobra.Command {

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"magent/server/admin"
+	"magent/server/config"
+	"magent/tools/deploy"
+)
+
+// haInit is the flags of magent ha init.
+type haInit struct {
+	vips                         []string
+	source, peer                 string
+	profile, preempt, supervisor string
+	dir                          string
+	force, print                 bool
+	kit                          deploy.Kit
+	serve                        config.Flags
+	serveFlags                   *pflag.FlagSet
+}
+
+func newHAInit() *cobra.Command {
+	var h haInit
+	cmd := &cobra.Command{
+		Use:   "init --vip address/length --interface name --peer address -s host:port [-b host:port] [flags of init and of serve]",
+		Short: "Write what keepalived, systemd and monit need on this machine, one of two",
+		Args:  noArguments,
+		RunE:  func(*cobra.Command, []string) error { return h.run() },
+	}
+	h.bind(cmd.Flags())
+	return cmd
+}
+
+func (h *haInit) bind(fs *pflag.FlagSet) {
+	fs.SortFlags = false
+	fs.StringArrayVar(&h.vips, "vip", nil, "the `address/length` that the machines share, such as 192.0.2.254/24; repeat for more")
+	fs.StringVar(&h.kit.Interface, "interface", "", "put it on the interface of this `name`")
+	fs.StringVar(&h.peer, "peer", "", "the other machine's own `address`")
+	fs.StringVar(&h.source, "source", "", "this machine's own `address`; default is the one from which it reaches the peer")
+	fs.IntVar(&h.kit.Priority, "priority", deploy.PlainPriority, "a `number` from 1 to 254: of two that boot together, the higher has the address")
+	fs.IntVar(&h.kit.RouterID, "router-id", 0, "the VRRP router `number`, 1 to 255, the same on both and no other's in this network; default is the last byte of the address")
+	fs.StringVar(&h.profile, "profile", string(deploy.ProfileDefault), "how soon the other takes over, by `name`: default (1 s) or fast (0.4 s)")
+	fs.StringVar(&h.preempt, "preempt", string(deploy.PreemptNever), "`when` the higher priority takes the address back: never, or warm (when every node is)")
+	fs.BoolVar(&h.kit.Multicast, "multicast", false, "send adverts to VRRP's group, not to the peer")
+	fs.DurationVar(&h.kit.StartDelay, "start-delay", 0, "have keepalived wait for this `duration` at its start")
+	fs.StringVar(&h.supervisor, "supervisor", string(deploy.Systemd), "what restarts processes, by `name`: systemd or monit")
+	fs.StringVar(&h.dir, "dir", "/", "write below the directory at this `path`")
+	fs.BoolVar(&h.force, "force", false, "overwrite files that differ")
+	fs.BoolVar(&h.print, "stdout", false, "print the files instead of writing them")
+
+	h.serveFlags = pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	h.serve.Bind(h.serveFlags)
+	h.serveFlags.VisitAll(func(f *pflag.Flag) {
+		if fs.Lookup(f.Name) == nil {
+			f.Hidden = true // magent help serve has them
+			fs.AddFlag(f)
+		}
+	})
+}
+
+func (h *haInit) run() error {
+	if err := h.settle(); err != nil {
+		return err
+	}
+	files, err := deploy.Files(h.kit)
+	if err != nil {
+		return err
+	}
+	if h.print {
+		for _, f := range files {
+			fmt.Printf("==> %s (mode %04o)\n%s\n", f.Path, f.Mode, f.Content)
+		}
+		return nil
+	}
+	return h.write(files)
+}
+
+// settle makes the kit of what was typed.
+func (h *haInit) settle() error {
+	var errs []error
+	fault := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, text := range h.vips {
+		v, err := parseVIP(text)
+		fault(err)
+		h.kit.VIPs = append(h.kit.VIPs, v)
+	}
+	var err error
+	if h.peer != "" {
+		if h.kit.Peer, err = netip.ParseAddr(h.peer); err != nil {
+			fault(fmt.Errorf("--peer takes an address, not %q", h.peer))
+		}
+	}
+	fault(h.settleSource())
+	h.kit.Profile, h.kit.Preempt, h.kit.Supervisor = deploy.Profile(h.profile), deploy.Preempt(h.preempt), deploy.Supervisor(h.supervisor)
+	if h.kit.Binary, err = os.Executable(); err != nil {
+		fault(err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return h.settleServe()
+}
+
+func parseVIP(text string) (netip.Prefix, error) {
+	v, err := netip.ParsePrefix(text)
+	if err != nil {
+		return v, fmt.Errorf("--vip takes an address with the length of its network's prefix, such as 192.0.2.254/24, not %q", text)
+	}
+	return v, nil
+}
+
+// settleSource finds this machine's own address.
+func (h *haInit) settleSource() (err error) {
+	switch {
+	case h.source != "":
+		if h.kit.Source, err = netip.ParseAddr(h.source); err != nil {
+			return fmt.Errorf("--source takes an address, not %q", h.source)
+		}
+		return nil
+	case !h.kit.Peer.IsValid():
+		return errors.New("without --peer, --source has to say which address of this machine is its own")
+	}
+	h.kit.Source, err = sourceTowards(h.kit.Peer)
+	if err != nil {
+		return fmt.Errorf("%w: --source says which address of this machine is its own", err)
+	}
+	return nil
+}
+
+// sourceTowards is the address from which this machine speaks to peer. Nothing is sent.
+func sourceTowards(peer netip.Addr) (netip.Addr, error) {
+	c, err := net.Dial("udp", netip.AddrPortFrom(peer, 112).String())
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("there is no way to %v", peer)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// notInUnit is the flags of serve that the kit sets, or that have no place there.
+var notInUnit = []string{"listen", "port", "admin", "user", "group", "foreground", "verbose", "pidfile", "log-file", "vip", "profile", "profile-dir"}
+
+// settleServe makes the command line of magent, once it has been found to be one.
+func (h *haInit) settleServe() error {
+	cfg, err := h.serve.Config()
+	if err != nil {
+		return err
+	}
+	port, err := h.serveFlags.GetInt("port")
+	if err != nil {
+		return err
+	}
+	k := &h.kit
+	k.Port, k.User, k.LogFile = port, h.serve.User, h.serve.LogFile
+	if k.User == "" {
+		k.User = "magent"
+	}
+	k.Admin, k.PidFile = deploy.AdminPath(port), fmt.Sprintf("/run/magent/%d.pid", port)
+	if k.Supervisor == deploy.Monit {
+		k.Admin, k.PidFile = admin.DefaultPath(port), fmt.Sprintf("/run/magent-%d.pid", port)
+		if k.LogFile == "" {
+			k.LogFile = "/var/log/magent.log"
+		}
+	}
+	if h.serve.Admin != "" {
+		k.Admin = h.serve.Admin
+	}
+	if h.serve.PidFile != "" {
+		k.PidFile = h.serve.PidFile
+	}
+	listen := make([]string, 0, len(k.VIPs)+1)
+	for _, v := range k.VIPs {
+		listen = append(listen, v.Addr().String())
+	}
+	listen = append(listen, k.Source.String())
+	if f := h.serveFlags.Lookup("listen"); f.Changed {
+		listen = []string{f.Value.String()}
+	}
+	k.Serve = append(k.Serve, "-l", strings.Join(listen, ","), "-p", strconv.Itoa(port))
+	h.serveFlags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed && !slices.Contains(notInUnit, f.Name) {
+			k.Serve = append(k.Serve, typed(f)...)
+		}
+	})
+	k.Files, k.StopWait = mostFiles(&cfg), cfg.HandoverWait+cfg.DrainTimeout+3*time.Second
+	for _, n := range slices.Concat(cfg.Copies...) {
+		if n.Host == k.Source.String() && k.Node == "" {
+			k.Node = n.Address()
+		}
+	}
+	return nil
+}
+
+// mostFiles is what magent may need of open files on a machine of as many as 128 cores,
+// see Files in OPERATIONS.md, in thousands.
+func mostFiles(cfg *config.Config) int {
+	const loops = 64
+	n := cfg.MaxClients + len(slices.Concat(cfg.Copies...))*max(loops, cfg.Loops)*cfg.ConnsPerNode + 256
+	return (n + 999) / 1000 * 1000
+}
+
+// typed is what has to be typed for f to have the value that it has.
+func typed(f *pflag.Flag) []string {
+	name := "--" + f.Name
+	if f.Shorthand != "" {
+		name = "-" + f.Shorthand
+	}
+	if f.Value.Type() == "bool" {
+		return []string{"--" + f.Name + "=" + f.Value.String()}
+	}
+	values := []string{f.Value.String()}
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		values = list.GetSlice()
+	}
+	var words []string
+	for _, v := range values {
+		words = append(words, name, v)
+	}
+	return words
+}
+
+// write puts files below the directory: all of them or, if one is there that differs,
+// none.
+func (h *haInit) write(files []deploy.File) error {
+	var errs []error
+	for _, f := range files {
+		old, err := os.ReadFile(filepath.Join(h.dir, f.Path))
+		switch {
+		case errors.Is(err, os.ErrNotExist), h.force, err == nil && string(old) == f.Content:
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			errs = append(errs, fmt.Errorf("%s is there and differs: --force overwrites it, --stdout shows what it would be", filepath.Join(h.dir, f.Path)))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, f := range files {
+		path := filepath.Join(h.dir, f.Path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(f.Content), f.Mode); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, f.Mode); err != nil { // one that was there keeps its mode
+			return err
+		}
+		fmt.Println(path)
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// initHere runs magent ha init with further flags, and gives all that it said.
+func initHere(t *testing.T, dir string, more ...string) (status int, said string) {
+	t.Helper()
+	args := []string{"ha", "init", "--dir", dir, "--vip", "192.0.2.254/24", "--interface", "eth0", "--source", "192.0.2.10", "--peer", "192.0.2.20",
+		"-s", "192.0.2.10,192.0.2.11", "-s", "192.0.2.12", "-b", "192.0.2.20"}
+	r := magent(t, append(args, more...)...)
+	return r.code, r.out + r.stderr
+}
+
+func TestInitWritesTheFiles(t *testing.T) {
+	dir := t.TempDir()
+	status, said := initHere(t, dir, "-kn", "9000", "-p12000", "--hedge", "auto", "--hash-tag", "{}", "--no-resync")
+	if status != 0 {
+		t.Fatal(said)
+	}
+	unit, err := os.ReadFile(filepath.Join(dir, "etc/systemd/system/magent.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		` serve --vip 192.0.2.254 --admin /run/magent/12000.sock --pidfile /run/magent/12000.pid -l 192.0.2.254,192.0.2.10 -p 12000 ` +
+			`-s 192.0.2.10,192.0.2.11 -s 192.0.2.12 -b 192.0.2.20 -n 9000 --ketama=true --hash-tag "{}" --hedge auto --no-resync=true` + "\n",
+		"\nLimitNOFILE=10000\n",
+	} {
+		if !strings.Contains(string(unit), want) {
+			t.Errorf("want %q in:\n%s", want, unit)
+		}
+	}
+	for line := range strings.Lines(said) {
+		if st, err := os.Stat(strings.TrimSpace(line)); err == nil && st.Mode().Perm()&0o022 != 0 {
+			t.Errorf("%s has mode %v", line, st.Mode())
+		}
+	}
+}
+
+// TestInitOverwritesNothing that it would change, unless it is told to; and then it
+// writes nothing at all.
+func TestInitOverwritesNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "etc/keepalived/keepalived.conf")
+	if status, said := initHere(t, dir); status != 0 {
+		t.Fatal(said)
+	}
+	if status, said := initHere(t, dir); status != 0 {
+		t.Errorf("the same again: %s", said)
+	}
+	first, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, said := initHere(t, dir, "--priority", "150")
+	if status != 1 || !strings.Contains(said, path+" is there and differs") {
+		t.Errorf("status %d, %s", status, said)
+	}
+	if now, err := os.ReadFile(path); err != nil || string(now) != string(first) {
+		t.Errorf("it was changed: %v", err)
+	}
+	if status, said := initHere(t, dir, "--priority", "150", "--force"); status != 0 {
+		t.Error(said)
+	}
+	if now, err := os.ReadFile(path); err != nil || !strings.Contains(string(now), "priority 150") {
+		t.Errorf("it was not overwritten: %v\n%s", err, now)
+	}
+}
+
+func TestInitPrints(t *testing.T) {
+	dir := t.TempDir()
+	status, said := initHere(t, dir, "--stdout")
+	if status != 0 || !strings.Contains(said, "==> /etc/keepalived/keepalived.conf") {
+		t.Errorf("status %d, %s", status, said)
+	}
+	if there, err := os.ReadDir(dir); err != nil || len(there) > 0 {
+		t.Errorf("it wrote %v, %v", there, err)
+	}
+}
+
+func TestInitRefuses(t *testing.T) {
+	for want, more := range map[string][]string{
+		`--vip takes an address with the length`:                      {"--vip", "192.0.2.253"},
+		`the priority must be from 1 to 254, is 255`:                  {"--priority", "255"},
+		`--peer takes an address, not "a.example"`:                    {"--peer", "a.example"},
+		`--source takes an address, not "eth0"`:                       {"--source", "eth0"},
+		`preempt must be never or warm, not "now"`:                    {"--preempt", "now"},
+		`cannot be put into a file`:                                   {"--hash-tag", `"'`},
+		`--priority takes a whole number`:                             {"--priority", "high"},
+		`hedge must be above 0 and below the timeout of 250ms, is 1s`: {"--hedge", "1s"},
+	} {
+		if status, said := initHere(t, t.TempDir(), more...); status != 1 || !strings.Contains(said, want) {
+			t.Errorf("%q: status %d, %s", more, status, said)
+		}
+	}
+}
