@@ -10,10 +10,10 @@ import (
 func newHA() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ha",
-		Short: "Give the virtual address of two machines up, or be ready for it again",
+		Short: "Set up two machines with a virtual address, and give it up",
 		Long:  aboutHA,
 	}
-	cmd.AddCommand(newHAFailover(), newHAResume())
+	cmd.AddCommand(newHAInit(), newHACheck(), newHAFailover(), newHAResume())
 	return cmd
 }
 
@@ -21,6 +21,8 @@ const aboutHA = `Two machines run magent, and a virtual address stands on one of
 moves it: each machine asks its magent whether it is ready, several times a second,
 and one that is not has the address taken away.
 
+  magent ha init                 write what keepalived, systemd and monit need, on each
+  magent ha check                verify a machine, and say what mends it
   magent ready [--warm]          exit with 0 if clients are served here, with 1 and the
                                  reason if not; --warm: and all nodes are up
   magent ha failover [--leave]   be not ready until --vip has left this machine, at most

@@ -117,6 +117,8 @@ primary (-s) and a backup (-b), reads move to the backup when the primary fails.
   magent ready                               exit with 0 if a running magent serves, with 1 if not
   magent drain NODE                          no reads from a node any more, so that it can be stopped
   magent resync NODE --from NODE             refill a node from another
+  magent ha init                             write what two machines that share an address need
+  magent ha check                            verify one of them, and say what mends it
   magent ha failover                         give the virtual address up, to the other machine
   magent ha resume                           be ready for it again
   magent version                             version, commit, Go version
