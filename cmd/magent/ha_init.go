@@ -163,6 +163,9 @@ func (h *haInit) settleServe() error {
 	if err != nil {
 		return err
 	}
+	for _, w := range cfg.Warnings() {
+		complain("warning: " + w)
+	}
 	port, err := h.serveFlags.GetInt("port")
 	if err != nil {
 		return err
