@@ -73,7 +73,7 @@ func TestInitOverwritesNothing(t *testing.T) {
 }
 
 func TestInitWarns(t *testing.T) {
-	if status, said := initHere(t, t.TempDir(), "-b", "192.0.2.12"); status != 0 || !strings.Contains(said, "magent: warning: copies 0 and 1 of some keys are both on 192.0.2.12") {
+	if status, said := initHere(t, t.TempDir(), "-b", "192.0.2.12"); status != 0 || !strings.Contains(said, "magent: warning: 192.0.2.12:11211 is in copies 0 and 1") {
 		t.Errorf("status %d, %s", status, said)
 	}
 }
