@@ -126,6 +126,9 @@ func (s *service) succeeded(ctx context.Context) (link *succession.Link, pid int
 
 // startSuccessor starts a process and waits until it serves. After an error it has ended.
 func (s *service) startSuccessor(ctx context.Context) (link *succession.Link, pid int, err error) {
+	if os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) && os.Getenv("NOTIFY_SOCKET") == "" {
+		return nil, 0, errors.New("systemd would take the service for ended, and end the other process: its unit needs Type=notify")
+	}
 	tellManager(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, monotonic().Microseconds()))
 	link, child, err := s.launch()
 	if err != nil {

@@ -436,6 +436,18 @@ func TestRestartInPlaceTellsTheManager(t *testing.T) {
 	hears(fmt.Sprintf("MAINPID=%d\n", readPid(t, p.pidFile)), "READY=1")
 }
 
+// Where systemd would not hear of it, the service would end with the first process.
+func TestRestartInPlaceWithoutAnEar(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	addr := freeAddr(t)
+	cmd := exec.Command("sh", "-c", `SYSTEMD_EXEC_PID=$$ exec "$0" "$@"`, binary, "serve", "-l", "127.0.0.1", "-p", portOf(t, addr), "--admin", "none", "-s", newNode(t).Addr())
+	p := launch(t, cmd)
+	p.waitFor("tcp", addr)
+	p.Process.Signal(syscall.SIGUSR2)
+	proctest.Eventually(t, "it says why", func() bool { return strings.Contains(p.stderr.String(), "Type=notify") })
+	talk(t, "tcp", addr, setHello+getHello, "STORED\r\n"+hello)
+}
+
 // Sockets that systemd has opened are taken, and handed on; their files are its own.
 func TestSocketsFromOutside(t *testing.T) {
 	path := filepath.Join(filepath.Dir(adminPath(t)), "sock")
@@ -449,7 +461,10 @@ func TestSocketsFromOutside(t *testing.T) {
 	}
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	cmd := exec.Command("sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"`, binary, "serve", "-p", "0", "-f", path, "--pidfile", pidFile, "-s", newNode(t).Addr())
-	cmd.ExtraFiles, cmd.Stderr = []*os.File{f}, os.Stderr
+	cmd.ExtraFiles = []*os.File{f}
+	if cmd.Stderr, err = os.Create(filepath.Join(t.TempDir(), "stderr")); err != nil { // a pipe would stay open
+		t.Fatal(err)
+	}
 	p := launch(t, cmd)
 	f.Close()
 	talk(t, "unix", path, setHello+getHello, "STORED\r\n"+hello)
