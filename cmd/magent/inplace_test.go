@@ -222,8 +222,9 @@ func TestRestartInPlaceUnderLoad(t *testing.T) {
 // A new binary that ends, one that hangs, and one that is missing are noticed, and the old
 // process goes on; and it may be tried again.
 func TestRestartInPlaceThatFails(t *testing.T) {
+	t.Parallel()
 	nodes, _ := twoMemcacheds(t)
-	p := place(t, nodes, "--restart-wait", "300ms")
+	p := place(t, nodes, "--restart-wait", "2s")
 	old := readPid(t, p.pidFile)
 	c, err := newCounter(p.addr, "a")
 	if err != nil {
@@ -269,6 +270,7 @@ func TestRestartInPlaceThatFails(t *testing.T) {
 
 // Unix sockets, and what operators ask, are there all the time, and are removed in the end.
 func TestRestartInPlaceKeepsSocketFiles(t *testing.T) {
+	t.Parallel()
 	nodes, _ := twoMemcacheds(t)
 	socket := filepath.Join(filepath.Dir(adminPath(t)), "clients")
 	p := place(t, nodes, "-f", socket)
@@ -377,6 +379,7 @@ func direct(t *testing.T, addr, request string) string {
 // In the background, and as a user who may not open the files that it was started with:
 // they are handed over, open. What is relative goes from where the first one was started.
 func TestRestartInPlaceInTheBackground(t *testing.T) {
+	t.Parallel()
 	dir, addr := t.TempDir(), freeAddr(t)
 	pidFile, logFile := filepath.Join(dir, "pid"), filepath.Join(dir, "log")
 	args := []string{"-l", "127.0.0.1", "-p", portOf(t, addr), "-f", "sock", "--admin", "./admin", "--pidfile", "pid", "--log-file", "log", "-s", newNode(t).Addr()}
@@ -450,6 +453,7 @@ func TestRestartInPlaceWithoutAnEar(t *testing.T) {
 
 // Sockets that systemd has opened are taken, and handed on; their files are its own.
 func TestSocketsFromOutside(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(filepath.Dir(adminPath(t)), "sock")
 	ln, err := net.Listen("unix", path)
 	if err != nil {
