@@ -52,6 +52,12 @@ func Memcached(t testing.TB, cfg process.MemcachedConfig) *Process {
 	return &Process{p, t}
 }
 
+// Attach is process pid, which the test started by other means, and ends by them.
+func Attach(t testing.TB, pid int) (*Process, error) {
+	p, err := process.Attach(pid, "")
+	return &Process{p, t}, err
+}
+
 // Kill ends the process as a crash does (SIGKILL) and returns when it is gone.
 func (p *Process) Kill() {
 	p.t.Helper()
