@@ -30,7 +30,12 @@ func Dial(addr string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{conn: conn, in: bufio.NewReaderSize(conn, 64<<10)}, nil
+	return Over(conn), nil
+}
+
+// Over is a client on a connection that was made by other means.
+func Over(conn net.Conn) *Client {
+	return &Client{conn: conn, in: bufio.NewReaderSize(conn, 64<<10)}
 }
 
 // Close closes the connection.

@@ -1,0 +1,60 @@
+package address
+
+import (
+	"testing"
+	"time"
+
+	"magent/bench/process/proctest"
+)
+
+const (
+	// bound is how long clients may be without service when a machine, or what runs on
+	// it, fails; boundFast the same with the profile that is called fast.
+	bound     = time.Second
+	boundFast = 400 * time.Millisecond
+	// boundFrozen and boundTwo are the README's and OPERATIONS.md's: for how long nobody
+	// answers when a magent is frozen, which has to be told from one that is late; and
+	// for how long two do when a keepalived is killed where monit looks after it.
+	boundFrozen = 1100 * time.Millisecond
+	boundTwo    = 500 * time.Millisecond
+	// stallMost is by how much these tests may be late themselves before it is worth a
+	// second look at what was measured.
+	stallMost = 20 * time.Millisecond
+	// trials is how often something is measured while the host stalls.
+	trials = 3
+)
+
+// promise has trial measure a time without service, and demands that it is within bound.
+// It is measured anew if it is not, and the host did not let this process run as it
+// should; and where the host never does, what it took away does not count.
+func promise(t *testing.T, bound time.Duration, trial func(t *testing.T) *seen) {
+	t.Helper()
+	for i := 1; ; i++ {
+		r := trial(t)
+		t.Log(r)
+		switch {
+		case r.gap <= bound:
+			return
+		case r.stall >= stallMost && i < trials:
+			continue
+		case r.gap-r.stall > bound:
+			t.Errorf("clients were without service for %v, which may be %v", r.gap, bound)
+		}
+		return
+	}
+}
+
+// pollEvery is how often await looks: to look means to enter a machine.
+const pollEvery = 20 * time.Millisecond
+
+// await is proctest.Eventually for what costs something to look at.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	for deadline := time.Now().Add(proctest.Patience); !holds(); <-poll.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v in vain: %s", proctest.Patience, what)
+		}
+	}
+}
