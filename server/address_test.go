@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -34,7 +35,7 @@ type moving struct {
 func newMoving(t *testing.T, wait time.Duration) *moving {
 	t.Helper()
 	at := newSite(t, 1)
-	at.cfg.Listen = []config.Listen{{Network: "tcp", Address: "0.0.0.0:0"}}
+	at.cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}, {Network: "tcp", Address: virtual + ":0"}}
 	at.cfg.VIPs, at.cfg.HandoverWait = []netip.Addr{netip.MustParseAddr(virtual)}, wait
 	at.times.hush = time.Minute
 	m := &moving{Server: at.build(at.cfg), t: t}
@@ -61,8 +62,8 @@ func (m *moving) comes(address string) *caller {
 }
 
 func (m *moving) dial(address string, patience time.Duration) (net.Conn, error) {
-	port := m.Addrs()[0].(*net.TCPAddr).Port
-	return net.DialTimeout("tcp", fmt.Sprintf("%s:%d", address, port), patience)
+	i := slices.IndexFunc(m.Addrs(), func(a net.Addr) bool { return a.(*net.TCPAddr).IP.String() == address })
+	return net.DialTimeout("tcp", m.Addrs()[i].String(), patience)
 }
 
 // closed wants the connection to be closed in good order, with nothing more said.
@@ -254,42 +255,49 @@ func TestLeave(t *testing.T) {
 	late.awaitsReady(t, givenForGood)
 }
 
-// Only what opens a connection to the addresses is dropped, of either version of IP.
-func TestDropSYN(t *testing.T) {
-	at := newSite(t, 1)
-	at.cfg.Listen = []config.Listen{{Network: "tcp", Address: "[::]:0"}}
-	s := at.magent()
-	port := s.Addrs()[0].(*net.TCPAddr).Port
-	gets := func(address string) bool {
-		conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, fmt.Sprint(port)), 200*time.Millisecond)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	}
-	for _, c := range []struct{ shut, open []string }{
-		{nil, []string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"}},
-		{[]string{"127.0.0.2", "::1"}, []string{"127.0.0.1", "127.0.0.3"}},
-		{[]string{"192.0.2.9", "2001:db8::1", "127.0.0.3"}, []string{"127.0.0.1", "127.0.0.2", "::1"}},
+// Only where the addresses are listened on clients are kept waiting, of either version of
+// IP; and everywhere, where everything is.
+func TestHush(t *testing.T) {
+	for _, c := range []struct{ listen, ask, hush, shut string }{
+		{"127.0.0.1 127.0.0.2 ::1", "127.0.0.1 127.0.0.2 ::1", "127.0.0.2 ::1", "127.0.0.2 ::1"},
+		{"127.0.0.1 ::1", "127.0.0.1 ::1", "127.0.0.2 2001:db8::1", ""},
+		{"::", "127.0.0.1 127.0.0.2 ::1", "127.0.0.2", "127.0.0.1 127.0.0.2 ::1"},
+		{"0.0.0.0", "127.0.0.1 127.0.0.2", "127.0.0.2", "127.0.0.1 127.0.0.2"},
 	} {
+		at := newSite(t, 1)
+		at.cfg.Listen = nil
+		listen := strings.Fields(c.listen)
+		for _, l := range listen {
+			at.cfg.Listen = append(at.cfg.Listen, config.Listen{Network: "tcp", Address: net.JoinHostPort(l, "0")})
+		}
+		s := at.magent()
+		are := func(hushed bool) {
+			t.Helper()
+			for a := range strings.FieldsSeq(c.ask) {
+				shut := hushed && slices.Contains(strings.Fields(c.shut), a)
+				port := s.Addrs()[max(0, slices.Index(listen, a))].(*net.TCPAddr).Port
+				eventually(t, fmt.Sprintf("where %s is listened on, %s is shut: %v", c.listen, a, shut), func() bool {
+					conn, err := net.DialTimeout("tcp", net.JoinHostPort(a, fmt.Sprint(port)), 200*time.Millisecond)
+					if err == nil {
+						conn.Close()
+					}
+					return shut == (err != nil)
+				})
+			}
+		}
 		var addrs []netip.Addr
-		for _, a := range c.shut {
+		for a := range strings.FieldsSeq(c.hush) {
 			addrs = append(addrs, netip.MustParseAddr(a))
 		}
+		are(false)
 		if err := s.hush(addrs); err != nil {
 			t.Fatal(err)
 		}
-		for _, a := range c.open {
-			eventually(t, a+" is open", func() bool { return gets(a) })
-		}
-		for _, a := range c.shut {
-			if netip.MustParseAddr(a).IsLoopback() && gets(a) {
-				t.Errorf("%s is open", a)
-			}
-		}
+		are(true)
 		if err := s.unhush(); err != nil {
 			t.Fatal(err)
 		}
+		are(false)
 	}
 }
 

@@ -21,9 +21,12 @@ import (
 // hush makes the addresses quiet, until unhush. Connections that are half made are let in
 // still: they are served once, and part.
 func (s *Server) hush(addrs []netip.Addr) error {
-	program := dropSYN(addrs)
-	err := s.onTCP(func(fd int) error {
-		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+	s.hushing.Store(true)
+	err := s.onTCP(func(fd int, to *net.TCPAddr) error {
+		if !to.IP.IsUnspecified() && !slices.Contains(addrs, to.AddrPort().Addr().Unmap()) {
+			return nil // nobody comes to them there
+		}
+		return hopless(fd, true)
 	})
 	ctx, cancel := context.WithTimeout(s.ctx, holdMost)
 	defer cancel()
@@ -32,7 +35,8 @@ func (s *Server) hush(addrs []netip.Addr) error {
 
 // unhush has all be as before. Clients that have not parted stay.
 func (s *Server) unhush() error {
-	err := s.onTCP(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0) })
+	err := s.onTCP(func(fd int, _ *net.TCPAddr) error { return hopless(fd, false) })
+	s.hushing.Store(false)
 	for _, l := range s.loops {
 		err = errors.Join(err, l.do(l.unhush))
 	}
@@ -52,8 +56,8 @@ func (s *Server) cut(addrs []netip.Addr) {
 	}
 }
 
-// onTCP calls f with the descriptor of each listener of TCP.
-func (s *Server) onTCP(f func(fd int) error) (err error) {
+// onTCP calls f with the descriptor and the address of each listener of TCP.
+func (s *Server) onTCP(f func(fd int, to *net.TCPAddr) error) (err error) {
 	for _, ln := range s.listeners {
 		tcp, ok := ln.(*net.TCPListener)
 		if !ok {
@@ -61,7 +65,7 @@ func (s *Server) onTCP(f func(fd int) error) (err error) {
 		}
 		rc, e := tcp.SyscallConn()
 		if e == nil {
-			e = errors.Join(rc.Control(func(fd uintptr) { e = f(int(fd)) }), e)
+			e = errors.Join(rc.Control(func(fd uintptr) { e = f(int(fd), tcp.Addr().(*net.TCPAddr)) }), e)
 		}
 		err = errors.Join(err, e)
 	}
@@ -100,44 +104,32 @@ func (s *session) uses(addrs []netip.Addr) bool {
 	return slices.Contains(addrs, a.Unmap())
 }
 
-// dropSYN is a program for a socket that listens: it drops the packets that would open a
-// connection to one of addrs, and takes all others. (Linux, networking/filter.rst; such
-// a program sees a packet from its TCP header on, and may look at the IP header before it.)
-func dropSYN(addrs []netip.Addr) []unix.SockFilter {
-	const (
-		network  = -1 << 20 // SKF_NET_OFF: offsets from the IP header
-		flags    = 13       // of the TCP header
-		destOf4  = 16       // of IPv4: the destination
-		destOf6  = 24       // of IPv6
-		syn, ack = 0x02, 0x10
-		take     = 1<<32 - 1 // bytes of the packet
-	)
-	load := func(size uint16, at int) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | size | unix.BPF_ABS, K: uint32(at)}
+// hopless has a socket take, if on, none but packets of a TTL of 255, or a hop limit in
+// IPv6, which hosts do not begin with: the kernel drops the others without a word (ip(7),
+// IP_MINTTL). Where that socket listens it is asked about packets that open a connection, and
+// not about those that end a handshake. A filter (SO_ATTACH_FILTER) could tell one
+// address of a socket from another, but Linux 6.18 lets nobody set one on TCP without
+// CAP_NET_ADMIN. So where one socket listens on every address, who comes to another one
+// waits as well.
+func hopless(fd int, on bool) error {
+	least := 0
+	if on {
+		least = 255
 	}
-	// next goes on if the last value is k, else skips so many.
-	next := func(k uint32, skip int) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: uint8(skip)}
+	err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_MINTTL, least)
+	if family, e := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); e == nil && family == unix.AF_INET6 {
+		err = errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_MINHOPCOUNT, least))
 	}
-	mask := func(k uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: k}
-	}
-	ret := func(k uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k} }
+	return err
+}
 
-	p := []unix.SockFilter{load(unix.BPF_B, flags), mask(syn | ack), next(syn, 1), {Code: unix.BPF_JMP | unix.BPF_JA, K: 1}, ret(take)}
-	for _, a := range addrs {
-		version, at, words := uint32(0x40), destOf4, a.AsSlice()
-		if a.Is6() {
-			version, at = 0x60, destOf6
-		}
-		rest := 2*len(words)/4 + 1 // up to the next address
-		p = append(p, load(unix.BPF_B, network), mask(0xf0), next(version, rest))
-		for i := 0; i < len(words); i += 4 {
-			rest -= 2
-			word := uint32(words[i])<<24 | uint32(words[i+1])<<16 | uint32(words[i+2])<<8 | uint32(words[i+3])
-			p = append(p, load(unix.BPF_W, network+at+i), next(word, rest))
-		}
-		p = append(p, ret(0))
+// hear undoes for a connection what it has taken after its listener, if that is hushed.
+func (s *Server) hear(nc net.Conn) {
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok || !s.hushing.Load() {
+		return
 	}
-	return append(p, ret(take))
+	if rc, err := tcp.SyscallConn(); err == nil {
+		_ = rc.Control(func(fd uintptr) { _ = hopless(int(fd), false) }) // else it has ended
+	}
 }

@@ -30,7 +30,7 @@ func listen(l config.Listen, given *succession.Sockets) (net.Listener, error) {
 		e := rc.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
 		return errors.Join(e, err)
 	}}
-	lc.SetMultipathTCP(false) // such sockets take no filter, which hush needs
+	lc.SetMultipathTCP(false) // such sockets take few options, and none that hush needs
 	ln, err := lc.Listen(context.Background(), l.Network, l.Address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", l.Address, cause(err))
@@ -112,6 +112,7 @@ func (s *Server) accept(ln net.Listener) {
 
 // welcome takes a client in, or turns it away.
 func (s *Server) welcome(nc net.Conn) {
+	s.hear(nc)
 	own := s.readiness.own.knows(nc)
 	if !own && s.clients() >= int64(s.cfg.MaxClients) {
 		s.refused.Add(1)

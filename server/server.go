@@ -44,6 +44,7 @@ type Server struct {
 	operator   sync.Mutex // held while a node is drained, or is no longer
 
 	readiness *readiness
+	hushing   atomic.Bool                    // some listeners take no new connections
 	moving    sync.Mutex                     // held while the addresses are given up
 	leaving   context.Context                // over when Leave begins
 	leave     context.CancelFunc             // has it be
