@@ -20,9 +20,10 @@ import (
 
 const (
 	loadClients = 200
-	// thinkMost is what a client of a load thinks at most between two requests. They
-	// are not to fill the machine: nothing is measured then.
-	thinkMost = 40 * time.Millisecond
+	// thinkMost is what a client of a load thinks at most between two requests: less than
+	// the 50 ms of silence after which a client may be closed, as it may be asking just
+	// then. They are not to fill the machine either.
+	thinkMost = 25 * time.Millisecond
 	// connectLimit is how long a client tries to connect. Its kernel sends the first
 	// packet again after 1 s, and again after another.
 	connectLimit = 5 * time.Second
@@ -87,21 +88,25 @@ func (l *load) end() {
 	l.all.Wait()
 }
 
-// settle demands that nothing has gone wrong since it was called last, and counts anew.
-func (l *load) settle(t *testing.T, stage string) {
+// settle returns what has gone wrong since it was called last, and counts anew.
+func (l *load) settle(t *testing.T, stage string) (faults []string) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t.Logf("%s: %d connections were closed between requests, and to get one took %v at most", stage, l.closed, l.pause.Round(time.Millisecond))
-	if len(l.failed)+len(l.lost) > 0 {
-		t.Errorf("%s: requests failed: %v; connections could not be made: %v", stage, l.failed, l.lost)
+	if len(l.failed) > 0 {
+		faults = append(faults, fmt.Sprintf("%s: requests failed: %v", stage, l.failed))
+	}
+	if len(l.lost) > 0 {
+		faults = append(faults, fmt.Sprintf("%s: connections could not be made: %v", stage, l.lost))
 	}
 	if l.pause > pauseMost {
-		t.Errorf("%s: a client waited for a connection for %v", stage, l.pause)
+		faults = append(faults, fmt.Sprintf("%s: a client waited for a connection for %v", stage, l.pause))
 	}
 	l.closed, l.pause = 0, 0
 	clear(l.failed)
 	clear(l.lost)
+	return faults
 }
 
 type loadClient struct {

@@ -16,7 +16,7 @@ const (
 	// answers when a magent is frozen, which has to be told from one that is late; and
 	// for how long two do when a keepalived is killed where monit looks after it.
 	boundFrozen = 1100 * time.Millisecond
-	boundTwo    = 500 * time.Millisecond
+	boundTwo    = 800 * time.Millisecond
 	// stallMost is by how much these tests may be late themselves before it is worth a
 	// second look at what was measured.
 	stallMost = 20 * time.Millisecond
@@ -42,6 +42,41 @@ func promise(t *testing.T, bound time.Duration, trial func(t *testing.T) *seen) 
 		}
 		return
 	}
+}
+
+// A metronome calls somebody at each beat, and notes by how much it was late at most.
+type metronome struct {
+	stop  chan struct{}
+	ended chan struct{}
+	late  time.Duration // to be read when it has ended
+}
+
+func newMetronome(every time.Duration, call func()) *metronome {
+	m := &metronome{stop: make(chan struct{}), ended: make(chan struct{})}
+	go func() {
+		defer close(m.ended)
+		beat := time.NewTicker(every)
+		defer beat.Stop()
+		for last := time.Now(); ; {
+			select {
+			case <-m.stop:
+				return
+			case <-beat.C:
+			}
+			now := time.Now()
+			m.late = max(m.late, now.Sub(last)-every)
+			last = now
+			call()
+		}
+	}()
+	return m
+}
+
+// end stops it, and says by how much it was late.
+func (m *metronome) end() time.Duration {
+	close(m.stop)
+	<-m.ended
+	return m.late
 }
 
 // pollEvery is how often await looks: to look means to enter a machine.

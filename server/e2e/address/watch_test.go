@@ -21,7 +21,7 @@ const (
 // A watch is a client that asks all the time, to see when nobody answers.
 type watch struct {
 	site *site
-	stop chan struct{}
+	beat *metronome
 	over sync.WaitGroup
 
 	mu       sync.Mutex
@@ -29,37 +29,24 @@ type watch struct {
 	asked    int
 	row      int            // of the last, how many were answered
 	failed   map[string]int // how many were not, by why
-	stall    time.Duration  // by how much this process was late at most
 }
 
 // watch begins to ask, and returns when it is answered.
 func (s *site) watch(t *testing.T) *watch {
 	t.Helper()
-	w := &watch{site: s, stop: make(chan struct{}), failed: make(map[string]int)}
-	w.over.Go(func() {
-		beat := time.NewTicker(watchEvery)
-		defer beat.Stop()
-		last := time.Now()
-		for n := 0; ; n++ {
-			select {
-			case <-w.stop:
-				return
-			case <-beat.C:
-			}
-			now := time.Now()
-			w.mu.Lock()
-			w.stall = max(w.stall, now.Sub(last)-watchEvery)
-			w.mu.Unlock()
-			last = now
-			w.over.Go(func() { w.ask(n) })
-		}
+	w := &watch{site: s, failed: make(map[string]int)}
+	n := 0
+	w.beat = newMetronome(watchEvery, func() {
+		n++
+		key := fmt.Sprint("watch", n)
+		w.over.Go(func() { w.ask(key) })
 	})
 	w.served(t)
 	return w
 }
 
-func (w *watch) ask(n int) {
-	err := w.site.ask(watchLimit, fmt.Sprint("watch", n))
+func (w *watch) ask(key string) {
+	err := w.site.ask(watchLimit, key)
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -100,9 +87,9 @@ func (r *seen) String() string {
 
 // end stops asking, and says what was seen.
 func (w *watch) end() *seen {
-	close(w.stop)
+	stall := w.beat.end()
 	w.over.Wait()
-	r := &seen{asked: w.asked, failed: w.failed, stall: w.stall}
+	r := &seen{asked: w.asked, failed: w.failed, stall: stall}
 	slices.SortFunc(w.answered, time.Time.Compare)
 	for i := 1; i < len(w.answered); i++ {
 		r.gap = max(r.gap, w.answered[i].Sub(w.answered[i-1]))
