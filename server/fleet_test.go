@@ -73,7 +73,7 @@ func TestNodesAreVouchedFor(t *testing.T) {
 // all the others do.
 func TestStartBesideARefill(t *testing.T) {
 	t.Parallel()
-	at := newSite(t, 1, 1).slowly(1000)
+	at := newSite(t, 1, 1).slowly(500)
 	one := at.magent()
 	one.fill(t, 1000)
 	at.vouched()
@@ -326,7 +326,7 @@ func TestPayingTakesTime(t *testing.T) {
 func TestResyncByHand(t *testing.T) {
 	t.Parallel()
 	for _, resync := range []bool{true, false} {
-		at := newSite(t, 1, 1).slowly(2000)
+		at := newSite(t, 1, 1).slowly(1000)
 		at.cfg.Resync = resync
 		one, two := at.magent(), at.magent()
 		one.fill(t, 1000)

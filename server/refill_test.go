@@ -13,11 +13,12 @@ import (
 	"magent/upstream/fleet"
 	"magent/upstream/health"
 	"magent/upstream/memnode"
+	"magent/upstream/refill"
 )
 
-// slowly has refills take a second for n keys.
+// slowly has refills beside clients begin with n keys a second.
 func (at *site) slowly(n int) *site {
-	at.cfg.ResyncRate = config.ResyncRate{Keys: n}
+	at.cfg.ResyncRate = config.ResyncRate{Keys: int(float64(n) / refill.Floor)}
 	return at
 }
 
@@ -59,7 +60,7 @@ func TestDebtOverflows(t *testing.T) {
 // The target dies again, midway: it is refilled from the beginning, and trusted once.
 func TestTargetDiesMidway(t *testing.T) {
 	t.Parallel()
-	at := newSite(t, 1, 1).slowly(2000)
+	at := newSite(t, 1, 1).slowly(1000)
 	s := at.magent()
 	s.fill(t, 2000)
 	at.restart(0, s)
@@ -79,7 +80,7 @@ func TestTargetDiesMidway(t *testing.T) {
 // added and not verified is not there when it is trusted.
 func TestTargetStandsStillMidway(t *testing.T) {
 	t.Parallel()
-	at := newSite(t, 1, 1).slowly(2000)
+	at := newSite(t, 1, 1).slowly(1000)
 	at.cfg.Timeout, at.times.silence = 250*time.Millisecond, 400*time.Millisecond
 	s := at.magent()
 	s.fill(t, 2000)
@@ -127,7 +128,7 @@ func TestAddComesLate(t *testing.T) {
 // node that was being refilled for more than it is; what was deleted meanwhile stays so.
 func TestSourceStandsStillMidway(t *testing.T) {
 	t.Parallel()
-	at := newSite(t, 1, 1).slowly(2000)
+	at := newSite(t, 1, 1).slowly(1000)
 	at.cfg.Timeout = 250 * time.Millisecond
 	s := at.magent()
 	s.fill(t, 2000)
@@ -159,7 +160,7 @@ func TestSourceStandsStillMidway(t *testing.T) {
 // of the past: the empty one leads.
 func TestSourceIsTakenForDeadMidway(t *testing.T) {
 	t.Parallel()
-	at := newSite(t, 1, 1).slowly(2000)
+	at := newSite(t, 1, 1).slowly(1000)
 	s := at.magent()
 	s.fill(t, 2000)
 	c := s.caller(t)
@@ -231,7 +232,7 @@ func TestSourceLosesTheLeadMidway(t *testing.T) {
 // it is trusted, and the source refilled from it.
 func TestSourceDiesMidway(t *testing.T) {
 	t.Parallel()
-	at := newSite(t, 1, 1).slowly(2000)
+	at := newSite(t, 1, 1).slowly(1000)
 	s := at.magent()
 	s.fill(t, 2000)
 	at.restart(0, s)
@@ -395,7 +396,7 @@ func TestShutdownMidway(t *testing.T) {
 	for name, still := range map[string]int{"nobody": -1, "the target": 0, "the source": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			at := newSite(t, 1, 1).slowly(2000)
+			at := newSite(t, 1, 1).slowly(1000)
 			at.cfg.Timeout = 250 * time.Millisecond
 			s := at.magent()
 			s.fill(t, 2000)

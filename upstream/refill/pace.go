@@ -15,7 +15,7 @@ type Rate struct {
 const Floor = 1.0 / 32
 
 const (
-	burst   = 100 * time.Millisecond // of the rate may come at once, after a pause
+	burst   = 100 * time.Millisecond // of what the factor leaves of the rate may come at once, after a pause
 	quantum = time.Millisecond       // is waited at least: what begins together is sent together, and clients wait behind it
 	yields  = 0.5                    // the factor by which the rate gives way
 	regains = 1.25                   // times as much after each second
@@ -38,11 +38,13 @@ type Pace struct {
 
 // NewPace makes a Pace with full buckets, which begins with the part factor of the rate.
 func NewPace(r Rate, factor float64, now time.Time) *Pace {
-	return &Pace{rate: r, factor: min(1, max(Floor, factor)), keys: room(r.Keys), bytes: room(r.Bytes), filled: now}
+	p := &Pace{rate: r, factor: min(1, max(Floor, factor)), filled: now}
+	p.keys, p.bytes = p.room(r.Keys), p.room(r.Bytes)
+	return p
 }
 
-// room is what a bucket holds.
-func room(rate float64) float64 { return max(1, rate*burst.Seconds()) }
+// room is what the bucket of a rate holds.
+func (p *Pace) room(rate float64) float64 { return max(1, rate*p.factor*burst.Seconds()) }
 
 // Factor is by what the rate is multiplied, 1 if live traffic has not suffered of late.
 func (p *Pace) Factor() float64 { return p.factor }
@@ -85,8 +87,8 @@ func (p *Pace) fill(now time.Time) {
 	}
 	p.filled = now
 	passed := now.Sub(from).Seconds() * p.factor
-	p.keys = min(room(p.rate.Keys), p.keys+passed*p.rate.Keys)
-	p.bytes = min(room(p.rate.Bytes), p.bytes+passed*p.rate.Bytes)
+	p.keys = min(p.room(p.rate.Keys), p.keys+passed*p.rate.Keys)
+	p.bytes = min(p.room(p.rate.Bytes), p.bytes+passed*p.rate.Bytes)
 	calm := from
 	if !p.gave.IsZero() {
 		calm = p.gave.Add(patient)

@@ -50,7 +50,7 @@ var paces = []struct {
 		{500 * ms, true, 0, 0, 0, 0.5},
 		{1000 * ms, true, 0, 0, 0, 0.25},
 		{2000 * ms, true, 0, 0, 0, 0.125},
-		{2000 * ms, false, 10, 0, 80 * ms, 0.125},
+		{2000 * ms, false, 10, 0, 680 * ms, 0.125},
 	}},
 	{"it regains a quarter a second", Rate{Keys: 100}, 1, []paceStep{
 		{0, true, 0, 0, 0, 0.5},
@@ -69,7 +69,7 @@ var paces = []struct {
 	{"something is left", Rate{Keys: 32}, 1, []paceStep{
 		{0, true, 0, 0, 0, 1. / 2}, {1000 * ms, true, 0, 0, 0, 1. / 4}, {2000 * ms, true, 0, 0, 0, 1. / 8},
 		{3000 * ms, true, 0, 0, 0, 1. / 16}, {4000 * ms, true, 0, 0, 0, 1. / 32},
-		{5000 * ms, true, 4, 0, 1800 * ms, 1. / 32},
+		{5000 * ms, true, 4, 0, 4000 * ms, 1. / 32},
 	}},
 }
 
