@@ -8,7 +8,6 @@ import (
 	"net"
 	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -168,15 +167,15 @@ func (r *run) over() bool {
 }
 
 // turn writes what there is to write, rests, and then waits for at most a while until a
-// node has something, and takes that. While it rests, for a quantum at most, answers gather:
-// a refill that has to wait for its pace wakes up once for all of them.
+// node has something, and takes that. While it rests, answers gather: a refill that has to
+// wait for its pace wakes up once for all of them.
 func (r *run) turn(rest, wait time.Duration) {
 	r.now = time.Now()
 	for side := range r.links {
 		r.write(Side(side))
 	}
 	if rest > 0 {
-		nap(rest)
+		poll(nil, rest)
 	}
 	known := poll(r.interests(), wait)
 	r.now = time.Now()
@@ -187,14 +186,6 @@ func (r *run) turn(rest, wait time.Duration) {
 	}
 	r.over()
 	r.report(false)
-}
-
-// nap sleeps for d, or less if the runtime signals the thread. It is not told to the runtime,
-// which would take the processor from a goroutine that waits and have another thread look for
-// work there: each time, and at the cost of the loops. So d is to be short.
-func nap(d time.Duration) {
-	t := unix.NsecToTimespec(int64(d))
-	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
 // poll waits for what fds are to be polled for, and reports whether it is known what came:
