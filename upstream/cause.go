@@ -16,10 +16,10 @@ const (
 	CauseShutdown        // the proxy is closing
 	CauseRestarted       // the process at the other end is not the one that the node was known as
 	CauseFate            // it failed with a write that is not to be carried out twice
-	numCauses
+	NumCauses
 )
 
-var causes = [numCauses]string{
+var causes = [NumCauses]string{
 	CauseNone:      "no cause",
 	CauseRefused:   "connection refused",
 	CauseSlowDial:  "connect timeout",

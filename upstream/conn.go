@@ -47,6 +47,7 @@ type Conn struct {
 	stamp uint32      // Group.counts when the front request became so, or its last byte came
 	told  uint32      // what is before it, counted as in ring, late has looked at
 	timer timer
+	alike alike
 }
 
 // segment is a stretch of a chunk to be written.
@@ -282,14 +283,17 @@ func (c *Conn) flush() {
 	}
 	c.seal()
 	g := c.group
+	before := c.sent
 	c.sent = c.ring.head
-	c.begin()
+	c.begin(before)
+	traffic := &g.traffic[c.node.Index]
 	segs := c.out
 	c.out = g.segs[:0]
 	for i := 0; i < len(segs) && c.wire != nil; i += maxIov {
 		g.iov = g.iov[:0]
 		for _, s := range segs[i:min(i+maxIov, len(segs))] {
 			g.iov = append(g.iov, s.chunk.Buf[s.from:s.to])
+			traffic.Sent += uint64(s.to - s.from)
 		}
 		if len(g.iov) == 1 {
 			c.wire.Write(g.iov[0])
@@ -309,6 +313,8 @@ func (c *Conn) flush() {
 // not whole.
 func (c *Conn) Feed(data []byte) {
 	c.stamp = c.group.counts
+	c.group.traffic[c.node.Index].Received += uint64(len(data))
+	c.hears()
 	for len(data) > 0 && c.wire != nil {
 		switch {
 		case c.body > 0:
@@ -323,6 +329,7 @@ func (c *Conn) Feed(data []byte) {
 			data = c.next(data)
 		}
 	}
+	c.heard()
 }
 
 // join completes the line that an earlier Feed left, and serves it.
@@ -457,9 +464,7 @@ func (c *Conn) valued() {
 // settle takes the front request out and tells its owner how it ended. It
 // reports whether the reply ends the next one too: they were one command.
 func (c *Conn) settle(r *codec.Reply, b []byte) (again bool) {
-	if c.timer.on && c.timer.at == c.ring.tail {
-		c.measure()
-	}
+	c.measure()
 	c.cur = *c.ring.front()
 	c.ring.pop()
 	c.group.pending--

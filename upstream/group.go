@@ -65,6 +65,8 @@ type Group struct {
 	pending  int
 	closed   bool
 	paces    []pace        // by node
+	traffic  []Traffic     // by node
+	now      time.Duration // when what is being served came; 0: nothing is, or nobody measures
 	flushed  time.Duration // when the flush that is under way began to be timed; 0: it has not
 	ticked   time.Duration // when the latest tick came
 	counts   uint32        // the ticks, and those that they have made up for
@@ -102,6 +104,7 @@ func NewGroup(pool *Pool, reactor Reactor, limits Limits) *Group {
 	g := &Group{pool: pool, reactor: reactor, limits: limits}
 	g.takesE = make([]bool, len(pool.Nodes))
 	g.paces = make([]pace, len(pool.Nodes))
+	g.traffic = make([]Traffic, len(pool.Nodes))
 	for i := range g.paces {
 		g.paces[i].outlier = health.NewOutlier(limits.Slow)
 		if !limits.HedgeAuto {

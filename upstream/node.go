@@ -16,7 +16,7 @@ type Node struct {
 	Name    string // what people call it: alias, or address as written
 	Network string // "tcp" or "unix"
 	Address string // what a dialer takes
-	errors  [numCauses][]byte
+	errors  [NumCauses][]byte
 
 	version atomic.Pointer[string]
 	life    atomic.Uint64 // 0: not known

@@ -10,11 +10,12 @@ import (
 
 // How long nodes take to answer, and what comes of it:
 //
-//	flush → begin → …the node… → settle → measure
+//	flush → begin → …the node… → Feed → settle → measure
 //	                     Tick → judge → compare
 //
-// Of each Conn one request at a time is timed, the last of a flush: the clock is read
-// twice per flush at most, not twice per request.
+// The clock is read once for a flush and once for what is read from a node, not twice for
+// each request. All requests are counted in a Histogram. Judged are nodes by one
+// request of each Conn at a time, the last of a flush.
 //
 // A loop that is itself held up keeps answers waiting, and must not blame that on a
 // node. Its ticks are held up with it, so they tell: silence is counted in ticks, which
@@ -44,22 +45,98 @@ type timer struct {
 	began time.Duration
 }
 
-// begin times the last of the requests that are being flushed, unless another is timed.
-func (c *Conn) begin() {
+// Traffic is what has come and gone between a Group and a node.
+type Traffic struct {
+	Took     latency.Histogram // from the flush of a request to what ended its answer
+	Received uint64            // bytes
+	Sent     uint64            // bytes
+}
+
+// Add adds what o has counted.
+func (t *Traffic) Add(o *Traffic) {
+	t.Took.Add(&o.Took)
+	t.Received += o.Received
+	t.Sent += o.Sent
+}
+
+// Traffic is that with node, so far. It goes on being written to.
+func (g *Group) Traffic(node int) *Traffic { return &g.traffic[node] }
+
+// Now is when what is being served came, or else the time, as of the Clock that Limits
+// must have.
+func (g *Group) Now() time.Duration {
+	if g.now != 0 {
+		return g.now
+	}
+	return g.limits.Clock()
+}
+
+// micros is t as a request keeps it, in µs, and never 0. Between two that are less than
+// 71 minutes apart the difference is right.
+func micros(t time.Duration) uint32 { return max(uint32(t/time.Microsecond), 1) }
+
+// begin notes the time of the requests that are being flushed, which are those behind
+// before, and has the last of them timed, unless another is.
+func (c *Conn) begin(before uint32) {
 	g := c.group
-	if c.timer.on || g.limits.Clock == nil {
+	if g.limits.Clock == nil || before == c.ring.head {
 		return
 	}
 	if g.flushed == 0 {
 		g.flushed = g.limits.Clock()
 	}
-	c.timer = timer{on: true, at: c.ring.head - 1, began: g.flushed}
+	for now := micros(g.flushed); before != c.ring.head; before++ {
+		c.ring.at(int(before - c.ring.tail)).left = now
+	}
+	if !c.timer.on {
+		c.timer = timer{on: true, at: c.ring.head - 1, began: g.flushed}
+	}
 }
 
-// measure ends the timing of the request that is being settled.
+// alike is requests that left with one flush and were answered by one read.
+type alike struct {
+	left uint32
+	n    uint64
+}
+
+// hears notes the time of what has been read.
+func (c *Conn) hears() {
+	if g := c.group; g.limits.Clock != nil {
+		g.now = g.limits.Clock()
+	}
+}
+
+// heard is called when that has been served.
+func (c *Conn) heard() {
+	c.counted()
+	c.group.now = 0
+}
+
+// measure takes note of how long the request took that is being settled.
 func (c *Conn) measure() {
-	c.group.paces[c.node.Index].gauge.Record(c.group.limits.Clock() - c.timer.began)
-	c.timer.on = false
+	left := c.ring.front().left
+	if left == 0 {
+		return
+	}
+	if c.timer.on && c.timer.at == c.ring.tail {
+		c.group.paces[c.node.Index].gauge.Record(c.group.now - c.timer.began)
+		c.timer.on = false
+	}
+	if left != c.alike.left {
+		c.counted()
+		c.alike.left = left
+	}
+	c.alike.n++
+}
+
+// counted puts the requests that were alike into the histogram.
+func (c *Conn) counted() {
+	if c.alike.n == 0 {
+		return
+	}
+	d := time.Duration(micros(c.group.now)-c.alike.left) * time.Microsecond
+	c.group.traffic[c.node.Index].Took.Record(d, c.alike.n)
+	c.alike = alike{}
 }
 
 // judge brings what is known of the nodes up to the present, and has those demoted that

@@ -288,8 +288,8 @@ func TestOneSlowAnswer(t *testing.T) {
 	}
 }
 
-// Of the requests of a flush the last is timed, one per Conn at a time; the clock is
-// read once for all Conns.
+// Of the requests of a flush the last is timed, one per Conn at a time, and all are
+// counted; the clock is read once for a flush of all Conns, and once for what is read.
 func TestOneRequestIsTimed(t *testing.T) {
 	p := newPaced(t, 2, Limits{Conns: 1})
 	a, b := p.group.Conn(0, 0), p.group.Conn(1, 0)
@@ -300,6 +300,7 @@ func TestOneRequestIsTimed(t *testing.T) {
 			t.Errorf("%s the clock was read %d times and %d samples were taken, want %d and %d", when, p.reads, got, reads, samples)
 		}
 	}
+	p.reads = 0 // for the greetings
 	for range 3 {
 		get(a, &p.ear, 1, "k")
 		get(b, &p.ear, 1, "k")
@@ -309,21 +310,28 @@ func TestOneRequestIsTimed(t *testing.T) {
 	want("after it", 1, 0)
 	get(a, &p.ear, 1, "k")
 	p.group.Flush()
-	want("after another", 1, 0)
+	want("after another", 2, 0)
 	a.Feed([]byte("VALUE k 0 1\r\nx\r\nVALUE k 0 1\r\nx\r\n"))
-	want("with two answers", 1, 0)
+	want("with two answers", 3, 0)
 	p.now += 3 * time.Millisecond
 	a.Feed([]byte("END\r\n"))
-	want("with the third", 2, 1)
+	want("with the third", 4, 1)
 	a.Feed([]byte("END\r\n"))
-	want("with all", 2, 1)
+	want("with all", 5, 1)
 	b.Feed([]byte("END\r\n"))
-	want("of the other, too", 3, 2)
+	want("of the other, too", 6, 2)
 	p.group.Flush()
-	want("after a flush of nothing", 3, 2)
+	want("after a flush of nothing", 6, 2)
 	p.group.Tick()
 	if mean, p99 := p.group.Latency(0); mean != 3*time.Millisecond || p99 < mean || p99 > mean*9/8 {
 		t.Errorf("mean %v, p99 %v", mean, p99)
+	}
+
+	for node, n := range []uint64{4, 3} { // of the first, two were answered at once; the greetings do not count
+		took := &p.group.Traffic(node).Took
+		if took.Count() != n || took.Sum != time.Duration(2+node)*3*time.Millisecond {
+			t.Errorf("node %d: %d requests took %v", node, took.Count(), took.Sum)
+		}
 	}
 
 	// A connection that ends takes the timing along.
@@ -338,9 +346,12 @@ func TestOneRequestIsTimed(t *testing.T) {
 	p.now += time.Millisecond
 	p.reads = 0
 	a.Feed([]byte("VALUE k 0 1\r\nx\r\n"))
-	want("on the next connection, with one answer", 0, 0) // the tick has halved the count
+	want("on the next connection, with one answer", 1, 0) // the tick has halved the count
 	a.Feed([]byte("END\r\n"))
-	want("with both", 1, 1)
+	want("with both", 2, 1)
+	if n := p.group.Traffic(0).Took.Count(); n != 6 {
+		t.Errorf("%d requests were counted, want 6: one was never answered", n)
+	}
 }
 
 // With HedgeAuto a read is late after what 99 of 100 take.

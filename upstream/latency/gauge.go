@@ -1,7 +1,7 @@
 // Package latency keeps how long one node has been taking to answer of late: its
 // mean, which follows within a few tens of milliseconds, for finding out that the
 // node is slow; and its quantiles over the last seconds, for telling which request
-// is late.
+// is late. A Histogram keeps how long requests have ever taken, for those who watch.
 //
 // A Gauge belongs to one event loop, and there is one per node. It is arithmetic
 // on a fixed block of memory: no lock, no allocation, and no clock, as Tick is told
