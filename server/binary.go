@@ -107,7 +107,7 @@ func (s *session) request(buf, rest []byte, r *binary.Request) (behind []byte, s
 	}
 	s.asked = binary.Asked{Opcode: r.Opcode, Opaque: r.Opaque}
 	if req.Op == codec.OpQuit {
-		s.say(lineOK)
+		s.say(req.Op, lineOK)
 	}
 	return s.serve(line, rest, &req), true
 }
@@ -115,9 +115,11 @@ func (s *session) request(buf, rest []byte, r *binary.Request) (behind []byte, s
 // unserved answers a request that is not carried out. What follows it is thrown away,
 // if the connection outlives it.
 func (s *session) unserved(r *binary.Request) {
-	s.loop.count.Requests++
+	s.count.Commands[codec.OpNone]++
 	if line := r.Fault.Line(); line != "" {
-		s.refuse(line)
+		s.refuse(codec.OpNone, line)
+	} else {
+		s.count.Answers[codec.OpNone][ResultError]++
 	}
 	switch {
 	case r.Fault.Closes():

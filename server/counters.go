@@ -3,21 +3,76 @@ package server
 import (
 	"time"
 
+	"magent/codec"
+	"magent/upstream"
 	"magent/upstream/health"
+	"magent/upstream/latency"
 	"magent/upstream/repair"
 )
+
+// Result is what a command came to, as its client was told.
+type Result uint8
+
+const (
+	ResultOK        Result = iota // done, or answered by the proxy itself
+	ResultHit                     // a read: found
+	ResultMiss                    // a read: not found
+	ResultNotFound                // a write: there was no such key
+	ResultNotStored               // a write: its condition did not hold
+	ResultExists                  // a write: the item has another version
+	ResultError                   // an error of the proxy's or a node's
+	NumResults
+)
+
+var results = [NumResults]string{
+	ResultOK:        "ok",
+	ResultHit:       "hit",
+	ResultMiss:      "miss",
+	ResultNotFound:  "not_found",
+	ResultNotStored: "not_stored",
+	ResultExists:    "exists",
+	ResultError:     "error",
+}
+
+func (r Result) String() string { return results[r] }
+
+// resultOf is what the answer b to a write means.
+func resultOf(b []byte) Result {
+	if len(b) < 2 {
+		return ResultOK
+	}
+	switch [2]byte(b) {
+	case [2]byte{'N', 'O'}: // NOT_FOUND, NOT_STORED
+		if len(b) > 4 && b[4] == 'F' {
+			return ResultNotFound
+		}
+		return ResultNotStored
+	case [2]byte{'N', 'F'}:
+		return ResultNotFound
+	case [2]byte{'N', 'S'}:
+		return ResultNotStored
+	case [2]byte{'E', 'X'}: // and EXISTS
+		return ResultExists
+	case [2]byte{'E', 'R'}, [2]byte{'C', 'L'}, [2]byte{'S', 'E'}:
+		return ResultError
+	}
+	return ResultOK
+}
 
 // Counters is what one loop has seen. The loop alone touches its own; Snapshot
 // asks for copies.
 type Counters struct {
-	Requests  uint64 // commands read from clients
-	Hits      uint64 // keys found
-	Misses    uint64 // keys not found
-	Errors    uint64 // commands answered with an error of the proxy's or a node's
-	Failovers uint64 // requests moved from a node that did not answer to another
-	Overruns  uint64 // clients closed because they did not read their replies
-	BytesIn   uint64 // from clients
-	BytesOut  uint64 // to clients
+	Commands  [codec.NumOps]uint64             // read from clients
+	Answers   [codec.NumOps][NumResults]uint64 // what became of them; of a get of several keys, of each key
+	Reads     latency.Histogram                // from the arrival of a get, gat, mg or me to the end of its answer; of each key
+	Writes    latency.Histogram                // the same of what else the nodes were asked for
+	Hits      uint64                           // keys found
+	Misses    uint64                           // keys not found
+	Errors    uint64                           // commands answered with an error of the proxy's or a node's
+	Failovers [upstream.NumCauses]uint64       // requests moved from a node that did not answer, for this, to another
+	Overruns  uint64                           // clients closed because they did not read their replies
+	BytesIn   uint64                           // from clients
+	BytesOut  uint64                           // to clients
 
 	Retries        uint64 // reads asked again of another replica, or of the only one
 	RetriesRefused uint64 // reads failed because too many were being asked again
@@ -27,12 +82,34 @@ type Counters struct {
 	Missed         uint64 // keys noted as debt: writes that a node missed, or may have
 }
 
-func (c *Counters) add(o Counters) {
-	c.Requests += o.Requests
+// Requests is how many commands were read from clients.
+func (c *Counters) Requests() uint64 { return sum(c.Commands[:]) }
+
+// FailedOver is how many requests were moved from a node that did not answer to another.
+func (c *Counters) FailedOver() uint64 { return sum(c.Failovers[:]) }
+
+func sum(all []uint64) (total uint64) {
+	for _, n := range all {
+		total += n
+	}
+	return total
+}
+
+func (c *Counters) add(o *Counters) {
+	for op := range c.Commands {
+		c.Commands[op] += o.Commands[op]
+		for r := range c.Answers[op] {
+			c.Answers[op][r] += o.Answers[op][r]
+		}
+	}
+	c.Reads.Add(&o.Reads)
+	c.Writes.Add(&o.Writes)
 	c.Hits += o.Hits
 	c.Misses += o.Misses
 	c.Errors += o.Errors
-	c.Failovers += o.Failovers
+	for cause := range c.Failovers {
+		c.Failovers[cause] += o.Failovers[cause]
+	}
 	c.Overruns += o.Overruns
 	c.BytesIn += o.BytesIn
 	c.BytesOut += o.BytesOut
@@ -51,8 +128,26 @@ type Snapshot struct {
 	Sessions uint64 // clients connected
 	Accepted uint64 // clients ever taken
 	Refused  uint64 // clients turned away because there were too many
+	Loops    int
+	Silent   int // loops that did not answer in time: they count as when they last did
 	Repairs  Repairs
+	Buffers  Buffers
 	Nodes    []NodeSnapshot
+}
+
+// Buffers is the memory that the loops have for requests and replies.
+type Buffers struct {
+	Chunks        int // in use: memory that requests are sent from, 16 KB or one large request each
+	SpareRequests int // bytes of chunks that wait to be used again
+	SpareReplies  int // bytes of buffers that replies are put together in, that do
+	SpareHeld     int // bytes of buffers for replies that wait for their turn, that do
+}
+
+func (b *Buffers) add(o Buffers) {
+	b.Chunks += o.Chunks
+	b.SpareRequests += o.SpareRequests
+	b.SpareReplies += o.SpareReplies
+	b.SpareHeld += o.SpareHeld
 }
 
 // Repairs is what has become, and is becoming, of keys whose copies differed.
@@ -93,10 +188,12 @@ type NodeSnapshot struct {
 	Version  string        // what it answered to version, empty if it has not
 	Conns    int           // connections open
 	InFlight int           // requests awaiting an answer
+	Traffic  upstream.Traffic
 }
 
 // add takes in what a loop knows of the node.
-func (n *NodeSnapshot) add(o NodeSnapshot) {
+func (n *NodeSnapshot) add(o *NodeSnapshot) {
+	n.Traffic.Add(&o.Traffic)
 	n.Conns += o.Conns
 	n.InFlight += o.InFlight
 	n.Debt += o.Debt
@@ -109,28 +206,33 @@ func (n *NodeSnapshot) add(o NodeSnapshot) {
 type part struct {
 	count   Counters
 	repairs Repairs
-	nodes   []NodeSnapshot // what the loops know: Conns, InFlight, Debt, Latency, P99
+	buffers Buffers
+	nodes   []NodeSnapshot // what the loops know: Conns, InFlight, Debt, Latency, P99, Traffic
 }
 
-func (l *loop) part() part {
-	p := part{count: l.count, repairs: Repairs{Counts: *l.repairs.Counts()}, nodes: make([]NodeSnapshot, len(l.pool.Nodes))}
+func (l *loop) part() *part {
+	p := &part{count: l.count, repairs: Repairs{Counts: *l.repairs.Counts()}, nodes: make([]NodeSnapshot, len(l.pool.Nodes))}
 	p.repairs.Waiting, p.repairs.Running = l.repairs.Len()
+	p.buffers.SpareReplies, p.buffers.SpareHeld = l.spare, l.held.size
+	p.buffers.Chunks, p.buffers.SpareRequests = l.group.Memory()
 	for i := range p.nodes {
 		n := &p.nodes[i]
 		n.InFlight, n.Conns = l.group.InFlight(i)
 		n.Latency, n.P99 = l.group.Latency(i)
 		n.Debt = l.debts[i].Len()
+		n.Traffic = *l.group.Traffic(i)
 	}
 	return p
 }
 
 // Snapshot sums what the loops have counted. It may be called from any goroutine
-// but a loop's, before Start and after Shutdown too.
+// but a loop's, before Start and after Shutdown too, and takes a second at most.
 func (s *Server) Snapshot() Snapshot {
 	snap := Snapshot{
 		Uptime:   time.Since(s.started),
 		Accepted: s.accepted.Load(),
 		Refused:  s.refused.Load(),
+		Loops:    len(s.loops),
 		Nodes:    make([]NodeSnapshot, len(s.pool.Nodes)),
 	}
 	for i, n := range s.pool.Nodes {
@@ -139,13 +241,25 @@ func (s *Server) Snapshot() Snapshot {
 		snap.Nodes[i] = NodeSnapshot{Name: n.Name, Copy: s.pool.FirstCopy(i), State: last.To.String(), Report: report,
 			Since: last.At, Cause: last.Cause, Epoch: last.Epoch, Drained: s.keepers[i].drain.Load(), Refill: s.keepers[i].progress.Load(), Version: n.Version()}
 	}
-	for _, l := range s.loops {
+	asked := make([]<-chan *part, len(s.loops)) // all at once: they answer side by side
+	for i, l := range s.loops {
+		asked[i] = s.ask(l)
+	}
+	late := time.NewTimer(snapshotPatience)
+	defer late.Stop()
+	over := false
+	for i, l := range s.loops {
 		snap.Sessions += uint64(l.any.clients.Load())
-		p := s.ask(l)
-		snap.add(p.count)
-		snap.Repairs.add(p.repairs)
-		for i := range p.nodes {
-			snap.Nodes[i].add(p.nodes[i])
+		p := (*part)(nil)
+		if !over {
+			p, over = s.told(asked[i], late.C)
+		}
+		if p == nil {
+			snap.Silent++
+			p = l.any.told.Load()
+		}
+		if p != nil {
+			snap.take(p)
 		}
 	}
 	return snap
@@ -162,17 +276,47 @@ func (s *Server) Summary() (up, nodes, clients int) {
 	return up, len(s.pool.Nodes), int(s.clients())
 }
 
-// ask has loop l tell its part; an empty one if the loop is not running.
-func (s *Server) ask(l *loop) part {
-	got := make(chan part, 1)
-	if !s.running.Load() || l.do(func() { got <- l.part() }) != nil {
-		return part{}
+// take adds what one loop contributes.
+func (s *Snapshot) take(p *part) {
+	s.add(&p.count)
+	s.Repairs.add(p.repairs)
+	s.Buffers.add(p.buffers)
+	for i := range p.nodes {
+		s.Nodes[i].add(&p.nodes[i])
+	}
+}
+
+// snapshotPatience is how long the loops may take to tell their parts: a thousand times
+// what they need. One that takes longer hangs, and who watches must hear of it.
+const snapshotPatience = time.Second
+
+// ask has loop l tell its part; nil is returned if it is not running.
+func (s *Server) ask(l *loop) <-chan *part {
+	got := make(chan *part, 1)
+	tell := func() {
+		p := l.part()
+		l.any.told.Store(p)
+		got <- p
+	}
+	if !s.running.Load() || l.do(tell) != nil {
+		return nil
+	}
+	return got
+}
+
+// told waits for what a loop that was asked tells; nil if it does not. over says that
+// nobody else need be waited for either.
+func (s *Server) told(asked <-chan *part, late <-chan time.Time) (p *part, over bool) {
+	if asked == nil {
+		return nil, false
 	}
 	select {
-	case p := <-got:
-		return p
+	case p := <-asked:
+		return p, false
 	case <-s.done:
 	case <-s.died:
+	case <-late:
+		return nil, true
 	}
-	return part{}
+	return nil, false
 }

@@ -12,6 +12,7 @@ import (
 	"magent/codec/binary"
 	"magent/codec/text"
 	"magent/server/config"
+	"magent/upstream"
 )
 
 // exchange is a conversation that can be had again and again: verbs_test.go has them
@@ -112,6 +113,7 @@ func newRig(t testing.TB, e exchange) *rig {
 			e.set(c)
 		}
 	}, e.copies...)
+	w.loop.group = upstream.NewGroup(w.loop.pool, w, w.loop.limits()) // measured, as in a server
 	w.loop.hedges = budget{share: 1, burst: 1, tokens: 1}
 	for _, n := range w.nodes {
 		n.version = e.version

@@ -25,7 +25,7 @@ const (
 // values leave in the order asked whatever node they come from.
 func (s *session) get(line, rest []byte, req *codec.Request) []byte {
 	if req.Key.Len == 0 { // gat without a key
-		s.say(lineEnd)
+		s.say(req.Op, lineEnd)
 		return rest
 	}
 	arg := req.Arg.In(line)
@@ -80,7 +80,9 @@ func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
 		flags |= keyFlags[op]
 	}
 	c, copy := s.reader(key, flags)
-	seq := s.open(slot{op: op, flags: flags, copy: copy, tried: 1 << copy})
+	sl := s.timed(op, flags)
+	sl.copy, sl.tried = copy, 1<<copy
+	seq := s.open(sl)
 	switch {
 	case c == nil:
 		s.noReplica(seq, key)
@@ -99,7 +101,7 @@ var keyFlags = [codec.NumOps]slotFlags{
 // metaGet serves mg and me.
 func (s *session) metaGet(line []byte, req *codec.Request) {
 	key := s.loop.route(line, req)
-	sl := slot{op: req.Op}
+	sl := s.timed(req.Op, 0)
 	if req.Quiet() {
 		sl.flags = slotQuiet
 	}
@@ -276,10 +278,13 @@ func (s *session) partial(seq uint32, sl *slot, r *codec.Reply, b []byte) {
 func (s *session) counted(sl *slot, k codec.Kind) {
 	switch {
 	case k == codec.KindError:
+		sl.result = ResultError
 		s.count.Errors++
 	case sl.is(slotHit):
+		sl.result = ResultHit
 		s.count.Hits++
 	default:
+		sl.result = ResultMiss
 		s.count.Misses++
 	}
 }
@@ -327,7 +332,7 @@ func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, c
 		sl.flags |= slotAgain
 		next, copy = c, sl.copy
 	}
-	s.count.Failovers++
+	s.count.Failovers[cause]++
 	s.count.Retries++
 	sl.copy, sl.tried = copy, sl.tried|1<<copy
 	return next
@@ -338,6 +343,7 @@ func (s *session) fail(seq uint32, line []byte) {
 	sl := s.slots.at(seq)
 	s.count.Errors++
 	s.drop(sl)
+	sl.result = ResultError
 	sl.flags = sl.flags&^slotWaits | slotBroken
 	if !sl.is(slotQuiet) || sl.op.Meta() {
 		s.emit(seq, line)

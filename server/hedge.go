@@ -177,6 +177,6 @@ func (s *session) raceFailed(c *upstream.Conn, p *upstream.Pending, cause upstre
 		sl.tried &^= 1 << sl.heir
 		s.retry(c, p, cause)
 	default: // the other's answer will do
-		s.count.Failovers++
+		s.count.Failovers[cause]++
 	}
 }

@@ -68,6 +68,8 @@ type loop struct {
 	hushed    []netip.Addr  // see Server.hush
 	away      *giver        // has sessions at rest; nil: they stay
 	sinceTick time.Duration // the beats since the last tick
+	deferred  bool          // Run is to come
+	batch     uint32        // when what it is to flush began to come, as of micros
 
 	converges bool // writes go to the lead first, and it is looked at again
 	parallel  bool // writes go to all replicas at once
@@ -82,10 +84,11 @@ type loop struct {
 	far         *os.File // the other end of the anchor
 
 	any struct {
-		busy    atomic.Bool  // ticks are wanted
-		ticking atomic.Bool  // a tick is on its way
-		clients atomic.Int64 // sessions, those on their way in included
-		parting atomic.Int64 // of these, those that part
+		busy    atomic.Bool          // ticks are wanted
+		ticking atomic.Bool          // a tick is on its way
+		clients atomic.Int64         // sessions, those on their way in included
+		parting atomic.Int64         // of these, those that part
+		told    atomic.Pointer[part] // what it told of itself last; nil: nothing yet
 	}
 }
 
@@ -144,6 +147,7 @@ func (l *loop) beats(d time.Duration) uint32 { return uint32((d + l.beat() - 1) 
 
 // Run is the task that Defer asks for: it comes after a batch of events.
 func (l *loop) Run(context.Context) error {
+	l.deferred = false
 	l.group.Flush()
 	l.settle()
 	return nil
@@ -153,6 +157,7 @@ func (l *loop) Run(context.Context) error {
 // batch that follows, so that the write takes that batch's requests along.
 func (l *loop) Defer() {
 	l.busy()
+	l.deferred = true
 	l.el.Execute(context.Background(), l)
 }
 

@@ -30,7 +30,7 @@ func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream
 		l.diverge(c.Node().Index, next != nil, p)
 	}
 	if sent && !l.pool.Alone() && relative(p) {
-		s.rescue(c, p)
+		s.rescue(c, p, cause)
 		return
 	}
 	if next == nil && !sent && l.mayAskAgain(sl, cause) {
@@ -41,7 +41,7 @@ func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream
 		s.fail(p.Seq, c.Node().Error(cause))
 		return
 	}
-	l.count.Failovers++
+	l.count.Failovers[cause]++
 	sl.leads(copy)
 	if !l.resend(next, p) {
 		s.fail(p.Seq, next.Node().Error(upstream.CauseFull))
@@ -83,8 +83,8 @@ func (l *loop) resend(c *upstream.Conn, p *upstream.Pending) bool {
 }
 
 // rescue gives the relative write p, which c's node may have carried out before it
-// failed, to the replica that was asked for its version before that.
-func (s *session) rescue(c *upstream.Conn, p *upstream.Pending) {
+// failed for cause, to the replica that was asked for its version before that.
+func (s *session) rescue(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause) {
 	l, sl := s.loop, s.slots.at(p.Seq)
 	line := p.Line()
 	var req codec.Request
@@ -104,7 +104,7 @@ func (s *session) rescue(c *upstream.Conn, p *upstream.Pending) {
 		s.fail(p.Seq, c.Node().Error(upstream.CauseFate))
 		return
 	}
-	l.count.Failovers++
+	l.count.Failovers[cause]++
 	sl.died = sl.copy
 	sl.leads(copy)
 }

@@ -135,7 +135,7 @@ func TestDrainEndsWithTheLife(t *testing.T) {
 	}
 	s.awaits(t, 0, health.Up)
 	s.isDrained(t, 0, false, health.Up)
-	if got := s.Snapshot().Counters; got.Failovers+got.Retries+got.Errors+got.Misses > 0 {
+	if got := s.Snapshot().Counters; got.FailedOver()+got.Retries+got.Errors+got.Misses > 0 {
 		t.Errorf("clients were concerned: %+v", got)
 	}
 }

@@ -79,6 +79,7 @@ func (s *session) begin() {
 func (s *session) finish(seq uint32) {
 	sl := s.slots.at(seq)
 	sl.flags |= slotDone
+	s.ended(sl)
 	if sl.is(slotWrites) {
 		s.loop.gate.writing--
 		s.loop.gate.look()

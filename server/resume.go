@@ -82,6 +82,7 @@ func (s *session) takeUp(c *upstream.Conn, p *upstream.Pending, cause upstream.C
 // giveUp closes a client that has half of a value the rest of which is lost.
 func (s *session) giveUp(seq uint32) {
 	s.count.Errors++
+	s.slots.at(seq).result = ResultError
 	s.close()
 	s.finish(seq)
 }

@@ -199,7 +199,7 @@ func (s *session) command(data []byte) []byte {
 
 // serve carries out one command; rest is what follows its line.
 func (s *session) serve(line, rest []byte, req *codec.Request) []byte {
-	s.count.Requests++
+	s.count.Commands[req.Op]++
 	switch req.Op.Class() {
 	case codec.ClassRead:
 		if req.Op.MultiKey() {
@@ -225,18 +225,23 @@ func (s *session) serve(line, rest []byte, req *codec.Request) []byte {
 func (s *session) local(req *codec.Request) {
 	switch req.Op {
 	case codec.OpVersion:
-		s.say(s.loop.version())
+		s.say(req.Op, s.loop.version())
 	case codec.OpMetaNoop:
-		s.say(lineMN)
+		s.say(req.Op, lineMN)
 	case codec.OpQuit:
+		if !s.binary() { // whose client has been answered
+			s.count.Answers[req.Op][ResultOK]++
+		}
 		s.end()
 	default:
-		if req.Fault == codec.FaultClose {
+		switch {
+		case req.Fault == codec.FaultClose:
+			s.count.Answers[req.Op][ResultError]++
 			s.close()
-			return
-		}
-		if !req.Quiet() {
-			s.refuse(req.Fault.Line())
+		case req.Quiet():
+			s.count.Answers[req.Op][ResultError]++
+		default:
+			s.refuse(req.Op, req.Fault.Line())
 		}
 	}
 }
@@ -246,17 +251,17 @@ var (
 	lineEnd = []byte("END\r\n")
 )
 
-// say answers with b, in turn.
-func (s *session) say(b []byte) {
-	seq := s.open(slot{})
+// say answers a command that no node is asked for with b, in turn.
+func (s *session) say(op codec.Op, b []byte) {
+	seq := s.open(slot{op: op})
 	s.emit(seq, b)
 	s.finish(seq)
 }
 
 // refuse answers a command that is not carried out, in turn.
-func (s *session) refuse(line string) {
+func (s *session) refuse(op codec.Op, line string) {
 	s.count.Errors++
-	seq := s.open(slot{})
+	seq := s.open(slot{op: op, result: ResultError})
 	if s.binary() {
 		s.emit(seq, []byte(line))
 	} else if s.slots.first(seq) {

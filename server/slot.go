@@ -20,12 +20,14 @@ type slot struct {
 	// left counts what a write still waits for: 1 for the lead, from its answer on, or
 	// from the start if the write went everywhere, and 1 for each follower; or all nodes
 	// that were told.
-	left  uint16
-	heir  uint8        // of a relative or conditional write: the copy that was asked for its version; of a hedged read: the other one
-	died  uint8        // of one given to its heir after all: the copy that led
-	race  race         // of a hedged read
-	hash  uint32       // of a write: hashKey of its key
-	asked binary.Asked // of a binary session: what the answer repeats
+	left   uint16
+	heir   uint8        // of a relative or conditional write: the copy that was asked for its version; of a hedged read: the other one
+	died   uint8        // of one given to its heir after all: the copy that led
+	race   race         // of a hedged read
+	result Result       // what it came to; it counts when the slot is done
+	hash   uint32       // of a write: hashKey of its key
+	began  uint32       // when its command came, as of micros; 0: no node is asked, and nobody measures
+	asked  binary.Asked // of a binary session: what the answer repeats
 	// out is a reply that may not leave yet: it is not this slot's turn, or
 	// followers have not answered.
 	out     *bytebufferpool.ByteBuffer

@@ -29,7 +29,7 @@ func (s *session) stats(line []byte, req *codec.Request) {
 	case "reset":
 		s.everyone(line, req)
 	case "proxy", "nodes":
-		seq := s.open(slot{op: codec.OpStats})
+		seq := s.open(s.timed(codec.OpStats, 0))
 		go func() {
 			out := proxyStats(what, l.srv.Snapshot(), what == "proxy" && l.srv.Ready().Ready)
 			l.do(func() {
@@ -38,7 +38,7 @@ func (s *session) stats(line []byte, req *codec.Request) {
 			})
 		}()
 	default:
-		s.refuse(codec.FaultError.Line())
+		s.refuse(req.Op, codec.FaultError.Line())
 	}
 }
 
@@ -77,7 +77,7 @@ func (l *loop) statsCopy() upstream.Placement {
 
 // gatherStats asks the nodes of one copy.
 func (l *loop) gatherStats(s *session, line []byte, req *codec.Request, what string) {
-	call := &statsCall{session: s, seq: s.open(slot{op: codec.OpStats}), what: what}
+	call := &statsCall{session: s, seq: s.open(s.timed(codec.OpStats, 0)), what: what}
 	for _, node := range l.statsCopy().Nodes {
 		if !l.pool.Health.Writable(node) {
 			call.failed = l.pool.Nodes[node].Down()
@@ -162,11 +162,11 @@ func proxyStats(what string, snap Snapshot, ready bool) []byte {
 		stat("curr_connections", snap.Sessions)
 		stat("total_connections", snap.Accepted)
 		stat("rejected_connections", snap.Refused)
-		stat("requests", snap.Requests)
+		stat("requests", snap.Requests())
 		stat("hits", snap.Hits)
 		stat("misses", snap.Misses)
 		stat("errors", snap.Errors)
-		stat("failovers", snap.Failovers)
+		stat("failovers", snap.FailedOver())
 		stat("retries", snap.Retries)
 		stat("retries_refused", snap.RetriesRefused)
 		stat("hedges", snap.Hedges)

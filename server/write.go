@@ -80,7 +80,9 @@ func (s *session) whole(value []byte, req *codec.Request) bool {
 		return true
 	}
 	if !req.Quiet() {
-		s.refuse(codec.FaultChunk.Line())
+		s.refuse(req.Op, codec.FaultChunk.Line())
+	} else {
+		s.count.Answers[req.Op][ResultError]++
 	}
 	return false
 }
@@ -119,7 +121,7 @@ func (s *session) write(line, value []byte, req *codec.Request) {
 }
 
 func (s *session) slotOf(req *codec.Request) slot {
-	sl := slot{op: req.Op, flags: slotWaits}
+	sl := s.timed(req.Op, slotWaits)
 	if req.Quiet() {
 		sl.flags |= slotQuiet
 	}
@@ -285,8 +287,12 @@ func (s *session) acknowledged(seq uint32) {
 func (s *session) settled(seq uint32) {
 	sl := s.slots.at(seq)
 	sl.flags &^= slotWaits
+	if sl.out != nil {
+		sl.result = resultOf(sl.out.B)
+	}
 	switch {
 	case sl.fault != codec.FaultNone:
+		sl.result = ResultError
 		s.count.Errors++
 		s.drop(sl)
 		if !sl.is(slotQuiet) {

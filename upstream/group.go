@@ -142,6 +142,12 @@ func (g *Group) Connect(node int) {
 	}
 }
 
+// Memory is how many chunks, from which requests are sent, are in use, and how many bytes
+// of others wait to be.
+func (g *Group) Memory() (chunks, spare int) {
+	return g.chunks.out, len(g.chunks.free)*chunkSize + g.chunks.bytes
+}
+
 // Awaits reports whether a request to node has not been answered.
 func (g *Group) Awaits(node int) bool {
 	return slices.ContainsFunc(g.conns[node], func(c *Conn) bool { return c.ring.len() > 0 })

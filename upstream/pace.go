@@ -62,10 +62,9 @@ func (t *Traffic) Add(o *Traffic) {
 // Traffic is that with node, so far. It goes on being written to.
 func (g *Group) Traffic(node int) *Traffic { return &g.traffic[node] }
 
-// Now is when what is being served came, or else the time, as of the Clock that Limits
-// must have.
+// Now is when what is being served came, or else the time; without a Clock it is 0.
 func (g *Group) Now() time.Duration {
-	if g.now != 0 {
+	if g.now != 0 || g.limits.Clock == nil {
 		return g.now
 	}
 	return g.limits.Clock()

@@ -276,7 +276,7 @@ func (d *demo) status(now time.Time) string {
 	seconds := now.Sub(d.lastAt).Seconds()
 	rate := 0.0
 	if seconds > 0 {
-		rate = float64(s.Requests-d.last.Requests) / seconds
+		rate = float64(s.Requests()-d.last.Requests()) / seconds
 	}
 	hits, misses := s.Hits-d.last.Hits, s.Misses-d.last.Misses
 	var b strings.Builder
