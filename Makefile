@@ -26,7 +26,7 @@ LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.c
 # command:package of what the tests run beside Go; a missing one fails its tests.
 TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tools \
          ip:iproute2 keepalived:keepalived monit:monit strace:strace git:git \
-         systemd-analyze:systemd logrotate:logrotate
+         systemd-analyze:systemd logrotate:logrotate promtool:prometheus
 
 .PHONY: help run build test check lint fuzz bench report perf refill benchstat e2e soak faults drill install deps clean
 

@@ -125,6 +125,7 @@ func (c *Counters) add(o *Counters) {
 type Snapshot struct {
 	Counters
 	Uptime   time.Duration
+	Started  time.Time
 	Sessions uint64 // clients connected
 	Accepted uint64 // clients ever taken
 	Refused  uint64 // clients turned away because there were too many
@@ -230,6 +231,7 @@ func (l *loop) part() *part {
 func (s *Server) Snapshot() Snapshot {
 	snap := Snapshot{
 		Uptime:   time.Since(s.started),
+		Started:  s.started,
 		Accepted: s.accepted.Load(),
 		Refused:  s.refused.Load(),
 		Loops:    len(s.loops),

@@ -88,7 +88,7 @@ func TestAdminCommands(t *testing.T) {
 	began := time.Now().Add(-time.Hour)
 	p := &toldProxy{told: make(chan string, 1), status: admin.Status{Version: "1.2.3", Since: began.UTC().Round(0), Ready: stuck,
 		Nodes: []admin.Node{{Name: "a", State: "up", Cause: "start", Since: began.UTC().Round(0)}}}}
-	s := admin.Serve(ln, p)
+	s := admin.Serve(ln, p, admin.Options{})
 	defer s.Close()
 
 	text, err := types(t, newStatus(), "--admin", where)

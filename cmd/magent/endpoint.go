@@ -67,6 +67,30 @@ func openAdmin(f *config.Flags, cfg *config.Config, who *identity, given *succes
 	return nil, fmt.Sprintf("nobody can ask this magent for its status: %v; --admin says where else, or none", err), nil
 }
 
+// openRemote opens the endpoint that --admin-listen asks for, or takes it from given; nil if
+// it asks for none. It reads the token that is to be shown there and wherever else TCP leads
+// to operators.
+func openRemote(f *config.Flags, given *succession.Sockets) (ln net.Listener, token string, err error) {
+	if f.AdminToken != "" {
+		if token, err = admin.ReadToken(f.AdminToken); err != nil {
+			return nil, "", fmt.Errorf("--admin-token-file: %w", err)
+		}
+	}
+	if f.AdminListen == "" {
+		return nil, token, nil
+	}
+	address, err := admin.TCPAddress(f.AdminListen, token)
+	if err == nil {
+		if ln = given.Take("tcp", address); ln == nil {
+			ln, err = admin.ListenTCP(address)
+		}
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("--admin-listen: %w", err)
+	}
+	return ln, token, nil
+}
+
 // defaultAdmin is the path that goes with the first TCP port.
 func defaultAdmin(cfg *config.Config) string {
 	for _, l := range cfg.Listen {

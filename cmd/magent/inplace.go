@@ -215,11 +215,7 @@ func (s *service) launch() (*succession.Link, *exec.Cmd, error) {
 
 // sockets is the sockets that a successor gets, and what they are called.
 func (s *service) sockets() (files []*os.File, names []string, err error) {
-	listeners := s.srv.Listeners()
-	if s.admin != nil {
-		listeners = append(listeners, s.admin)
-	}
-	for _, ln := range listeners {
+	for _, ln := range append(s.srv.Listeners(), s.operators()...) {
 		f, err := succession.File(ln)
 		if err != nil {
 			return files, names, err
@@ -306,8 +302,8 @@ func (s *service) yield(link *succession.Link, pid int) {
 	tellManager(fmt.Sprintf("MAINPID=%d\n%s", pid, sd.SdNotifyReady))
 	s.log.Info("another process serves now", "pid", pid, "handing over for at most", s.cfg.DrainTimeout)
 	s.keepFiles(true)
-	if s.endpoint != nil {
-		s.endpoint.Retire(adminRest)
+	for _, e := range s.endpoints {
+		e.Retire(adminRest)
 	}
 	end, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
 	defer cancel()
@@ -320,10 +316,8 @@ func (s *service) yield(link *succession.Link, pid int) {
 // process ends: as long as another serves.
 func (s *service) keepFiles(stay bool) {
 	s.pidStays = stay
-	for _, ln := range append(s.srv.Listeners(), s.admin) {
-		if ln != nil {
-			succession.Keep(ln, stay || s.in.foreign[ln.Addr().String()])
-		}
+	for _, ln := range append(s.srv.Listeners(), s.operators()...) {
+		succession.Keep(ln, stay || s.in.foreign[ln.Addr().String()])
 	}
 }
 

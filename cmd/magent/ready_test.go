@@ -34,7 +34,7 @@ func serveTurning(t *testing.T, p *turningProxy) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := admin.Serve(ln, p)
+	s := admin.Serve(ln, p, admin.Options{})
 	t.Cleanup(func() { s.Close() })
 	return where
 }

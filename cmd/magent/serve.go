@@ -21,6 +21,7 @@ import (
 	"magent/server"
 	"magent/server/admin"
 	"magent/server/config"
+	"magent/server/metrics"
 	"magent/server/succession"
 )
 
@@ -117,8 +118,8 @@ func (s *service) open() (close func(), err error) {
 	if s.srv, err = server.NewOn(&s.in.sockets, s.cfg, s.log); err != nil {
 		return close, err
 	}
-	var warning string
-	if s.admin, warning, err = openAdmin(f, &s.cfg, who, &s.in.sockets); err != nil {
+	warning, err := s.openOperators(who)
+	if err != nil {
 		return close, errors.Join(err, s.shutdown())
 	}
 	warn(f, s.log, append(s.in.surplus(), warning))
@@ -155,18 +156,38 @@ func (s *service) await(stop context.Context, replace <-chan os.Signal, adopted 
 
 // service is a proxy as a process.
 type service struct {
-	srv      *server.Server
-	cfg      config.Config
-	flags    *config.Flags
-	log      *slog.Logger
-	leave    context.CancelFunc // has it end as a signal does
-	admin    net.Listener       // nil: nobody can ask it
-	endpoint *admin.Server
+	srv       *server.Server
+	cfg       config.Config
+	flags     *config.Flags
+	log       *slog.Logger
+	leave     context.CancelFunc // has it end as a signal does
+	admin     net.Listener       // of --admin; nil: nobody can ask it there
+	remote    net.Listener       // of --admin-listen; the same
+	token     string             // who asks by TCP must show it; empty: nobody has to
+	endpoints []*admin.Server
 
 	in       inherited
 	logFile  *os.File // nil: there is none
 	pid      *os.File // nil: there is none
 	pidStays bool     // when we end, as it is another's
+}
+
+// openOperators opens what operators may ask at.
+func (s *service) openOperators(who *identity) (warning string, err error) {
+	if s.admin, warning, err = openAdmin(s.flags, &s.cfg, who, &s.in.sockets); err == nil {
+		s.remote, s.token, err = openRemote(s.flags, &s.in.sockets)
+	}
+	return warning, err
+}
+
+// operators is where they may ask.
+func (s *service) operators() (all []net.Listener) {
+	for _, ln := range []net.Listener{s.admin, s.remote} {
+		if ln != nil {
+			all = append(all, ln)
+		}
+	}
+	return all
 }
 
 func (s *service) start() error {
@@ -176,8 +197,9 @@ func (s *service) start() error {
 	if s.in.link != nil {
 		s.srv.Ready() // who asks next may have asked the predecessor before
 	}
-	if s.admin != nil {
-		s.endpoint = admin.Serve(s.admin, operated{s.srv, s.leave})
+	o := admin.Options{Metrics: metrics.NewHandler(s.srv, metrics.Build{Version: version, Commit: builtFrom()}), Token: s.token}
+	for _, ln := range s.operators() {
+		s.endpoints = append(s.endpoints, admin.Serve(ln, operated{s.srv, s.leave}, o))
 	}
 	return nil
 }
@@ -193,8 +215,8 @@ func (s *service) begin(ready func() error) (adopted <-chan struct{}, err error)
 	for _, a := range s.srv.Addrs() {
 		s.log.Info("listening", "address", a.String())
 	}
-	if s.admin != nil {
-		s.log.Info("answering operators", "at", s.admin.Addr().String())
+	for _, ln := range s.operators() {
+		s.log.Info("answering operators", "at", ln.Addr().String())
 	}
 	if err = ready(); err == nil {
 		adopted, err = s.announce()
@@ -211,14 +233,16 @@ func (s *service) ended() error {
 	return fmt.Errorf("the engine ended: %w", s.srv.Err())
 }
 
-// closeAdmin ends the endpoint, or what would have become one, and removes its socket
+// closeAdmin ends the endpoints, or what would have become some, and removes the socket
 // where the user that we are may.
 func (s *service) closeAdmin() {
-	switch {
-	case s.endpoint != nil:
-		s.endpoint.Close()
-	case s.admin != nil:
-		s.admin.Close()
+	for _, e := range s.endpoints {
+		e.Close()
+	}
+	if s.endpoints == nil {
+		for _, ln := range s.operators() {
+			ln.Close()
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func settle(f *config.Flags) (config.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	paths := []*string{&f.PidFile, &f.LogFile, &f.ProfileDir}
+	paths := []*string{&f.PidFile, &f.LogFile, &f.ProfileDir, &f.AdminToken}
 	if strings.Contains(f.Admin, "/") {
 		paths = append(paths, &f.Admin)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"time"
 
@@ -18,15 +19,24 @@ const defaultPort = 11211
 type adminFlags struct {
 	where string
 	port  int
+	token string // the path of a file
 }
 
 func (a *adminFlags) bind(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().IntVarP(&a.port, "port", "p", defaultPort, "ask the magent that serves clients on this `port`")
 	cmd.Flags().StringVar(&a.where, "admin", "", "ask the magent whose admin endpoint is at this `path or address`; default is that of the port, "+admin.DefaultPath(defaultPort)+" or "+deploy.AdminPath(defaultPort))
+	cmd.Flags().StringVar(&a.token, "admin-token-file", "", "show the token in the file at this `path`; --admin may then be an address of another machine")
 }
 
 func (a *adminFlags) client() (*admin.Client, error) {
+	if a.token != "" {
+		token, err := admin.ReadToken(a.token)
+		if err != nil {
+			return nil, fmt.Errorf("--admin-token-file: %w", err)
+		}
+		return admin.NewRemoteClient(a.where, token)
+	}
 	if a.where != "" {
 		return admin.NewClient(a.where)
 	}

@@ -1,18 +1,20 @@
 // Package admin is how people, and what they have running, ask a magent how its nodes
 // are and tell it what to do with one: HTTP with JSON, on a socket file that only the
-// user of magent, and root, may open, or on a loopback address.
+// user of magent, and root, may open, on a loopback address, or where a token is asked for.
 //
 //	GET  /status    Status
 //	GET  /healthz   {"ok": true}, as long as the event loops turn
 //	GET  /readyz    Ready; 503 if it is not. With ?warm=1, 503 if it is not warm
+//	GET  /metrics   for Prometheus, as Options has it
+//	GET  /debug/pprof/...
 //	POST /resync    {"node": "10.0.0.1:11211", "from": "10.0.0.2:11211"}
 //	POST /drain     {"node": "10.0.0.1:11211", "on": true}
 //	POST /failover  {"leave": false}
 //	POST /resume    {}
 //
 // What is refused is answered with {"error": "a sentence"}. A POST must say that its
-// body is application/json, and on a loopback address requests must name that as their
-// host: so no page in a browser of this machine can send one.
+// body is application/json, and on a loopback address, where no token is asked for,
+// requests must name that as their host: so no page in a browser of this machine can send one.
 //
 // A Server has goroutines of its own and calls its Proxy on them. The package owns both
 // ends, server and client, knows nothing of the proxy but what it declares here, and

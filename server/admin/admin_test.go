@@ -68,7 +68,13 @@ func serve(t *testing.T, where string, p Proxy) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Serve(ln, p)
+	return serveOn(t, ln, p, Options{})
+}
+
+// serveOn answers for p at ln until the test ends, and returns where that is.
+func serveOn(t *testing.T, ln net.Listener, p Proxy, o Options) string {
+	t.Helper()
+	s := Serve(ln, p, o)
 	t.Cleanup(func() { s.Close() })
 	return ln.Addr().String()
 }
@@ -224,7 +230,7 @@ func TestSocketFile(t *testing.T) {
 	if err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the socket has mode %v, %v", st.Mode(), err)
 	}
-	s := Serve(ln, &fake{})
+	s := Serve(ln, &fake{}, Options{})
 	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another process answers there") {
 		t.Errorf("beside a live one: %v", err)
 	}

@@ -30,13 +30,17 @@ func NewClient(where string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newClient(where, network, address), nil
+}
+
+func newClient(where, network, address string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}
 	return &Client{where: where, http: http.Client{
 		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
 		Timeout:   time.Minute,
-	}}, nil
+	}}
 }
 
 // Status asks how the magent and its nodes are.

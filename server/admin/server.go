@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 )
 
@@ -24,9 +25,15 @@ type Server struct {
 	done chan struct{}
 }
 
+// Options say what an endpoint answers beside what its Proxy does, and to whom.
+type Options struct {
+	Metrics http.Handler // answers GET /metrics; nil: nobody does
+	Token   string       // who does not come by a socket file must show it; empty: nobody has to
+}
+
 // Serve begins to answer for p what comes to ln, which the Server closes in the end.
-func Serve(ln net.Listener, p Proxy) *Server {
-	h := &handler{proxy: p, local: ln.Addr().Network() == "unix"}
+func Serve(ln net.Listener, p Proxy, o Options) *Server {
+	h := &handler{proxy: p, options: o, local: ln.Addr().Network() == "unix"}
 	s := &Server{done: make(chan struct{}), http: &http.Server{
 		Handler:           h.routes(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -60,8 +67,9 @@ func (s *Server) Retire(patience time.Duration) {
 
 // handler answers requests.
 type handler struct {
-	proxy Proxy
-	local bool // by rights of a file: nobody comes from a browser
+	proxy   Proxy
+	options Options
+	local   bool // by rights of a file: nobody comes from a browser
 }
 
 func (h *handler) routes() http.Handler {
@@ -73,17 +81,47 @@ func (h *handler) routes() http.Handler {
 	mux.HandleFunc("POST /drain", h.drain)
 	mux.HandleFunc("POST /failover", h.failover)
 	mux.HandleFunc("POST /resume", h.resume)
+	if h.options.Metrics != nil {
+		mux.Handle("GET /metrics", h.options.Metrics)
+	}
+	profiles(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /status, GET /healthz, GET /readyz, "+
+		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /status, GET /healthz, GET /readyz, GET /metrics, GET /debug/pprof/, "+
 			"POST /resync, POST /drain, POST /failover and POST /resume", r.Method, r.URL.Path)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !h.local && !named(r.Host) {
-			refuse(w, http.StatusForbidden, "the host of a request must be a loopback address, not %.100q", r.Host)
-			return
+		if h.welcome(w, r) {
+			mux.ServeHTTP(w, r)
 		}
-		mux.ServeHTTP(w, r)
 	})
+}
+
+// profiles has mux answer for the profiles of this process, as go tool pprof asks for them.
+func profiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+}
+
+// welcome reports whether r is to be answered, and refuses it if it is not. A page in a
+// browser has no token, so that with one the host need not be looked at.
+func (h *handler) welcome(w http.ResponseWriter, r *http.Request) bool {
+	switch {
+	case h.local:
+	case h.options.Token != "":
+		if err := shows(r, h.options.Token); err != nil {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			refuse(w, http.StatusUnauthorized, "%v", err)
+			return false
+		}
+	case !named(r.Host):
+		refuse(w, http.StatusForbidden, "the host of a request must be a loopback address, not %.100q", r.Host)
+		return false
+	}
+	return true
 }
 
 // named reports whether the host of a request is this machine's own.

@@ -24,6 +24,10 @@ type Flags struct {
 	PidFile    string
 	LogFile    string
 	Admin      string // path, address or none; empty: the path of the first TCP port
+	// AdminListen is a TCP port or address where the same is answered, AdminToken the path
+	// of the token that is asked for there; empty: neither.
+	AdminListen, AdminToken string
+
 	Profile    string // one of Profiles, empty for none
 	ProfileDir string
 	// RestartWait is how long a process that is to take this one's place may take to serve.
@@ -109,6 +113,8 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.RestartWait, "restart-wait", 10*time.Second, "on SIGUSR2, give the process that takes over this `duration` to serve")
 	fs.StringVar(&f.LogFile, "log-file", "", "append the log to `path`; default is standard error, and no log in the background")
 	fs.StringVar(&f.Admin, "admin", "", "answer magent status and the like at this `path or address`, or none; default is /run/magent-PORT.sock")
+	fs.StringVar(&f.AdminListen, "admin-listen", "", "answer the same, and Prometheus, at this TCP `port or address` too; a port alone is one of 127.0.0.1")
+	fs.StringVar(&f.AdminToken, "admin-token-file", "", "who asks by TCP must show the token in the file at this `path`: for addresses that others reach")
 	fs.StringVar(&f.Profile, "profile", "", "write a profile of this `kind` at exit: "+strings.Join(Profiles(), ", "))
 	fs.StringVar(&f.ProfileDir, "profile-dir", ".", "write profiles to the directory at this `path`")
 }

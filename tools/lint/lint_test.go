@@ -160,6 +160,8 @@ var law = []struct {
 		"server joins upstream, codec and gnet; the command line is cmd's"},
 	{"server/admin", nil, "the endpoint knows the proxy by what it declares itself: std only"},
 	{"server/succession", []string{"golang.org/x/sys/..."}, "what passes between two processes knows nothing of the proxy: std and x/sys"},
+	{"server/metrics", []string{"magent/server", "magent/codec", "magent/upstream", "magent/upstream/...", "github.com/prometheus/client_golang/prometheus",
+		"github.com/prometheus/client_golang/prometheus/...", "github.com/prometheus/client_model/go"}, "what is shown is what server has counted"},
 	{"server/config", []string{"magent/upstream/route", "github.com/spf13/pflag"}, "a configuration is data: std, pflag and route"},
 	{"server/e2e", []string{"magent/server", "magent/server/...", "magent/upstream/memnode",
 		"magent/bench/process", "magent/bench/process/proctest", "magent/bench/load", "magent/bench/keys", "magent/bench/wire", "golang.org/x/sys/..."},

@@ -1,0 +1,195 @@
+// Package metrics shows Prometheus what a magent has counted. The loops count for
+// themselves; here it is summed when somebody asks, on the goroutine of who does.
+//
+// There is no global registry, and nothing is kept from one scrape to the next. It
+// imports server, and what that counts with, client_golang and client_model.
+package metrics
+
+import (
+	"net/http"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"magent/codec"
+	"magent/server"
+	"magent/upstream"
+	"magent/upstream/health"
+	"magent/upstream/latency"
+	"magent/upstream/repair"
+)
+
+// Source is a magent to be shown. Server is one.
+type Source interface{ Snapshot() server.Snapshot }
+
+// Build says what is running.
+type Build struct{ Version, Commit string }
+
+// scrapes is how many are answered at a time; who comes beyond that is told to come again.
+const scrapes = 4
+
+// NewHandler answers GET /metrics for s: what it has counted, and what the Go runtime
+// and the kernel say of this process.
+func NewHandler(s Source, b Build) http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(&collector{s, b}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// To compress it would cost more than all the rest.
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, DisableCompression: true})
+}
+
+// collector is a prometheus.Collector.
+type collector struct {
+	source Source
+	build  Build
+}
+
+// Describe tells all metrics there are.
+func (c *collector) Describe(to chan<- *prometheus.Desc) {
+	for _, m := range all {
+		to <- m.desc
+	}
+}
+
+// Collect sums what has been counted up to now.
+func (c *collector) Collect(to chan<- prometheus.Metric) {
+	s := c.source.Snapshot()
+	e := emitter{to, s.Started}
+	e.put(buildInfo, 1, c.build.Version, c.build.Commit, runtime.Version())
+	e.put(loops, float64(s.Loops))
+	e.put(loopsSilent, float64(s.Silent))
+	e.clients(&s)
+	e.trouble(&s)
+	e.put(chunks, float64(s.Buffers.Chunks))
+	e.put(bufferSpare, float64(s.Buffers.SpareRequests), "requests")
+	e.put(bufferSpare, float64(s.Buffers.SpareReplies), "replies")
+	e.put(bufferSpare, float64(s.Buffers.SpareHeld), "held")
+	for i := range s.Nodes {
+		e.node(&s.Nodes[i])
+	}
+}
+
+// emitter gives away what is collected.
+type emitter struct {
+	to      chan<- prometheus.Metric
+	started time.Time // when all was 0
+}
+
+func (e emitter) put(m *metric, v float64, labels ...string) {
+	t := prometheus.GaugeValue
+	if m.kind == counter {
+		t = prometheus.CounterValue
+	}
+	e.to <- prometheus.MustNewConstMetric(m.desc, t, v, labels...)
+}
+
+func (e emitter) count(m *metric, n uint64, labels ...string) { e.put(m, float64(n), labels...) }
+
+func (e emitter) clients(s *server.Snapshot) {
+	e.count(clients, s.Sessions)
+	e.count(clientsAccepted, s.Accepted)
+	e.count(clientsRefused, s.Refused)
+	e.count(clientsOverrun, s.Overruns)
+	e.count(clientReceived, s.BytesIn)
+	e.count(clientSent, s.BytesOut)
+	for op := codec.OpNone; op < codec.NumOps; op++ {
+		e.count(commands, s.Commands[op], op.String())
+		for r, n := range s.Answers[op] {
+			if r := server.Result(r); n > 0 || usual(op, r) {
+				e.count(answers, n, op.String(), r.String())
+			}
+		}
+	}
+	e.latencies(took, &s.Reads, "read")
+	e.latencies(took, &s.Writes, "write")
+}
+
+// usual reports whether r is shown of op before it has happened, so that its first time
+// is seen as an increase.
+func usual(op codec.Op, r server.Result) bool {
+	if r == server.ResultError {
+		return true
+	}
+	read := r == server.ResultHit || r == server.ResultMiss
+	switch op.Class() {
+	case codec.ClassRead:
+		return read
+	case codec.ClassStore, codec.ClassWrite:
+		return read == op.MultiKey()
+	}
+	return r == server.ResultOK && op != codec.OpNone
+}
+
+func (e emitter) trouble(s *server.Snapshot) {
+	for cause := upstream.CauseNone + 1; cause < upstream.NumCauses; cause++ {
+		e.count(failovers, s.Failovers[cause], cause.String())
+	}
+	e.count(retries, s.Retries)
+	e.count(retriesRefused, s.RetriesRefused)
+	e.count(hedges, s.Hedges)
+	e.count(hedgesWon, s.HedgesWon)
+	e.count(hedgesRefused, s.HedgesRefused)
+	e.count(debtNoted, s.Missed)
+	for cause, n := range s.Repairs.Asked {
+		e.count(repairsAsked, n, repair.Cause(cause).String())
+	}
+	e.count(repairsJoined, s.Repairs.Joined)
+	e.count(repairsRefused, s.Repairs.Refused)
+	for o := repair.Needed + 1; o < repair.NumOutcomes; o++ {
+		e.count(repairsEnded, s.Repairs.Ended[o], o.String())
+	}
+	e.put(repairsWaiting, float64(s.Repairs.Waiting))
+	e.put(repairsRunning, float64(s.Repairs.Running))
+}
+
+func (e emitter) node(n *server.NodeSnapshot) {
+	e.put(nodeInfo, 1, n.Name, strconv.Itoa(n.Copy), n.Version)
+	for state := health.Up; state <= health.Down; state++ {
+		e.put(nodeState, bit(n.State == state.String()), n.Name, state.String())
+	}
+	e.put(nodeSince, float64(n.Since.UnixMilli())/1000, n.Name)
+	e.count(nodeChanges, n.Epoch, n.Name)
+	for cause, times := range n.Falls {
+		e.count(nodeFalls, times, n.Name, cause)
+	}
+	e.put(nodeFlaps, float64(n.Flaps), n.Name)
+	e.put(nodeHeld, max(0, time.Until(n.HeldUntil).Seconds()), n.Name)
+	e.put(nodeDrained, bit(n.Drained), n.Name)
+	e.count(nodeProbes, n.Probes, n.Name)
+	e.count(nodeProbesBad, n.ProbesBad, n.Name)
+	e.put(nodeProbeTook, n.RTT.Seconds(), n.Name)
+	e.put(nodeDebt, float64(n.Debt), n.Name)
+	e.put(nodeConns, float64(n.Conns), n.Name)
+	e.put(nodeInFlight, float64(n.InFlight), n.Name)
+	e.latencies(nodeTook, &n.Traffic.Took, n.Name)
+	e.count(nodeReceived, n.Traffic.Received, n.Name)
+	e.count(nodeSent, n.Traffic.Sent, n.Name)
+	r := n.Refill
+	if r == nil {
+		return
+	}
+	e.count(refillDone, r.Done, n.Name)
+	e.count(refillTotal, r.Total, n.Name)
+	e.put(refillKeys, r.Keys, n.Name)
+	e.put(refillBytes, r.Bytes, n.Name)
+	e.put(refillRate, r.Full, n.Name)
+	if eta, ok := r.ETA(); ok {
+		e.put(refillETA, eta.Seconds(), n.Name)
+	}
+}
+
+// bit is 1 for yes.
+func bit(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// latencies shows h both ways that Prometheus knows.
+func (e emitter) latencies(m *metric, h *latency.Histogram, labels ...string) {
+	e.to <- newBoth(m.desc, h, e.started, labels...)
+}
