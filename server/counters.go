@@ -138,7 +138,7 @@ type Snapshot struct {
 
 // Buffers is the memory that the loops have for requests and replies.
 type Buffers struct {
-	Chunks        int // in use: memory that requests are sent from, 16 KB or one large request each
+	Chunks        int // in use, see upstream.Group
 	SpareRequests int // bytes of chunks that wait to be used again
 	SpareReplies  int // bytes of buffers that replies are put together in, that do
 	SpareHeld     int // bytes of buffers for replies that wait for their turn, that do
@@ -215,7 +215,7 @@ func (l *loop) part() *part {
 	p := &part{count: l.count, repairs: Repairs{Counts: *l.repairs.Counts()}, nodes: make([]NodeSnapshot, len(l.pool.Nodes))}
 	p.repairs.Waiting, p.repairs.Running = l.repairs.Len()
 	p.buffers.SpareReplies, p.buffers.SpareHeld = l.spare, l.held.size
-	p.buffers.Chunks, p.buffers.SpareRequests = l.group.Memory()
+	p.buffers.Chunks, p.buffers.SpareRequests = l.group.Chunks(), l.group.Spare()
 	for i := range p.nodes {
 		n := &p.nodes[i]
 		n.InFlight, n.Conns = l.group.InFlight(i)

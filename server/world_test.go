@@ -19,6 +19,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
+	"magent/codec"
 	"magent/server/config"
 	"magent/upstream"
 	"magent/upstream/health"
@@ -194,6 +195,24 @@ func (w *world) over() {
 	}
 	if n := len(w.loop.sessions); n != 0 {
 		w.t.Errorf("%d sessions are left", n)
+	}
+	w.tally()
+}
+
+// tally compares what has been counted in different ways. A client that left early has had
+// fewer answers than it sent commands.
+func (w *world) tally() {
+	count := &w.loop.count
+	hits, misses := uint64(0), uint64(0)
+	for op, results := range count.Answers {
+		if n := sum(results[:]); !codec.Op(op).MultiKey() && n > count.Commands[op] {
+			w.t.Errorf("%d %q are answered of %d", n, codec.Op(op), count.Commands[op])
+		}
+		hits += results[ResultHit]
+		misses += results[ResultMiss]
+	}
+	if hits != count.Hits || misses != count.Misses {
+		w.t.Errorf("%d hits and %d misses are answered, %d and %d are counted", hits, misses, count.Hits, count.Misses)
 	}
 }
 

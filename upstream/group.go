@@ -142,11 +142,8 @@ func (g *Group) Connect(node int) {
 	}
 }
 
-// Memory is how many chunks, from which requests are sent, are in use, and how many bytes
-// of others wait to be.
-func (g *Group) Memory() (chunks, spare int) {
-	return g.chunks.out, len(g.chunks.free)*chunkSize + g.chunks.bytes
-}
+// Spare is how many bytes of chunks wait to be used again.
+func (g *Group) Spare() int { return len(g.chunks.free)*chunkSize + g.chunks.bytes }
 
 // Awaits reports whether a request to node has not been answered.
 func (g *Group) Awaits(node int) bool {

@@ -74,7 +74,7 @@ var (
 
 // Memory that requests and replies are in.
 var (
-	chunks      = define(gauge, "chunks", "Chunks of memory with requests that are not answered: 16 KB each, or one large request.")
+	chunks      = define(gauge, "chunks", "Chunks of memory, 16 KB each or one large request, with requests that are not answered; each connection to a node keeps one.")
 	bufferSpare = define(gauge, "buffer_spare_bytes", "Memory kept to be used again, for requests, for replies that are put together, and for held ones, which wait for their turn.", "use")
 )
 
