@@ -212,6 +212,7 @@ type part struct {
 }
 
 func (l *loop) part() *part {
+	l.waited()
 	p := &part{count: l.count, repairs: Repairs{Counts: *l.repairs.Counts()}, nodes: make([]NodeSnapshot, len(l.pool.Nodes))}
 	p.repairs.Waiting, p.repairs.Running = l.repairs.Len()
 	p.buffers.SpareReplies, p.buffers.SpareHeld = l.spare, l.held.size

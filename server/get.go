@@ -80,9 +80,7 @@ func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
 		flags |= keyFlags[op]
 	}
 	c, copy := s.reader(key, flags)
-	sl := s.timed(op, flags)
-	sl.copy, sl.tried = copy, 1<<copy
-	seq := s.open(sl)
+	seq := s.open(slot{op: op, flags: flags, copy: copy, tried: 1 << copy, began: s.loop.arrived()})
 	switch {
 	case c == nil:
 		s.noReplica(seq, key)
@@ -101,7 +99,7 @@ var keyFlags = [codec.NumOps]slotFlags{
 // metaGet serves mg and me.
 func (s *session) metaGet(line []byte, req *codec.Request) {
 	key := s.loop.route(line, req)
-	sl := s.timed(req.Op, 0)
+	sl := slot{op: req.Op, began: s.loop.arrived()}
 	if req.Quiet() {
 		sl.flags = slotQuiet
 	}

@@ -69,7 +69,8 @@ type loop struct {
 	away      *giver        // has sessions at rest; nil: they stay
 	sinceTick time.Duration // the beats since the last tick
 	deferred  bool          // Run is to come
-	batch     uint32        // when what it is to flush began to come, as of micros
+	batch     uint32        // when what it is to flush began to come, as of upstream.Group.Micros
+	waits     waits
 
 	converges bool // writes go to the lead first, and it is looked at again
 	parallel  bool // writes go to all replicas at once

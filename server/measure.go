@@ -8,20 +8,24 @@ import (
 
 // How long commands take, as clients find it: from the batch of events in which a command
 // came to what ends its answer. The clock is read once for a batch, and once for what a
-// node sent (upstream.Group.Now). A command that came while the batch before was being
+// node sent (upstream.Group.Micros). A command that came while the batch before was being
 // served counts from the beginning of that: it was waiting, perhaps since then.
 
-// micros is a time as a slot keeps it, in µs, and never 0. Between two that are less than
-// 71 minutes apart the difference is right.
-func micros(t time.Duration) uint32 { return max(uint32(t/time.Microsecond), 1) }
+// waits is commands that came and were answered at the same time. They are counted
+// together, which is next to nothing for each.
+type waits struct {
+	count        *Counters // whose they are
+	began, ended uint32
+	write        bool
+	n            uint64
+}
 
-// timed is a slot of a command that nodes are asked for.
-func (s *session) timed(op codec.Op, flags slotFlags) slot {
-	l := s.loop
+// arrived is when the batch at hand began to come.
+func (l *loop) arrived() uint32 {
 	if !l.deferred || l.batch == 0 {
-		l.batch = micros(l.group.Now())
+		l.batch = l.group.Micros()
 	}
-	return slot{op: op, flags: flags, began: l.batch}
+	return l.batch
 }
 
 // ended counts a slot that is done.
@@ -30,10 +34,26 @@ func (s *session) ended(sl *slot) {
 	if sl.began == 0 {
 		return
 	}
-	took := time.Duration(micros(s.loop.group.Now())-sl.began) * time.Microsecond
-	if sl.op.Class() == codec.ClassRead || sl.op.MultiKey() {
-		s.count.Reads.Record(took, 1)
-	} else {
-		s.count.Writes.Record(took, 1)
+	l := s.loop
+	now := l.group.Micros()
+	write := sl.op.Class() != codec.ClassRead && !sl.op.MultiKey()
+	if w := &l.waits; w.began != sl.began || w.ended != now || w.write != write || w.count != s.count {
+		l.waited()
+		*w = waits{count: s.count, began: sl.began, ended: now, write: write}
 	}
+	l.waits.n++
+}
+
+// waited puts the commands that were gathered last into the histograms.
+func (l *loop) waited() {
+	w := &l.waits
+	if w.n == 0 {
+		return
+	}
+	h := &w.count.Reads
+	if w.write {
+		h = &w.count.Writes
+	}
+	h.Record(time.Duration(w.ended-w.began)*time.Microsecond, w.n)
+	w.n = 0
 }

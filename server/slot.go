@@ -26,7 +26,7 @@ type slot struct {
 	race   race         // of a hedged read
 	result Result       // what it came to; it counts when the slot is done
 	hash   uint32       // of a write: hashKey of its key
-	began  uint32       // when its command came, as of micros; 0: no node is asked, and nobody measures
+	began  uint32       // when its command came, as of upstream.Group.Micros; 0: no node is asked
 	asked  binary.Asked // of a binary session: what the answer repeats
 	// out is a reply that may not leave yet: it is not this slot's turn, or
 	// followers have not answered.

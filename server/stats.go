@@ -29,7 +29,7 @@ func (s *session) stats(line []byte, req *codec.Request) {
 	case "reset":
 		s.everyone(line, req)
 	case "proxy", "nodes":
-		seq := s.open(s.timed(codec.OpStats, 0))
+		seq := s.open(slot{op: codec.OpStats, began: l.arrived()})
 		go func() {
 			out := proxyStats(what, l.srv.Snapshot(), what == "proxy" && l.srv.Ready().Ready)
 			l.do(func() {
@@ -77,7 +77,7 @@ func (l *loop) statsCopy() upstream.Placement {
 
 // gatherStats asks the nodes of one copy.
 func (l *loop) gatherStats(s *session, line []byte, req *codec.Request, what string) {
-	call := &statsCall{session: s, seq: s.open(s.timed(codec.OpStats, 0)), what: what}
+	call := &statsCall{session: s, seq: s.open(slot{op: codec.OpStats, began: l.arrived()}), what: what}
 	for _, node := range l.statsCopy().Nodes {
 		if !l.pool.Health.Writable(node) {
 			call.failed = l.pool.Nodes[node].Down()

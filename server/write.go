@@ -121,7 +121,7 @@ func (s *session) write(line, value []byte, req *codec.Request) {
 }
 
 func (s *session) slotOf(req *codec.Request) slot {
-	sl := s.timed(req.Op, slotWaits)
+	sl := slot{op: req.Op, flags: slotWaits, began: s.loop.arrived()}
 	if req.Quiet() {
 		sl.flags |= slotQuiet
 	}

@@ -67,6 +67,7 @@ type Group struct {
 	paces    []pace        // by node
 	traffic  []Traffic     // by node
 	now      time.Duration // when what is being served came; 0: nothing is, or nobody measures
+	micros   uint32        // the same, as of micros
 	flushed  time.Duration // when the flush that is under way began to be timed; 0: it has not
 	ticked   time.Duration // when the latest tick came
 	counts   uint32        // the ticks, and those that they have made up for

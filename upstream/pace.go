@@ -62,16 +62,19 @@ func (t *Traffic) Add(o *Traffic) {
 // Traffic is that with node, so far. It goes on being written to.
 func (g *Group) Traffic(node int) *Traffic { return &g.traffic[node] }
 
-// Now is when what is being served came, or else the time; without a Clock it is 0.
-func (g *Group) Now() time.Duration {
-	if g.now != 0 || g.limits.Clock == nil {
-		return g.now
+// Micros is when what is being served came, or else the time, by the Clock, in µs and
+// never 0. It starts anew every 71 minutes: between two that are less than that apart the
+// difference is right. Without a Clock it is always the same.
+func (g *Group) Micros() uint32 {
+	switch {
+	case g.now != 0:
+		return g.micros
+	case g.limits.Clock == nil:
+		return 1
 	}
-	return g.limits.Clock()
+	return micros(g.limits.Clock())
 }
 
-// micros is t as a request keeps it, in µs, and never 0. Between two that are less than
-// 71 minutes apart the difference is right.
 func micros(t time.Duration) uint32 { return max(uint32(t/time.Microsecond), 1) }
 
 // begin notes the time of the requests that are being flushed, which are those behind
@@ -102,6 +105,7 @@ type alike struct {
 func (c *Conn) hears() {
 	if g := c.group; g.limits.Clock != nil {
 		g.now = g.limits.Clock()
+		g.micros = micros(g.now)
 	}
 }
 
@@ -133,7 +137,7 @@ func (c *Conn) counted() {
 	if c.alike.n == 0 {
 		return
 	}
-	d := time.Duration(micros(c.group.now)-c.alike.left) * time.Microsecond
+	d := time.Duration(c.group.micros-c.alike.left) * time.Microsecond
 	c.group.traffic[c.node.Index].Took.Record(d, c.alike.n)
 	c.alike = alike{}
 }

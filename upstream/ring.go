@@ -24,7 +24,7 @@ type Pending struct {
 	More  bool
 	value bool   // its VALUE has come, its END has not
 	at    uint32 // tick at which it was pushed
-	left  uint32 // when it was flushed, as of micros; 0: it was not, or nobody measures
+	left  uint32 // when it was flushed, as of Group.Micros; 0: it was not, or nobody measures
 	key   codec.Span
 	req   codec.Span
 	chunk *Chunk
