@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -92,5 +93,39 @@ func TestOperatorsByTCPThatCannotBe(t *testing.T) {
 	} {
 		args := append([]string{"serve", "-l", "127.0.0.1", "-p", portOf(t, freeAddr(t)), "-s", "127.0.0.1:11", "--admin", "none"}, c.args...)
 		magent(t, args...).wantFault(t, c.want)
+	}
+}
+
+// Where operators ask by TCP somebody listens while a magent is restarted in place, and
+// answers after that.
+func TestOperatorsByTCPStayThroughARestart(t *testing.T) {
+	remote := freeAddr(t)
+	p := place(t, []string{newNode(t).Addr(), newNode(t).Addr()}, "--admin-listen", remote)
+	old := readPid(t, p.pidFile)
+	over := make(chan struct{})
+	refused := make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-over:
+				refused <- nil
+				return
+			default:
+			}
+			c, err := net.Dial("tcp", remote)
+			if err != nil {
+				refused <- err
+				return
+			}
+			c.Close()
+		}
+	}()
+	p.restart()
+	close(over)
+	if err := <-refused; err != nil {
+		t.Errorf("a connection is refused: %v", err)
+	}
+	if code, text := fetch(t, "http://"+remote+"/debug/pprof/cmdline", ""); code != http.StatusOK || readPid(t, p.pidFile) == old {
+		t.Errorf("%d, %s", code, text)
 	}
 }

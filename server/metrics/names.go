@@ -46,7 +46,7 @@ var (
 	clientReceived  = define(counter, "client_received_bytes_total", "Bytes that clients sent.")
 	clientSent      = define(counter, "client_sent_bytes_total", "Bytes that clients were sent.")
 
-	commands = define(counter, "commands_total", "Commands read from clients. The command is empty if it is none that magent knows, or not as it must be.", "command")
+	commands = define(counter, "commands_total", "Commands read from clients; of a binary one, the text command that asks for the same. It is empty if it is none that magent knows, or not as it must be.", "command")
 	answers  = define(counter, "answers_total", "What became of them; of a get of several keys, of each key. The result is ok, hit, miss, not_found, not_stored, exists or error.", "command", "result")
 	took     = define(histogram, "answer_duration_seconds", "From the arrival of a command to its answer, of those that nodes are asked for; of each key of a get. The kind is read or write.", "kind")
 )
