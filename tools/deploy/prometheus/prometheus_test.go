@@ -61,6 +61,9 @@ func series(t *testing.T) map[string][]string {
 		}
 		name := line[:strings.IndexAny(line, "{ ")]
 		names[name] = nil
+		if base, ok := strings.CutSuffix(name, "_bucket"); ok {
+			names[base] = []string{"kind", "node"} // of a native histogram
+		}
 		for _, m := range label.FindAllStringSubmatch(line, -1) {
 			names[name] = append(names[name], m[1])
 		}
