@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -254,12 +253,11 @@ func nodesAt(ctx context.Context, addr string) (nodes []string, err error) {
 	}
 	in := bufio.NewScanner(c)
 	for in.Scan() {
-		line := in.Bytes()
-		if bytes.Equal(line, []byte("END")) {
+		stat, is := strings.CutPrefix(in.Text(), "STAT ")
+		if !is { // it is END, or an error
 			break
 		}
-		name, copied, ok := strings.Cut(string(line), ":copy ")
-		if name, stat := strings.CutPrefix(name, "STAT "); ok && stat {
+		if name, copied, ok := strings.Cut(stat, ":copy "); ok {
 			nodes = append(nodes, fmt.Sprintf("%s (copy %s)", name, copied))
 		}
 	}
