@@ -11,10 +11,14 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"magent/server/config"
+	"magent/server/succession"
 )
 
 // virtual is the address that moves in these tests. The loopback has all of 127.0.0.0/8.
@@ -298,6 +302,50 @@ func TestHush(t *testing.T) {
 			t.Fatal(err)
 		}
 		are(false)
+	}
+}
+
+// A magent may die while its sockets are hushed, and another be given them; or let a client
+// in that came then, and is told nothing before the end of that.
+func TestHushIsForgotten(t *testing.T) {
+	least := func(of syscall.Conn) (ttl int) {
+		rc, err := of.SyscallConn()
+		if err == nil {
+			err = rc.Control(func(fd uintptr) { ttl, err = unix.GetsockoptInt(int(fd), unix.SOL_IP, unix.IP_MINTTL) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ttl
+	}
+	m := newMoving(t, time.Minute)
+	ln := m.listeners[1].(*net.TCPListener)
+	client := m.comes(virtual).conn.(*net.TCPConn)
+	if err := m.hush(m.cfg.VIPs); err != nil {
+		t.Fatal(err)
+	}
+	if rc, err := client.SyscallConn(); err != nil || rc.Control(func(fd uintptr) { _ = hopless(int(fd), true) }) != nil {
+		t.Fatal(err)
+	}
+	if a, b := least(ln), least(client); a != 255 || b != 255 {
+		t.Fatalf("they take a TTL of %d and %d", a, b)
+	}
+	f, err := succession.File(ln)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, err := succession.Listen(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := newSite(t, 1)
+	at.cfg.Listen = []config.Listen{{Network: "tcp", Address: ln.Addr().String()}}
+	at.cfg.VIPs = m.cfg.VIPs
+	s := at.buildOn(&succession.Sockets{same}, at.cfg)
+	at.serve(s)
+	s.hear(client)
+	if a, b := least(ln), least(client); a != 0 || b != 0 {
+		t.Errorf("they take a TTL of %d and %d still", a, b)
 	}
 }
 

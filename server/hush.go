@@ -21,7 +21,6 @@ import (
 // hush makes the addresses quiet, until unhush. Connections that are half made are let in
 // still: they are served once, and part.
 func (s *Server) hush(addrs []netip.Addr) error {
-	s.hushing.Store(true)
 	err := s.onTCP(func(fd int, to *net.TCPAddr) error {
 		if !to.IP.IsUnspecified() && !slices.Contains(addrs, to.AddrPort().Addr().Unmap()) {
 			return nil // nobody comes to them there
@@ -36,7 +35,6 @@ func (s *Server) hush(addrs []netip.Addr) error {
 // unhush has all be as before. Clients that have not parted stay.
 func (s *Server) unhush() error {
 	err := s.onTCP(func(fd int, _ *net.TCPAddr) error { return hopless(fd, false) })
-	s.hushing.Store(false)
 	for _, l := range s.loops {
 		err = errors.Join(err, l.do(l.unhush))
 	}
@@ -123,10 +121,12 @@ func hopless(fd int, on bool) error {
 	return err
 }
 
-// hear undoes for a connection what it has taken after its listener, if that is hushed.
+// hear undoes for a connection what it has taken after its listener, if that was hushed when
+// the handshake ended: it may not be any more, and another process may have hushed it, that
+// it is shared with.
 func (s *Server) hear(nc net.Conn) {
 	tcp, ok := nc.(*net.TCPConn)
-	if !ok || !s.hushing.Load() {
+	if !ok || len(s.cfg.VIPs) == 0 {
 		return
 	}
 	if rc, err := tcp.SyscallConn(); err == nil {

@@ -44,7 +44,6 @@ type Server struct {
 	operator   sync.Mutex // held while a node is drained, or is no longer
 
 	readiness *readiness
-	hushing   atomic.Bool                    // some listeners take no new connections
 	moving    sync.Mutex                     // held while the addresses are given up
 	leaving   context.Context                // over when Leave begins
 	leave     context.CancelFunc             // has it be
@@ -100,6 +99,11 @@ func newServer(cfg config.Config, log *slog.Logger, t times, given *succession.S
 			return nil, err
 		}
 		s.listeners = append(s.listeners, ln)
+	}
+	if given != nil {
+		// Who had a socket before may have died while it was hushed. One that knows no such
+		// option was not.
+		_ = s.onTCP(func(fd int, _ *net.TCPAddr) error { return hopless(fd, false) })
 	}
 	for i := range cfg.Loops {
 		l := newLoop(s)
