@@ -202,7 +202,8 @@ func (h *haInit) settleServe() error {
 			k.Serve = append(k.Serve, typed(f)...)
 		}
 	})
-	k.Files, k.StopWait = mostFiles(&cfg), cfg.HandoverWait+cfg.DrainTimeout+3*time.Second
+	// In whole seconds: start-stop-daemon takes no others.
+	k.Files, k.StopWait = mostFiles(&cfg), (cfg.HandoverWait + cfg.DrainTimeout + 4*time.Second - 1).Truncate(time.Second)
 	for _, n := range slices.Concat(cfg.Copies...) {
 		if n.Host == k.Source.String() && k.Node == "" {
 			k.Node = n.Address()

@@ -72,6 +72,20 @@ func TestInitOverwritesNothing(t *testing.T) {
 	}
 }
 
+// TestInitGivesMagentTimeToStop: what waits for the end of magent waits long enough, in
+// numbers that it takes.
+func TestInitGivesMagentTimeToStop(t *testing.T) {
+	for _, c := range []struct{ supervisor, wait, want string }{
+		{"systemd", "1500ms", "TimeoutStopSec=10s\n"},
+		{"systemd", "1m", `systemctl stop magent.service" with timeout 88 seconds`},
+		{"monit", "1500ms", `TERM/10/KILL/2" with timeout 30 seconds`},
+	} {
+		if status, said := initHere(t, t.TempDir(), "--stdout", "--supervisor", c.supervisor, "--handover-wait", c.wait); status != 0 || !strings.Contains(said, c.want) {
+			t.Errorf("%+v: status %d, %s", c, status, said)
+		}
+	}
+}
+
 func TestInitWarns(t *testing.T) {
 	if status, said := initHere(t, t.TempDir(), "-b", "192.0.2.12"); status != 0 || !strings.Contains(said, "magent: warning: 192.0.2.12:11211 is in copies 0 and 1") {
 		t.Errorf("status %d, %s", status, said)

@@ -75,11 +75,11 @@ type Kit struct {
 	Port       int    // where clients are served
 	Admin      string // the path of the admin socket
 	PidFile    string
-	LogFile    string   // empty: standard error
-	Serve      []string // further flags of magent serve
-	Files      int      // descriptors that magent needs at most
-	StopWait   time.Duration
-	Node       string // host:port of the memcached of this machine; empty: none
+	LogFile    string        // empty: standard error
+	Serve      []string      // further flags of magent serve
+	Files      int           // descriptors that magent needs at most
+	StopWait   time.Duration // how long magent may take to stop, in whole seconds
+	Node       string        // host:port of the memcached of this machine; empty: none
 }
 
 // File is one that is to be written.
@@ -363,6 +363,10 @@ func (k *Kit) WarmBonus() int {
 	}
 	return 0
 }
+
+// StopPatience is how long monit waits for the end of magent before it takes the stop for
+// failed.
+func (k *Kit) StopPatience() time.Duration { return k.StopWait + 20*time.Second }
 
 // Tracked is the addresses that adverts name, those of the first's family; keepalived
 // moves the others along.
