@@ -202,13 +202,15 @@ func (k *knocker) enter() error {
 	var ends [2]net.Conn
 	for i, fd := range fds {
 		f := os.NewFile(uintptr(fd), "own client")
-		ends[i], err = net.FileConn(f)
-		err = errors.Join(err, f.Close())
-		if err != nil {
-			break
-		}
+		nc, e := net.FileConn(f)
+		ends[i], err = nc, errors.Join(err, e, f.Close())
 	}
 	if err != nil {
+		for _, nc := range ends {
+			if nc != nil {
+				nc.Close()
+			}
+		}
 		return err
 	}
 	k.conn = ends[0]
