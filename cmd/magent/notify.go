@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -14,8 +15,8 @@ type notifier struct {
 	srv    watched
 	turned func() bool // whether every event loop has turned since the last call
 	log    *slog.Logger
-	status string // told last
-	failed bool   // the log has been told that the manager cannot be
+	status string    // told last
+	failed sync.Once // the log is told that the manager cannot be
 	over   chan struct{}
 	ended  chan struct{}
 }
@@ -101,8 +102,7 @@ func (n *notifier) tell(state string) {
 
 // note logs the first error.
 func (n *notifier) note(err error) {
-	if err != nil && !n.failed {
-		n.failed = true
-		n.log.Warn("the service manager cannot be told how magent is", "cause", err.Error())
+	if err != nil {
+		n.failed.Do(func() { n.log.Warn("the service manager cannot be told how magent is", "cause", err.Error()) })
 	}
 }
