@@ -83,8 +83,8 @@ func gatherNetwork(ctx context.Context, f *deploy.Facts) {
 			f.Link = &deploy.Link{Up: i.Flags&net.FlagUp != 0 && i.Flags&net.FlagRunning != 0, Addrs: addresses(i)}
 		}
 		f.RPFilter = sysctl(f.Interface, "rp_filter")
-		f.ARPIgnore, f.ARPSource = sysctl(f.Interface, "arp_ignore"), sysctl(f.Interface, "arp_announce")
 	}
+	f.ARPIgnore, f.ARPSource = sysctl("all", "arp_ignore"), sysctl("all", "arp_announce")
 	all, _ := net.Interfaces() // none are found where there are none
 	for _, i := range all {
 		for _, a := range addresses(&i) {
@@ -124,9 +124,9 @@ func addresses(i *net.Interface) (out []netip.Prefix) {
 	return out
 }
 
-// sysctl is a number in net.ipv4.conf: the kernel goes by the greater of the interface's
-// and that of all (ip-sysctl.rst of Linux, of rp_filter, arp_ignore and arp_announce). 0
-// if it cannot be read.
+// sysctl is a number in net.ipv4.conf: the kernel goes by the greater of that of the interface
+// that something comes in or leaves by and that of all (ip-sysctl.rst of Linux, of
+// rp_filter, arp_ignore and arp_announce). 0 if it cannot be read.
 func sysctl(netDevice, name string) int {
 	most := 0
 	for _, of := range []string{"all", netDevice} {

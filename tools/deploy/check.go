@@ -35,8 +35,8 @@ type Facts struct {
 	VIPAnswers bool // a magent or a memcached answers at the first of VIPs
 	PeerWay    string
 	RPFilter   int // the stricter of all and Interface
-	ARPIgnore  int
-	ARPSource  int // arp_announce
+	ARPIgnore  int // of all: that of Interface is not asked when another one answers
+	ARPSource  int // arp_announce, the same
 
 	AdminFault string // why nobody answers there; "": a magent does
 	NotReady   string // why it is not; "": it is
