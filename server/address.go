@@ -99,6 +99,8 @@ func (s *Server) Failover(ctx context.Context) error {
 	defer s.moving.Unlock()
 	here, err := s.addressed()
 	switch {
+	case s.succeeded.Load():
+		return errSucceeded
 	case err != nil:
 		return err
 	case len(here) == 0:
@@ -127,6 +129,8 @@ func (s *Server) Resume() error {
 	s.moving.Lock()
 	defer s.moving.Unlock()
 	switch g := s.readiness.given.Load(); {
+	case s.succeeded.Load():
+		return errSucceeded
 	case g == nil:
 		return nil
 	case !s.readiness.given.CompareAndSwap(g, nil):

@@ -116,6 +116,9 @@ func (s *Server) Drain(name string, on bool) error {
 	}
 	s.operator.Lock()
 	defer s.operator.Unlock()
+	if s.succeeded.Load() {
+		return errSucceeded
+	}
 	ctx, cancel := s.forOperator()
 	defer cancel()
 	if on {

@@ -45,6 +45,7 @@ type Server struct {
 
 	readiness *readiness
 	moving    sync.Mutex                     // held while the addresses are given up
+	succeeded atomic.Bool                    // another process is to take this one's place: see Instruct
 	leaving   context.Context                // over when Leave begins
 	leave     context.CancelFunc             // has it be
 	here      func(netip.Addr) (bool, error) // reports whether an address is on this machine

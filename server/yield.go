@@ -143,12 +143,14 @@ func (s *Server) away() (addresses []string) {
 }
 
 // Instruct tells a process that is to take this one's place what an operator wants: which
-// nodes are drained, and that the virtual addresses are not to come here.
+// nodes are drained, and that the virtual addresses are not to come here. Until Stay he is
+// refused what that process would not hear of.
 func (s *Server) Instruct(successor *succession.Link) error {
 	if !s.moving.TryLock() {
 		return errors.New("its address is being given up")
 	}
 	defer s.moving.Unlock()
+	s.succeeded.Store(true)
 	g := s.readiness.given.Load()
 	wanted := succession.Body{Kind: succession.Wanted, GivenUp: g != nil && g.why == givenAway}
 	for i, n := range s.pool.Nodes {
@@ -158,6 +160,12 @@ func (s *Server) Instruct(successor *succession.Link) error {
 	}
 	return successor.Send(succession.Message{Body: wanted})
 }
+
+// Stay is that no process takes this one's place after all.
+func (s *Server) Stay() { s.succeeded.Store(false) }
+
+// errSucceeded is told to an operator.
+var errSucceeded = errors.New("another process is about to take its place: say it again")
 
 // passTick gives away the sessions that are at rest, if they are to go. It is no part of
 // an event: gnet may have more to read from any of them in the batch that is being served.

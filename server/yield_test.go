@@ -262,6 +262,14 @@ func TestWishesAreHandedOn(t *testing.T) {
 	if got := s.readiness.given.Load(); got == nil || got.why != givenAway {
 		t.Error("the address that was given up is wanted again")
 	}
+	// What would be wished for now would be lost with the old process; unless that stays.
+	if drain, resume := old.Drain(at.nodes[1].Addr(), false), old.Resume(); drain != errSucceeded || resume != errSucceeded {
+		t.Errorf("answered %v, %v", drain, resume)
+	}
+	old.Stay()
+	if err := old.Resume(); err != nil {
+		t.Error(err)
+	}
 	if err := <-at.handsOver(old, s, ours, theirs); err != nil {
 		t.Error(err)
 	}

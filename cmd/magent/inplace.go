@@ -116,6 +116,7 @@ func (s *service) succeeded(ctx context.Context) (link *succession.Link, pid int
 	if err == nil {
 		return link, pid
 	}
+	s.srv.Stay()
 	if s.pid != nil {
 		_ = writePid(s.pid) // the other may have been there
 	}
