@@ -35,10 +35,12 @@ type haInit struct {
 func newHAInit() *cobra.Command {
 	var h haInit
 	cmd := &cobra.Command{
-		Use:   "init --vip address/length --interface name --peer address -s host:port [-b host:port] [flags of init and of serve]",
+		Use:   "init --vip address/length --interface name --peer address [-s host:port -b host:port] [flags of init and of serve]",
 		Short: "Write what keepalived, systemd and monit need on this machine, one of two",
-		Args:  noArguments,
-		RunE:  func(*cobra.Command, []string) error { return h.run() },
+		Long: "Write what keepalived, systemd and monit need on this machine, one of two. Without -s and -b there is a\n" +
+			"memcached on each of them: the one of the lower address is the primary, on both.",
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error { return h.run() },
 	}
 	h.bind(cmd.Flags())
 	return cmd
@@ -157,8 +159,33 @@ func sourceTowards(peer netip.Addr) (netip.Addr, error) {
 // notInUnit is the flags of serve that the kit sets, or that have no place there.
 var notInUnit = []string{"listen", "port", "admin", "user", "group", "foreground", "verbose", "pidfile", "log-file", "vip", "profile", "profile-dir"}
 
+// settleNodes names the memcacheds if nobody did: there is one on each machine. Both machines
+// have to come to the same, in the same order.
+func (h *haInit) settleNodes() error {
+	servers, backups := h.serveFlags.Lookup("server"), h.serveFlags.Lookup("backup")
+	if servers.Changed || backups.Changed || !h.kit.Peer.IsValid() {
+		return nil
+	}
+	primary, backup := h.kit.Source, h.kit.Peer
+	if backup.Less(primary) {
+		primary, backup = backup, primary
+	}
+	return errors.Join(h.serveFlags.Set("server", node(primary)), h.serveFlags.Set("backup", node(backup)))
+}
+
+// node is the memcached at an address, as -s takes it.
+func node(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
+}
+
 // settleServe makes the command line of magent, once it has been found to be one.
 func (h *haInit) settleServe() error {
+	if err := h.settleNodes(); err != nil {
+		return err
+	}
 	cfg, err := h.serve.Config()
 	if err != nil {
 		return err

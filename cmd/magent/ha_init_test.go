@@ -42,6 +42,24 @@ func TestInitWritesTheFiles(t *testing.T) {
 	}
 }
 
+// TestInitTakesBothMachinesForNodes where no others are named, and in one order on both.
+func TestInitTakesBothMachinesForNodes(t *testing.T) {
+	for _, c := range []struct{ source, peer, want string }{
+		{"192.0.2.10", "192.0.2.20", " -s 192.0.2.10 -b 192.0.2.20\n"},
+		{"192.0.2.20", "192.0.2.10", " -s 192.0.2.10 -b 192.0.2.20\n"},
+		{"2001:db8::b", "2001:db8::a", " -s [2001:db8::a] -b [2001:db8::b]\n"},
+	} {
+		vip := "192.0.2.254/24"
+		if strings.Contains(c.source, ":") {
+			vip = "2001:db8::fe/64"
+		}
+		r := magent(t, "ha", "init", "--stdout", "--vip", vip, "--interface", "eth0", "--source", c.source, "--peer", c.peer, "--priority", "150")
+		if r.code != 0 || !strings.Contains(r.out, c.want) {
+			t.Errorf("on %s: %q is not in\n%s%s", c.source, c.want, r.out, r.stderr)
+		}
+	}
+}
+
 // TestInitOverwritesNothing that it would change, unless it is told to; and then it
 // writes nothing at all.
 func TestInitOverwritesNothing(t *testing.T) {
