@@ -11,7 +11,13 @@ func newHA() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ha",
 		Short: "Set up two machines with a virtual address, and give it up",
-		Long:  aboutHA,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("there is no magent ha %s: there are init, check, failover and resume", args[0])
+			}
+			return nil
+		},
+		Run: func(cmd *cobra.Command, _ []string) { cmd.Help() },
 	}
 	cmd.AddCommand(newHAInit(), newHACheck(), newHAFailover(), newHAResume())
 	return cmd
@@ -21,7 +27,8 @@ const aboutHA = `Two machines run magent, and a virtual address stands on one of
 moves it: each machine asks its magent whether it is ready, several times a second,
 and one that is not has the address taken away.
 
-  magent ha init                 write what keepalived, systemd and monit need, on each
+  magent ha init                 write what keepalived, systemd and monit need, on each;
+                                 without -s and -b both machines run a memcached
   magent ha check                verify a machine, and say what mends it
   magent ready [--warm]          exit with 0 if clients are served here, with 1 and the
                                  reason if not; --warm: and all nodes are up

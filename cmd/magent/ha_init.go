@@ -37,10 +37,8 @@ func newHAInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init --vip address/length --interface name --peer address [-s host:port -b host:port] [flags of init and of serve]",
 		Short: "Write what keepalived, systemd and monit need on this machine, one of two",
-		Long: "Write what keepalived, systemd and monit need on this machine, one of two. Without -s and -b there is a\n" +
-			"memcached on each of them: the one of the lower address is the primary, on both.",
-		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error { return h.run() },
+		Args:  noArguments,
+		RunE:  func(*cobra.Command, []string) error { return h.run() },
 	}
 	h.bind(cmd.Flags())
 	return cmd

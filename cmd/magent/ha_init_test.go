@@ -137,3 +137,9 @@ func TestInitRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestUnknownWordOfHA(t *testing.T) {
+	if r := magent(t, "ha", "fialover"); r.code != 1 || r.stderr != "magent: there is no magent ha fialover: there are init, check, failover and resume\n" {
+		t.Errorf("status %d, %s", r.code, r.stderr)
+	}
+}

@@ -74,6 +74,8 @@ func newRoot() *cobra.Command {
 		switch {
 		case cmd == root, cmd == start, cmd == serve:
 			fmt.Printf(overview, usages(start))
+		case cmd == ha:
+			fmt.Print(aboutHA)
 		case !cmd.Runnable(): // a topic
 			fmt.Print(cmd.Long)
 		default:

@@ -141,7 +141,7 @@ func (c *Client) explain(err error) error {
 	case errors.Is(err, os.ErrPermission):
 		advice = "; root, and the user that magent runs as, may ask it"
 	case errors.Is(err, os.ErrNotExist):
-		advice = "; --admin says where another listens"
+		advice = "; -p says which port its clients use, or --admin where it is asked"
 	}
 	return fmt.Errorf("no magent answers at %s: %w%s", c.where, err, advice)
 }

@@ -289,12 +289,10 @@ func (f *Facts) adverts() (Verdict, string, string) {
 		return Unknown, "this machine sends them: only the other can tell whether they arrive", "magent ha check, on the other machine"
 	case f.AdvertFault != "":
 		return Unknown, f.AdvertFault, ""
+	case a == nil && !f.Peer.IsValid():
+		return Unknown, "none has come, and --peer does not say from where one should", ""
 	case a == nil:
-		from := "another machine"
-		if f.Peer.IsValid() {
-			from = f.Peer.String()
-		}
-		return Mend, "none comes from " + from + ": does keepalived run there, and does a firewall drop them?", f.firewall()
+		return Mend, "none comes from " + f.Peer.String() + ": does keepalived run there, and does a firewall drop them?", f.firewall()
 	case f.Peer.IsValid() && a.From != f.Peer:
 		return Mend, fmt.Sprintf("one came from %v, not from %v: is there a third machine?", a.From, f.Peer), "magent ha init, with another --router-id"
 	case f.RouterID != 0 && a.RouterID != f.RouterID:
