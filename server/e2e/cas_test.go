@@ -171,9 +171,7 @@ func TestCasLosesNothing(t *testing.T) {
 		for _, way := range casWays {
 			for _, x := range casRuns {
 				t.Run(fmt.Sprintf("%s/%s/%s", m.name, way.name, x.name), func(t *testing.T) {
-					for range repeats(x.times) {
-						x.count(t, newDuo(t, m.start(t, 2)), way)
-					}
+					repeat(t, x.times, func(t *testing.T) { x.count(t, newDuo(t, m.start(t, 2)), way) })
 				})
 			}
 		}
@@ -206,9 +204,7 @@ func TestDeletedOnce(t *testing.T) {
 	for _, m := range casNodes() {
 		for _, x := range casRuns {
 			t.Run(m.name+"/"+x.name, func(t *testing.T) {
-				for range repeats(x.times) {
-					x.makeAndDelete(t, newDuo(t, m.start(t, 2)))
-				}
+				repeat(t, x.times, func(t *testing.T) { x.makeAndDelete(t, newDuo(t, m.start(t, 2))) })
 			})
 		}
 	}

@@ -85,9 +85,7 @@ func TestParallelWritesDiffer(t *testing.T) {
 func TestSurvivorsConverge(t *testing.T) {
 	for i, victim := range []string{"the lead", "the first follower", "the last follower"} {
 		t.Run(victim, func(t *testing.T) {
-			for range repeats(4) {
-				raceWithout(t, debian.start(t, 3), i)
-			}
+			repeat(t, 4, func(t *testing.T) { raceWithout(t, debian.start(t, 3), i) })
 		})
 	}
 	for _, m := range versioning() {

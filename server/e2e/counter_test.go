@@ -124,9 +124,9 @@ func TestCountersSurviveTheirLead(t *testing.T) {
 		for _, way := range x.ways {
 			r := way()
 			t.Run(fmt.Sprintf("%s/%s/copies=%d/keys=%d/marks=%v", x.loss.name, x.nodes.name, x.copies, r.keys, r.marks), func(t *testing.T) {
-				for range repeats(x.times) {
+				repeat(t, x.times, func(t *testing.T) {
 					way().survive(t, newDuo(t, x.nodes.start(t, x.copies), "--timeout", x.loss.timeout), x.loss)
-				}
+				})
 			})
 		}
 	}
