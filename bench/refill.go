@@ -85,7 +85,7 @@ func (r *refilling) bind() {
 	bind(r.flags, &r.rate, "rate", "10000", positive, "`number` of requests a second that become due over all connections, answered or not")
 	bind(r.flags, &r.clients, "clients,c", "16", count(1), "`number` of connections")
 	bind(r.flags, &r.ratio, "ratio", "1:9", ratio, "`set:get`: so many sets for so many gets")
-	bind(r.flags, &r.before, "before", "3s", span, "`time`: how long all is well")
+	bind(r.flags, &r.before, "before", "10s", span, "`time`: how long all is well")
 	bind(r.flags, &r.down, "down", "1s", span, "`time`: how long the node is dead")
 	bind(r.flags, &r.after, "after", "2s", span, "`time`: how long the load goes on once the node is up")
 	bind(r.flags, &r.seed, "seed", "0", whole(0), "another `number` draws other keys, sizes and arrivals")

@@ -27,7 +27,7 @@ func refillingOf(t *testing.T, args ...string) *refilling {
 func TestFlagsMakeARefill(t *testing.T) {
 	usual := refill.Config{
 		Magent: "/self", Memcached: "memcached", IdleFlags: []string{"--resync-rate=0"}, Keys: 500_000, Prefix: "refill:", Values: parsedSizes(t, "32-100"),
-		Rate: 10_000, Conns: 16, Mix: load.Mix{wire.Set: 1, wire.Get: 9}, Before: 3 * time.Second, Down: time.Second, After: 2 * time.Second,
+		Rate: 10_000, Conns: 16, Mix: load.Mix{wire.Set: 1, wire.Get: 9}, Before: 10 * time.Second, Down: time.Second, After: 2 * time.Second,
 		Patience: 2 * time.Minute, Rounds: 3,
 	}
 	bounds := refill.Bounds{MinRate: 100_000, MinRatio: 0.6, MaxP99Ratio: 2}
