@@ -72,7 +72,7 @@ report: build ## tables and plots of BENCHMARKS.md from the results it names (RE
 perf: deps build ## fail if a ratio that was promised is missed by more than 15 %: three minutes
 	bin/magent bench compare --gate 0.15 --rounds 5 --out bench/results/tmp
 
-refill: deps build ## how fast an empty node is refilled, and what clients notice; fails beyond a bound: three minutes
+refill: deps build ## how fast an empty node is refilled, and what clients notice; fails beyond a bound: four minutes
 	bin/magent bench refill --results bench/results $(REFILL)
 
 benchstat: ## Go benchmarks beside the last release's (BASE=commit BENCHES='./server Request' COUNT=6 BENCHTIME=100ms)
