@@ -22,6 +22,16 @@ func (at *site) slowly(n int) *site {
 	return at
 }
 
+// refilling is a magent that has refilled a part of node 0, which has restarted.
+func (at *site) refilling(t *testing.T) *Server {
+	t.Helper()
+	s := at.magent()
+	s.fill(t, 2000)
+	at.restart(0, s)
+	s.midway(t, 0)
+	return s
+}
+
 // since wants node i to have changed its state n times since it had the word before.
 func (s *Server) since(t *testing.T, i int, before health.Word, n uint64) {
 	t.Helper()
@@ -61,10 +71,7 @@ func TestDebtOverflows(t *testing.T) {
 func TestTargetDiesMidway(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1).slowly(1000)
-	s := at.magent()
-	s.fill(t, 2000)
-	at.restart(0, s)
-	s.midway(t, 0)
+	s := at.refilling(t)
 	at.nodes[0].Kill()
 	s.awaits(t, 0, health.Down)
 	before := s.pool.Health.Load(0)
@@ -233,10 +240,7 @@ func TestSourceLosesTheLeadMidway(t *testing.T) {
 func TestSourceDiesMidway(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1).slowly(1000)
-	s := at.magent()
-	s.fill(t, 2000)
-	at.restart(0, s)
-	s.midway(t, 0)
+	s := at.refilling(t)
 	at.nodes[1].Kill()
 	s.awaits(t, 1, health.Down)
 	c := s.caller(t)

@@ -560,6 +560,7 @@ func liar(t *testing.T, delay time.Duration) int {
 				size, _ := strconv.Atoi(f[4])
 				in.Discard(size + len("\r\n"))
 			} else {
+				// What makes this node slow; nothing is awaited by it.
 				time.Sleep(delay)
 			}
 			io.WriteString(c, answer)

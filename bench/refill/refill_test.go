@@ -49,6 +49,7 @@ func fakeProxy(args []string) error {
 		for {
 			c, err := net.Dial("tcp", empty)
 			if err != nil {
+				// It asks again until the node is back, or the test ends.
 				time.Sleep(time.Millisecond)
 				continue
 			}

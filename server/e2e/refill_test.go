@@ -237,7 +237,7 @@ func (a *audience) read(id int, c *harness.Client) {
 			a.t.Errorf("%s is read as %s", a.stock.key(i), brief(string(reply)))
 		}
 		a.reads.Add(1)
-		time.Sleep(thought(r))
+		time.Sleep(thought(r)) // a pause, which nothing is awaited by
 	}
 }
 
@@ -254,7 +254,7 @@ func (a *audience) touch(id int, c *harness.Client) {
 			a.t.Errorf("a touch of %s: %q, %v", a.stock.key(i), reply, err)
 			return
 		}
-		time.Sleep(thought(r))
+		time.Sleep(thought(r)) // a pause, which nothing is awaited by
 	}
 }
 
@@ -270,7 +270,7 @@ func (a *audience) remove(c *harness.Client) {
 			return
 		}
 		a.gone[i].Store(true)
-		time.Sleep(thought(r))
+		time.Sleep(thought(r)) // a pause, which nothing is awaited by
 	}
 }
 

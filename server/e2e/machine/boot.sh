@@ -7,8 +7,8 @@ mount -t sysfs sysfs /sys
 mount -t tmpfs machine /run
 hostname "$1"
 for dir in etc tmp usr/local var; do
-	mkdir -p "/run/machine/new/$dir" "/run/machine/work/$dir"
-	mount -t overlay machine -o "lowerdir=/$dir,upperdir=/run/machine/new/$dir,workdir=/run/machine/work/$dir" "/$dir"
+	mkdir -p "/run/machine/new/$dir" "/run/machine/scratch/$dir"
+	mount -t overlay machine -o "lowerdir=/$dir,upperdir=/run/machine/new/$dir,workdir=/run/machine/scratch/$dir" "/$dir"
 done
 ip link set lo up
 echo ready
