@@ -98,23 +98,13 @@ func statPeer(t *testing.T, stat string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
+	proctest.Serve(t, ln, func(c net.Conn) {
+		for in := bufio.NewScanner(c); in.Scan(); {
+			if _, err := c.Write([]byte("STAT " + stat + "\r\nEND\r\n")); err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				for in := bufio.NewScanner(c); in.Scan(); {
-					if _, err := c.Write([]byte("STAT " + stat + "\r\nEND\r\n")); err != nil {
-						return
-					}
-				}
-			}()
 		}
-	}()
+	})
 	return ln.Addr().String()
 }
 

@@ -274,19 +274,7 @@ func serve(t *testing.T, talk func(c net.Conn)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				talk(c)
-			}()
-		}
-	}()
+	proctest.Serve(t, ln, talk)
 	return ln.Addr().String()
 }
 

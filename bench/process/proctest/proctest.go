@@ -6,6 +6,7 @@
 package proctest
 
 import (
+	"net"
 	"os/exec"
 	"testing"
 	"time"
@@ -123,4 +124,23 @@ func Within(limit time.Duration, holds func() bool) bool {
 		}
 	}
 	return true
+}
+
+// Serve has talk speak with everybody who comes to ln, each on a goroutine of its own, and
+// closes the connection then. ln is closed when the test ends.
+func Serve(t testing.TB, ln net.Listener, talk func(c net.Conn)) {
+	t.Helper()
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				talk(c)
+			}()
+		}
+	}()
 }

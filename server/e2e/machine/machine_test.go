@@ -30,17 +30,7 @@ func greet(t *testing.T, m *machine.Machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			c.Write([]byte("hello\n"))
-			c.Close()
-		}
-	}()
+	proctest.Serve(t, ln, func(c net.Conn) { c.Write([]byte("hello\n")) })
 }
 
 // reaches reports whether a client on m gets through to greet.
