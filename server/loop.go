@@ -42,6 +42,7 @@ type loop struct {
 	leavings  []leaving         // that close when all is sent
 	partings  []parting         // that close at their next boundary
 	lingers   []*linger         // half-closed clients with replies to come
+	guests    []*guest          // refills that take their turns here
 	parts     [3][]byte         // of join
 	key       [text.MaxKey]byte // of route
 	sentKey   [text.MaxKey]byte // of routeSent
@@ -151,6 +152,7 @@ func (l *loop) Run(context.Context) error {
 	l.deferred = false
 	l.group.Flush()
 	l.settle()
+	l.entertain()
 	return nil
 }
 
@@ -261,7 +263,8 @@ func (t tickTask) Run(context.Context) error {
 	}
 	l.group.Flush()
 	l.settle()
-	if waiting, _ := l.repairs.Len(); waiting == 0 && l.group.Idle() && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 && len(l.partings) == 0 &&
+	l.entertain()
+	if waiting, _ := l.repairs.Len(); waiting == 0 && l.group.Idle() && len(l.guests) == 0 && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 && len(l.partings) == 0 &&
 		(l.away == nil || l.any.clients.Load() == 0) {
 		l.any.busy.Store(false)
 	}

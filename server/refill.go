@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"net"
 	"slices"
 	"strconv"
@@ -19,7 +18,8 @@ import (
 
 // The refill of a cold node by this magent: from each node that leads keys of it now, the
 // keys that it lists, hottest first, copied and verified by package refill. It is on
-// goroutines of its own, of warm and of refill.Run, and nothing of it on a loop.
+// goroutines of its own, of warm and of refill.Run; but copies while a loop serves clients are
+// made on that loop: see guest.go.
 //
 //	refill → from → crawl → copy … mend
 
@@ -56,7 +56,8 @@ func (r *Refill) ETA() (d time.Duration, ok bool) {
 // from beginning to end.
 func (k *keeper) refill(ctx context.Context) error {
 	s, began := k.srv, time.Now()
-	defer takeSpareP()()
+	r := &refillRun{keeper: k, lodging: lodging{giveBack: takeSpareP()}, logged: began}
+	defer func() { r.giveBack() }() // that of the last visit
 	stepBack()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -73,7 +74,7 @@ func (k *keeper) refill(ctx context.Context) error {
 		names = append(names, s.pool.Nodes[i].Name)
 	}
 	s.log.Info("this magent refills a node", "node", k.node.Name, "from", names)
-	r := &refillRun{keeper: k, peers: peers, cancel: cancel, logged: began, state: Refill{Full: s.opening(sources), Since: began}}
+	r.peers, r.cancel, r.state = peers, cancel, Refill{Full: s.opening(sources), Since: began}
 	defer k.progress.Store(nil)
 	for _, source := range k.inOrder(sources) {
 		if err := r.from(ctx, source); err != nil {
@@ -161,10 +162,12 @@ func (s *Server) leads(node int, key []byte) int {
 	return lead
 }
 
-// refillRun is one refill. It belongs to the goroutine of warm, and to that of refill.Run while
-// warm's waits for it.
+// refillRun is one refill. It belongs to the goroutine of warm, to that of refill.Run while
+// warm's waits for it, and to a loop while that one waits.
 type refillRun struct {
 	keeper *keeper
+	lodging
+	source int      // of the keys that are being copied
 	peers  []stance // of the node's peers, when it began
 	cancel context.CancelCauseFunc
 	done   refill.Counts // of the copies that have ended
@@ -245,6 +248,7 @@ func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) er
 	if err != nil {
 		return err
 	}
+	r.source = source
 	var conn net.Conn // to the target
 	target := func(ctx context.Context) (_ net.Conn, err error) {
 		conn, err = s.dialer(k.node.Index)(ctx)
@@ -256,6 +260,7 @@ func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) er
 		Rate: refill.Rate{Keys: float64(rate.Keys), Bytes: float64(rate.Bytes)}, Factor: r.state.Full,
 		Lead:     r.moved,
 		Thread:   stepBack,
+		Host:     r,
 		Suffers:  func() bool { return r.suffers(source) },
 		Progress: r.progress,
 	})
@@ -276,14 +281,16 @@ func (s *Server) explicit(ctx context.Context) (all bool, err error) {
 	return !lacking.Load(), err
 }
 
-func each(keys *dump.Hottest) iter.Seq[refill.Key] {
-	return func(yield func(refill.Key) bool) {
-		for i := range keys.Len() {
-			hot := keys.At(i)
-			if !yield(refill.Key{Name: hot.Key, Size: hot.Size}) {
-				return
-			}
+// each gives keys one by one.
+func each(keys *dump.Hottest) func() (refill.Key, bool) {
+	i := 0
+	return func() (refill.Key, bool) {
+		if i == keys.Len() {
+			return refill.Key{}, false
 		}
+		hot := keys.At(i)
+		i++
+		return refill.Key{Name: hot.Key, Size: hot.Size}, true
 	}
 }
 
@@ -327,7 +334,7 @@ func (r *refillRun) suffers(source int) bool {
 	if err := r.moved(); err != nil {
 		r.cancel(err)
 	}
-	k, now := s.keepers[source], s.p99(source)
+	k, now := s.keepers[source], r.p99(source)
 	usual := time.Duration(k.usual.Load())
 	suffers := usual > 0 && now > usual*5/4 && now > usual+25*time.Microsecond
 	// Who waits for less beside a refill was not used to more without it; and whoever suffers
@@ -357,6 +364,44 @@ func (k *keeper) used(now time.Duration) {
 		usual = int64(now)
 	}
 	k.usual.Store(usual + (int64(now)-usual)/8)
+}
+
+// Busy reports whether clients have a loop ask the source for more than that loop's clock would
+// have the refill take turns. Where it is no guest yet, it is to be one of the busiest.
+func (r *refillRun) Busy() bool {
+	const few = int(time.Second / tick)
+	if r.inside {
+		return r.loop.group.AskedOfLate(r.source) > few
+	}
+	s := r.keeper.srv
+	ctx, cancel := context.WithTimeout(s.ctx, lastWords)
+	defer cancel()
+	asked := make(chan load, len(s.loops))
+	err := s.onLoops(ctx, func(l *loop) { asked <- load{l, l.group.AskedOfLate(r.source)} })
+	most := load{n: few}
+	for err == nil && len(asked) > 0 {
+		if a := <-asked; a.n > most.n {
+			most = a
+		}
+	}
+	if most.loop != nil {
+		r.loop = most.loop
+	}
+	return most.loop != nil
+}
+
+// load is how much a loop has asked a node of late.
+type load struct {
+	loop *loop
+	n    int
+}
+
+// p99 is the Server's, or that of the loop where r is a guest, as no other may be waited for there.
+func (r *refillRun) p99(source int) time.Duration {
+	if r.inside {
+		return r.loop.group.P99OfLate(source)
+	}
+	return r.keeper.srv.p99(source)
 }
 
 // p99 is the 99th percentile of what requests to node take of late, where that is worst; 0 if
@@ -403,7 +448,8 @@ func (r *refillRun) show(now time.Time) {
 	}
 	r.logged = now
 	eta, _ := state.ETA()
-	r.keeper.srv.log.Info("refill", "node", r.keeper.node.Name, "phase", state.Phase, "done", state.Done, "total", state.Total,
+	go r.keeper.srv.log.Info( // which may wait for a disk
+		"refill", "node", r.keeper.node.Name, "phase", state.Phase, "done", state.Done, "total", state.Total,
 		"keys/s", int(state.Keys), "bytes/s", int(state.Bytes), "rate", state.Full, "eta", eta.Round(time.Second))
 }
 

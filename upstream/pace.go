@@ -236,6 +236,15 @@ func (g *Group) Latency(node int) (mean, p99 time.Duration) {
 // recent is how long ago a node may have answered last for its p99 to be one of late.
 const recent = time.Second
 
+// AskedOfLate is about how many answers node has given in the last second or two.
+func (g *Group) AskedOfLate(node int) int {
+	gauge := &g.paces[node].gauge
+	if g.limits.Clock == nil || gauge.Age(g.limits.Clock()) > recent {
+		return 0
+	}
+	return gauge.Count()
+}
+
 // P99OfLate is the p99 of node, or 0 if it was not asked for a while: what it was then
 // may be long past, as nothing but further answers changes it.
 func (g *Group) P99OfLate(node int) time.Duration {

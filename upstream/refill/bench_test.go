@@ -78,14 +78,11 @@ func processors(b *testing.B) time.Duration {
 
 func copyVerified(rate Rate) func(b *testing.B, names [][]byte, source, target place) {
 	return func(b *testing.B, names [][]byte, source, target place) {
-		keys := func(yield func(Key) bool) {
-			for _, name := range names {
-				if !yield(Key{Name: name, Size: 200}) {
-					return
-				}
-			}
+		keys := make([]Key, len(names))
+		for i, name := range names {
+			keys[i] = Key{Name: name, Size: 200}
 		}
-		cfg := Config{Source: source.dial, Target: target.dial, Keys: keys, Rate: rate, Thread: runtime.LockOSThread}
+		cfg := Config{Source: source.dial, Target: target.dial, Keys: each(keys), Rate: rate, Thread: runtime.LockOSThread}
 		counts, err := Run(b.Context(), cfg)
 		if err != nil || counts.Ended[Copied] != uint64(len(names)) {
 			b.Fatalf("%+v, %v", counts, err)

@@ -5,8 +5,8 @@
 // that begins Cold. It is given the bytes that the two nodes send and says which to
 // send them; it does no I/O, starts no goroutine and reads no clock. Pace says when a
 // further key may begin, as pure. Both belong to one goroutine at a time. Run drives
-// them, and two sockets, on one goroutine of its own, which waits in ppoll(2): the request
-// path pays nothing. The package imports codec, repair, token, x/sys and std.
+// them, and two sockets, on one goroutine of its own, which waits in ppoll(2), or on that
+// of a Host, where it does not wait. The package imports codec, repair, token, x/sys and std.
 //
 // # Copy, then verify
 //

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"os"
 	"os/exec"
@@ -138,12 +137,21 @@ func (c *client) pour(requests []byte, answers int) {
 }
 
 // named gives keys of these names.
-func named(names ...string) iter.Seq[Key] {
-	return func(yield func(Key) bool) {
-		for _, n := range names {
-			if !yield(Key{Name: []byte(n)}) {
-				return
-			}
+func named(names ...string) func() (Key, bool) {
+	keys := make([]Key, len(names))
+	for i, n := range names {
+		keys[i].Name = []byte(n)
+	}
+	return each(keys)
+}
+
+// each gives keys one by one.
+func each(keys []Key) func() (Key, bool) {
+	return func() (k Key, ok bool) {
+		if len(keys) == 0 {
+			return k, false
 		}
+		k, keys = keys[0], keys[1:]
+		return k, true
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"net"
 	"sync"
 	"time"
@@ -15,15 +14,30 @@ import (
 // Config says what is to be copied, from where to where, and how fast.
 type Config struct {
 	Source, Target func(ctx context.Context) (net.Conn, error) // dial a socket
-	Keys           iter.Seq[Key]                               // must not wait; a key need not stay as it is when the next is asked for
+	Keys           func() (k Key, ok bool)                     // must not wait; a key need not stay as it is when the next is asked for, which it is not once ok was false
 	Limits         Limits
 	Rate           Rate
 	Factor         float64                        // the part of the rate to begin with; see Pace. default 1
 	Lead           func() error                   // why Source does not lead the keys any more; nil: it does. Called with all that it answers, and must not wait; may be nil
 	Suffers        func() bool                    // live traffic does; nil: it never does. Called some times a second
 	Progress       func(c Counts, factor float64) // how far it is, and Pace.Factor; called some times a second, and at the end; may be nil
-	Thread         func()                         // called first by the goroutine of Run's own, which calls the others too; may be nil
+	Thread         func()                         // called first by the goroutine of Run's own; may be nil
+	Host           Host                           // where Run may be a guest; may be nil
 	Silence        time.Duration                  // how long a node may leave a request without a byte of its answer; default 5s
+}
+
+// Host is a goroutine that serves others, and that may have a refill do its turns there: one
+// beside it would be in its way, where it has no processor of its own. Run's own goroutine
+// waits meanwhile, and all of Config's functions but Thread and those that dial are called by
+// the host's; they must not wait there.
+type Host interface {
+	// Busy reports whether it serves anybody. It is called some times a second, by the
+	// goroutine that Run is on then.
+	Busy() bool
+	// Visit has the host call turn: at once, and again when what it returned has passed, or
+	// some milliseconds later, until turn returns a negative duration. Then Visit returns,
+	// or with an error if the host calls it no more because it has ended.
+	Visit(turn func() time.Duration) error
 }
 
 const (
@@ -78,16 +92,15 @@ func Run(ctx context.Context, cfg Config) (Counts, error) {
 		r.links[side] = l
 		defer r.links[side].close()
 	}
-	var complete bool
 	var served sync.WaitGroup
 	served.Go(func() {
 		if cfg.Thread != nil {
 			cfg.Thread()
 		}
-		complete = r.copy()
+		r.copy()
 	})
 	served.Wait()
-	return r.result(complete)
+	return r.result()
 }
 
 // run is one Run. Its goroutine does one thing after the other, in turns:
@@ -96,6 +109,7 @@ func Run(ctx context.Context, cfg Config) (Counts, error) {
 //
 // It waits in ppoll, and not as goroutines do: where it has a thread of its own, each wait
 // would be handed to another thread, and that costs more than what is done between two.
+// While its host serves others, it does not wait at all, but is called when its time has come.
 type run struct {
 	cfg      Config
 	ctx      context.Context
@@ -105,6 +119,8 @@ type run struct {
 	polled   [2]unix.PollFd
 	buf      []byte    // what is read
 	now      time.Time // at the last turn
+	complete bool      // there are no more keys
+	visits   bool      // the host calls
 	limit    int       // bytes that may wait for the target
 	spent    uint64    // bytes that the pace knows of
 	reported time.Time
@@ -113,49 +129,72 @@ type run struct {
 	failed   *Error // the first failure
 }
 
-// copy copies all keys and brings those under way to their ends. It reports whether there
-// are no more.
-func (r *run) copy() (complete bool) {
-	complete = r.feed()
-	for r.copier.InFlight() > 0 {
-		r.turn(0, glance)
-	}
-	r.report(true)
-	return complete
-}
-
-// feed adds keys until there are none, which it reports, or it is to end.
-func (r *run) feed() (complete bool) {
-	for k := range r.cfg.Keys {
-		if !r.add(k) {
-			return false
+// copy copies all keys and brings those under way to their ends.
+func (r *run) copy() {
+	for !r.done() {
+		rest, wait := r.offer()
+		if rest > 0 { // answers gather: who has to wait for its pace wakes up once for all of them
+			poll(nil, rest)
+		}
+		r.take(poll(r.interests(), wait))
+		if r.visits {
+			r.visit()
 		}
 	}
-	return true
+	r.report(true)
 }
 
-// add adds a key when the pace allows it and there is room. It reports whether there
-// may be another.
-func (r *run) add(k Key) bool {
-	for !r.over() {
+// done reports whether nothing is left to be done.
+func (r *run) done() bool { return (r.complete || r.over()) && r.copier.InFlight() == 0 }
+
+// visit has the host take turns, until all is done or it has nobody to serve.
+func (r *run) visit() {
+	err := r.cfg.Host.Visit(func() time.Duration {
+		if r.take(poll(r.interests(), 0)); r.done() || !r.visits {
+			return -1
+		}
+		r.offer()
+		return quantum
+	})
+	if r.visits = false; err != nil {
+		r.cfg.Host = nil
+	}
+}
+
+// offer adds keys as the pace allows and there is room for, and writes what there is to
+// write. Then it is time to rest, and after that to wait, for at most a while, until a node has
+// something.
+func (r *run) offer() (rest, wait time.Duration) {
+	r.now = time.Now()
+	rest, wait = r.add()
+	for side := range r.links {
+		r.write(Side(side))
+	}
+	return rest, wait
+}
+
+// add adds keys, until the pace has it rest, or there is no more room or no more keys.
+func (r *run) add() (rest, wait time.Duration) {
+	for !r.complete && !r.over() {
 		bytes := r.copier.Counts().Bytes
 		r.pace.Spend(0, bytes-r.spent)
 		r.spent = bytes
-		wait := r.pace.Wait(r.now)
+		pause := r.pace.Wait(r.now)
 		switch {
-		case wait > 0 && r.copier.InFlight() > 0:
-			r.turn(min(wait, quantum), 0)
-		case wait > 0:
-			r.turn(0, min(wait, glance))
+		case pause > 0 && r.copier.InFlight() > 0:
+			return min(pause, quantum), 0
+		case pause > 0:
+			return 0, min(pause, glance)
 		case !r.copier.Room():
-			r.turn(0, glance)
-		default:
+			return 0, glance
+		}
+		k, ok := r.cfg.Keys()
+		if r.complete = !ok; ok {
 			r.copier.Add(k, r.now)
 			r.pace.Spend(1, 0)
-			return true
 		}
 	}
-	return false
+	return 0, glance
 }
 
 // over reports whether no key is to be added.
@@ -166,18 +205,8 @@ func (r *run) over() bool {
 	return r.ending
 }
 
-// turn writes what there is to write, rests, and then waits for at most a while until a
-// node has something, and takes that. While it rests, answers gather: a refill that has to
-// wait for its pace wakes up once for all of them.
-func (r *run) turn(rest, wait time.Duration) {
-	r.now = time.Now()
-	for side := range r.links {
-		r.write(Side(side))
-	}
-	if rest > 0 {
-		poll(nil, rest)
-	}
-	known := poll(r.interests(), wait)
+// take takes what nodes have sent. known says that it is known who has something.
+func (r *run) take(known bool) {
 	r.now = time.Now()
 	for side := range r.links {
 		if known && !r.links[side].lost {
@@ -280,6 +309,7 @@ func (r *run) report(last bool) {
 	if r.cfg.Progress != nil {
 		r.cfg.Progress(*r.copier.Counts(), r.pace.Factor())
 	}
+	r.visits = !last && r.cfg.Host != nil && r.cfg.Host.Busy()
 }
 
 // led reports whether the source is still who leads the keys. One that is not any more is
@@ -321,7 +351,7 @@ func (r *run) lose(side Side, err error) {
 }
 
 // result is what Run returns.
-func (r *run) result(complete bool) (Counts, error) {
+func (r *run) result() (Counts, error) {
 	counts := *r.copier.Counts()
 	rest, doubt := r.copier.Unfinished()
 	err := r.failed
@@ -329,7 +359,7 @@ func (r *run) result(complete bool) (Counts, error) {
 	case err != nil:
 	case len(rest) > 0:
 		err = &Error{Side: Target, Err: errors.New("refused to delete a key")}
-	case !complete:
+	case !r.complete:
 		err = &Error{Err: r.ctx.Err()}
 	default:
 		return counts, nil

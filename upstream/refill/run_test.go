@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -63,15 +62,7 @@ func valueOf(i, size int) []byte {
 	return bytes.Repeat(unit, size/len(unit)+1)[:size]
 }
 
-func (c *crowd) all() iter.Seq[Key] {
-	return func(yield func(Key) bool) {
-		for _, k := range c.keys {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
+func (c *crowd) all() func() (Key, bool) { return each(c.keys) }
 
 // compare counts the keys that both have, and finds fault with every one that is
 // unlike, or that one alone has. A writer may have been slow to tell the second node.
@@ -463,7 +454,7 @@ func TestSourceWaitsForTarget(t *testing.T) {
 	if err := target.SetFault(""); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Silence = 0
+	cfg.Silence, cfg.Keys = 0, named(names...)
 	if counts, err = Run(t.Context(), cfg); err != nil || counts.Keys() != n || target.Len() != source.Len() {
 		t.Errorf("%+v, %v: the target has %d keys", counts, err, target.Len())
 	}
@@ -479,6 +470,7 @@ func TestRunGoesOn(t *testing.T) {
 	if err == nil {
 		t.Fatal("the target's reset was not noticed")
 	}
+	cfg.Keys = named(names...)
 	second, err := Run(t.Context(), cfg)
 	if err != nil || second.Keys() != 3000 || second.Ended[Present] < first.Ended[Copied] || target.Len() != 3000 {
 		t.Errorf("%+v, then %+v, %v: the target has %d keys", first, second, err, target.Len())
@@ -567,15 +559,12 @@ func TestRunIsGivenUp(t *testing.T) {
 	names := small(t, from, 2000)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	keys := func(yield func(Key) bool) {
-		for i, name := range names {
-			if i == 1000 {
-				cancel()
-			}
-			if !yield(Key{Name: []byte(name)}) {
-				return
-			}
+	next, given := named(names...), 0
+	keys := func() (Key, bool) {
+		if given++; given > 1000 {
+			cancel()
 		}
+		return next()
 	}
 	counts, err := Run(ctx, Config{Source: from.dial, Target: to.dial, Keys: keys})
 	var e *Error
