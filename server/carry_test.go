@@ -126,7 +126,7 @@ func full(t *testing.T, pending int, set func(*config.Config), copies ...int) *w
 // waits for it is answered.
 func TestFullFollower(t *testing.T) {
 	for _, mode := range []config.Writes{config.WritesConverge, config.WritesParallel} {
-		w := full(t, 3, func(c *config.Config) { c.Writes = mode }, 1, 1)
+		w := full(t, 3, func(c *config.Config) { c.Pools[0].Writes = mode }, 1, 1)
 		c := w.client("client")
 		for i := range 4 {
 			c.traffic(fmt.Appendf(nil, "set %c1 0 0 1\r\nx\r\n", 'a'+i))
@@ -225,7 +225,7 @@ func TestFullLead(t *testing.T) {
 // another key in base64, must not turn what goes to the third copy astray.
 func TestFullFollowerOfThree(t *testing.T) {
 	for mode, second := range map[config.Writes]string{config.WritesConverge: "ma azI= b\r\n", config.WritesParallel: "ms azI= 1 b\r\nz\r\n"} {
-		w := full(t, 2, func(c *config.Config) { c.Writes = mode }, 2, 1, 2)
+		w := full(t, 2, func(c *config.Config) { c.Pools[0].Writes = mode }, 2, 1, 2)
 		w.client("client1").traffic([]byte("set k2 0 0 1\r\nx\r\n"))
 		w.settle()
 		w.answer("p2")
@@ -318,7 +318,7 @@ func TestFullNextLead(t *testing.T) {
 func TestFullLeadOfAWrite(t *testing.T) {
 	for _, mode := range []config.Writes{config.WritesConverge, config.WritesParallel} {
 		for _, ask := range []string{"set k1 0 0 1\r\nx\r\n", "delete k1\r\n", "incr k1 1\r\n"} {
-			w := full(t, 1, func(c *config.Config) { c.Writes = mode }, 1, 1)
+			w := full(t, 1, func(c *config.Config) { c.Pools[0].Writes = mode }, 1, 1)
 			w.client("other").traffic([]byte("get j1\r\n"))
 			w.settle()
 			w.client("client").traffic([]byte(ask))
@@ -332,7 +332,7 @@ func TestFullLeadOfAWrite(t *testing.T) {
 	}
 	// A value that came in pieces is given back.
 	for _, mode := range []config.Writes{config.WritesConverge, config.WritesParallel} {
-		w := full(t, 1, func(c *config.Config) { c.Writes = mode }, 1, 1)
+		w := full(t, 1, func(c *config.Config) { c.Pools[0].Writes = mode }, 1, 1)
 		w.client("other").traffic([]byte("get j1\r\n"))
 		w.client("client").traffic([]byte("set k1 0 0 20000\r\n"))
 		w.client("client").traffic([]byte(strings.Repeat("x", 20000) + "\r\n"))

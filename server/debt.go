@@ -102,7 +102,7 @@ func (l *loop) putBack(node int, aside *debt.Journal) {
 
 func (l *loop) newJournal() *debt.Journal {
 	n := max(1, l.cfg.Loops)
-	return debt.NewJournal(maxDebts/n, l.cfg.DebtLimit/n)
+	return debt.NewJournal(maxDebts/n, l.of.DebtLimit/n)
 }
 
 // healing is a loop's part in the healing of one node. It belongs to its loop.

@@ -108,7 +108,7 @@ type rig struct {
 // time in between was the same.
 func newRig(t testing.TB, e exchange) *rig {
 	w := newWorld(t, func(c *config.Config) {
-		c.RepairRate = 0
+		c.Pools[0].RepairRate = 0
 		if e.set != nil {
 			e.set(c)
 		}
@@ -267,9 +267,9 @@ func (e exchange) with(kind string, set func(*config.Config)) exchange {
 	return e.as(kind)
 }
 
-func hedging(c *config.Config)  { c.Hedge.After = hedgeBeat }
-func parallel(c *config.Config) { c.Writes = config.WritesParallel }
-func ackLead(c *config.Config)  { c.Ack = config.AckLead }
+func hedging(c *config.Config)  { c.Pools[0].Hedge.After = hedgeBeat }
+func parallel(c *config.Config) { c.Pools[0].Writes = config.WritesParallel }
+func ackLead(c *config.Config)  { c.Pools[0].Ack = config.AckLead }
 
 // explicit is e with nodes that take their versions from the proxy.
 func (e exchange) explicit() exchange {

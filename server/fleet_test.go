@@ -144,7 +144,7 @@ func TestOneMagentIsCutOff(t *testing.T) {
 	t.Parallel()
 	for _, resync := range []bool{true, false} {
 		at := newSite(t, 1, 1)
-		at.cfg.Resync = resync
+		at.cfg.Pools[0].Resync = resync
 		one, way := at.around(0)
 		two := at.magent()
 		crowd := newCrowd(t, 40)
@@ -186,8 +186,8 @@ func TestOneMagentIsCutOff(t *testing.T) {
 
 // mutual has two nodes be each other's backup.
 func (at *site) mutual() *site {
-	one, two := at.cfg.Copies[0][0], at.cfg.Copies[1][0]
-	at.cfg.Copies = [][]config.Node{{one, two}, {two, one}}
+	one, two := at.cfg.Pools[0].Copies[0][0], at.cfg.Pools[0].Copies[1][0]
+	at.cfg.Pools[0].Copies = [][]config.Node{{one, two}, {two, one}}
 	return at
 }
 
@@ -327,7 +327,7 @@ func TestResyncByHand(t *testing.T) {
 	t.Parallel()
 	for _, resync := range []bool{true, false} {
 		at := newSite(t, 1, 1).slowly(1000)
-		at.cfg.Resync = resync
+		at.cfg.Pools[0].Resync = resync
 		one, two := at.magent(), at.magent()
 		one.fill(t, 1000)
 		crowd := newCrowd(t, 100)
@@ -369,7 +369,7 @@ func TestResyncByHand(t *testing.T) {
 func TestNoResync(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1)
-	at.cfg.Resync = false
+	at.cfg.Pools[0].Resync = false
 	s := at.magent()
 	s.fill(t, 10)
 	at.nodes[0].Kill()
@@ -394,7 +394,7 @@ func TestNoResync(t *testing.T) {
 func TestStandsStillUnderWrites(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1)
-	at.cfg.Timeout = 500 * time.Millisecond
+	at.cfg.Pools[0].Timeout = 500 * time.Millisecond
 	one, two := at.magent(), at.magent()
 	one.fill(t, 20_000)
 	crowd := newCrowd(t, 400)
@@ -430,7 +430,7 @@ func TestStandsStillUnderWrites(t *testing.T) {
 func TestRestartsUnderThreeMagents(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1)
-	at.cfg.ResyncRate = config.ResyncRate{Keys: 5000}
+	at.cfg.Pools[0].ResyncRate = config.ResyncRate{Keys: 5000}
 	magents := []*Server{at.magent(), at.magent(), at.magent()}
 	magents[0].fill(t, 500)
 	crowd := newCrowd(t, 100)
@@ -504,7 +504,7 @@ func TestNodesThatTellNoLife(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			at := newSite(t, 1, 1)
-			at.cfg.Timeout, at.cfg.DebtLimit = 250*time.Millisecond, c.limit
+			at.cfg.Pools[0].Timeout, at.cfg.Pools[0].DebtLimit = 250*time.Millisecond, c.limit
 			for _, n := range at.nodes {
 				if err := n.SetFault(`(on stats (reply "END"))`); err != nil {
 					t.Fatal(err)

@@ -89,7 +89,7 @@ func changes(req *codec.Request) bool {
 // stay closed until open is called, once and on any goroutine; after an error, they are
 // open.
 func (s *Server) handOver(ctx context.Context) (open func(), err error) {
-	for bound := 25 * time.Millisecond; ; bound = min(2*bound, s.cfg.Timeout) {
+	for bound := 25 * time.Millisecond; ; bound = min(2*bound, s.of.Timeout) {
 		open, done, err := s.closeGates(ctx, bound)
 		if done {
 			return open, nil

@@ -30,6 +30,7 @@ type loop struct {
 	srv   *Server
 	index int // its place among the server's
 	cfg   *config.Config
+	of    *config.Pool
 	pool  *upstream.Pool
 	group *upstream.Group
 	el    gnet.EventLoop
@@ -95,15 +96,15 @@ type loop struct {
 }
 
 func newLoop(srv *Server) *loop {
-	l := &loop{srv: srv, cfg: &srv.cfg, pool: srv.pool, sessions: map[*session]struct{}{}}
+	l := &loop{srv: srv, cfg: &srv.cfg, of: srv.of, pool: srv.pool, sessions: map[*session]struct{}{}}
 	l.streamAbove = defaultStreamAbove
 	l.scratch = make([]byte, 0, scratchSize)
 	l.asText = make([]byte, 0, asTextRoom)
-	l.repairs = repair.NewQueue(repair.Limits{Rate: float64(l.cfg.RepairRate) / float64(max(1, l.cfg.Loops))})
+	l.repairs = repair.NewQueue(repair.Limits{Rate: float64(l.of.RepairRate) / float64(max(1, l.cfg.Loops))})
 	l.source = token.NewSource(rand.IntN(token.Sources))
-	l.parallel = !l.pool.Alone() && l.cfg.Writes == config.WritesParallel
+	l.parallel = !l.pool.Alone() && l.of.Writes == config.WritesParallel
 	l.converges = !l.pool.Alone() && !l.parallel
-	l.ackLead = l.cfg.Ack == config.AckLead
+	l.ackLead = l.of.Ack == config.AckLead
 	l.retries = budget{share: retryShare, burst: upstream.DefaultPending, tokens: upstream.DefaultPending}
 	l.hedges = budget{share: hedgeShare, burst: hedgeBurst, tokens: hedgeBurst}
 	for range l.pool.Nodes {
@@ -115,13 +116,13 @@ func newLoop(srv *Server) *loop {
 
 func (l *loop) limits() upstream.Limits {
 	return upstream.Limits{
-		Conns:     l.cfg.ConnsPerNode,
-		Timeout:   l.beats(l.cfg.Timeout),
-		Dial:      l.beats(l.cfg.ConnectTimeout + time.Second),
-		Hedge:     l.beats(l.cfg.Hedge.After),
-		HedgeAuto: l.cfg.Hedge.Auto,
+		Conns:     l.of.ConnsPerNode,
+		Timeout:   l.beats(l.of.Timeout),
+		Dial:      l.beats(l.of.ConnectTimeout + time.Second),
+		Hedge:     l.beats(l.of.Hedge.After),
+		HedgeAuto: l.of.Hedge.Auto,
 		Tick:      l.beat(),
-		Slow:      limitsOf(l.cfg).Slow,
+		Slow:      limitsOf(l.of).Slow,
 		Clock:     func() time.Duration { return time.Since(l.srv.started) },
 	}
 }
@@ -138,7 +139,7 @@ const (
 
 // beat is how often the loop's requests are looked at.
 func (l *loop) beat() time.Duration {
-	if !l.cfg.Hedge.Off() {
+	if !l.of.Hedge.Off() {
 		return hedgeBeat
 	}
 	return tick
@@ -397,7 +398,7 @@ func (l *loop) version() []byte {
 func (l *loop) Dial(c *upstream.Conn, attempt uint32) {
 	l.busy()
 	go func() {
-		d := net.Dialer{Timeout: l.cfg.ConnectTimeout}
+		d := net.Dialer{Timeout: l.of.ConnectTimeout}
 		n := c.Node()
 		nc, err := d.Dial(n.Network, n.Address)
 		if err == nil {

@@ -91,13 +91,13 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	for i := range c.proxies {
 		w := newWorld(t, func(cfg *config.Config) {
 			if c.fate == wild && c.rng.IntN(4) == 0 {
-				cfg.Writes = config.WritesParallel
+				cfg.Pools[0].Writes = config.WritesParallel
 			}
 			if c.fate != mortal && c.rng.IntN(4) == 0 {
-				cfg.Ack = config.AckLead
+				cfg.Pools[0].Ack = config.AckLead
 			} else if c.rng.IntN(2) == 0 {
-				cfg.Hedge.After = 2 * hedgeBeat
-				cfg.Timeout = cfg.Timeout / tick * hedgeBeat
+				cfg.Pools[0].Hedge.After = 2 * hedgeBeat
+				cfg.Pools[0].Timeout = cfg.Pools[0].Timeout / tick * hedgeBeat
 			}
 		}, copies...)
 		for j, n := range w.nodes {

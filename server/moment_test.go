@@ -76,7 +76,7 @@ func TestMomentOfTwo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			at := newSite(t, 1, 1)
-			at.cfg.Timeout, at.times.fleet.Lead = 250*time.Millisecond, 500*time.Millisecond
+			at.cfg.Pools[0].Timeout, at.times.fleet.Lead = 250*time.Millisecond, 500*time.Millisecond
 			one, two := at.magent(), at.magent()
 			one.fill(t, 10)
 			at.vouched()
@@ -176,7 +176,7 @@ func TestDistrustWaitsForWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			at := newSite(t, 1, 1)
-			at.cfg.Timeout = 20 * time.Second // within which that write might end
+			at.cfg.Pools[0].Timeout = 20 * time.Second // within which that write might end
 			s := at.magent()
 			at.vouched()
 			before := s.pool.Health.Load(0)

@@ -256,7 +256,7 @@ func TestNodeIsNotDrainedForEver(t *testing.T) {
 func TestDrainWhileAnotherIsHealed(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 2, 2)
-	at.cfg.Timeout, at.cfg.RepairRate = 30*time.Second, 1000
+	at.cfg.Pools[0].Timeout, at.cfg.Pools[0].RepairRate = 30*time.Second, 1000
 	s := at.magent()
 	s.fill(t, 1000)
 	s.pool.Monitor.Close()

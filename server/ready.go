@@ -44,7 +44,7 @@ const (
 // readyPatience is how long a request of our own may take: as long as one of a client's,
 // for which every copy may be asked in turn, and a stall beside.
 func (s *Server) readyPatience() time.Duration {
-	return time.Duration(len(s.pool.Copies))*s.cfg.Timeout + stall
+	return time.Duration(len(s.pool.Copies))*s.of.Timeout + stall
 }
 
 // readiness is what is known. Any goroutine may ask.

@@ -27,7 +27,7 @@ func (s *Server) awaitsReady(t *testing.T, reason string) {
 // warm if there is nothing the matter with any.
 func TestReadyAsLongAsKeysCanBeRead(t *testing.T) {
 	at := newSite(t, 2, 2)
-	at.cfg.Timeout, at.cfg.ConnectTimeout = 250*time.Millisecond, 250*time.Millisecond
+	at.cfg.Pools[0].Timeout, at.cfg.Pools[0].ConnectTimeout = 250*time.Millisecond, 250*time.Millisecond
 	var log bytes.Buffer
 	s := at.build(at.cfg)
 	s.log = slog.New(slog.NewTextHandler(&log, nil))
@@ -256,7 +256,7 @@ func TestAnotherBehindTheDoor(t *testing.T) {
 // Requests that nobody accepts are found out, and errors, which may be one node's.
 func TestOwnRequestsFail(t *testing.T) {
 	at := newSite(t, 1)
-	at.cfg.Timeout = 50 * time.Millisecond
+	at.cfg.Pools[0].Timeout = 50 * time.Millisecond
 	s := at.build(at.cfg)
 	r := s.readiness
 	r.knock() // nobody has started it: so the connection is in the backlog

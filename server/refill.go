@@ -182,7 +182,7 @@ func (r *refillRun) from(ctx context.Context, source int) error {
 	s, k := r.keeper.srv, r.keeper
 	n := s.pool.Nodes[source]
 	keys := dump.NewHottest(r.room(ctx, source))
-	target := dump.Target{Network: n.Network, Address: n.Address, Connect: s.cfg.ConnectTimeout, Silence: s.times.silence}
+	target := dump.Target{Network: n.Network, Address: n.Address, Connect: s.of.ConnectTimeout, Silence: s.times.silence}
 	for first, more := true, true; more; first = false {
 		r.enter("listing " + n.Name)
 		mine := uint64(0)
@@ -243,7 +243,7 @@ func (s *Server) items(ctx context.Context, node int) (items int, err error) {
 // copy copies the keys of one pass.
 func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) error {
 	s, k := r.keeper.srv, r.keeper
-	rate := s.cfg.ResyncRate
+	rate := s.of.ResyncRate
 	explicit, err := s.explicit(ctx)
 	if err != nil {
 		return err
@@ -296,7 +296,7 @@ func each(keys *dump.Hottest) func() (refill.Key, bool) {
 
 func (s *Server) dialer(node int) func(context.Context) (net.Conn, error) {
 	n := s.pool.Nodes[node]
-	d := net.Dialer{Timeout: s.cfg.ConnectTimeout}
+	d := net.Dialer{Timeout: s.of.ConnectTimeout}
 	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, n.Network, n.Address) }
 }
 

@@ -18,7 +18,7 @@ import (
 
 // slowly has refills beside clients begin with n keys a second.
 func (at *site) slowly(n int) *site {
-	at.cfg.ResyncRate = config.ResyncRate{Keys: int(float64(n) / refill.Floor)}
+	at.cfg.Pools[0].ResyncRate = config.ResyncRate{Keys: int(float64(n) / refill.Floor)}
 	return at
 }
 
@@ -44,7 +44,7 @@ func (s *Server) since(t *testing.T, i int, before health.Word, n uint64) {
 func TestDebtOverflows(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1)
-	at.cfg.DebtLimit, at.cfg.Timeout = 1<<10, 250*time.Millisecond
+	at.cfg.Pools[0].DebtLimit, at.cfg.Pools[0].Timeout = 1<<10, 250*time.Millisecond
 	s := at.magent()
 	s.fill(t, 2000)
 	c := s.caller(t)
@@ -88,7 +88,7 @@ func TestTargetDiesMidway(t *testing.T) {
 func TestTargetStandsStillMidway(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1).slowly(1000)
-	at.cfg.Timeout, at.times.silence = 250*time.Millisecond, 400*time.Millisecond
+	at.cfg.Pools[0].Timeout, at.times.silence = 250*time.Millisecond, 400*time.Millisecond
 	s := at.magent()
 	s.fill(t, 2000)
 	c := s.caller(t)
@@ -136,7 +136,7 @@ func TestAddComesLate(t *testing.T) {
 func TestSourceStandsStillMidway(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1).slowly(1000)
-	at.cfg.Timeout = 250 * time.Millisecond
+	at.cfg.Pools[0].Timeout = 250 * time.Millisecond
 	s := at.magent()
 	s.fill(t, 2000)
 	c := s.caller(t)
@@ -199,7 +199,7 @@ func TestSourceIsTakenForDeadMidway(t *testing.T) {
 func TestSourceLosesTheLeadMidway(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1, 1)
-	at.cfg.Timeout = 500 * time.Millisecond
+	at.cfg.Pools[0].Timeout = 500 * time.Millisecond
 	s := at.magent()
 	s.fill(t, 10)
 	c := s.caller(t)
@@ -346,7 +346,7 @@ func TestRefillOfASmallNode(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1)
 	small := startNode(t, memnode.Config{MaxBytes: 64 << 10})
-	at.cfg.Copies[0] = []config.Node{nodeAt(t, small.Addr())}
+	at.cfg.Pools[0].Copies[0] = []config.Node{nodeAt(t, small.Addr())}
 	at.nodes[0] = small
 	s := at.magent()
 	s.fill(t, 4000)
@@ -401,7 +401,7 @@ func TestShutdownMidway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			at := newSite(t, 1, 1).slowly(1000)
-			at.cfg.Timeout = 250 * time.Millisecond
+			at.cfg.Pools[0].Timeout = 250 * time.Millisecond
 			s := at.magent()
 			s.fill(t, 2000)
 			at.restart(0, s)

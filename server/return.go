@@ -61,7 +61,7 @@ type keeper struct {
 func newKeeper(s *Server, n *upstream.Node) *keeper {
 	key := fmt.Sprintf("%sprobe:%016x", fleet.Prefix, rand.Uint64())
 	return &keeper{srv: s, node: n, debtors: s.newAccount(n.Index), nudged: make(chan struct{}, 1),
-		prober: probe.New(s.targetOf(n.Index), key, s.cfg.Probe == config.ProbeWrite)}
+		prober: probe.New(s.targetOf(n.Index), key, s.of.Probe == config.ProbeWrite)}
 }
 
 // watch is what the monitor needs of the server.
@@ -77,7 +77,7 @@ func (s *Server) watch() health.Watch {
 	}
 }
 
-func limitsOf(cfg *config.Config) health.Limits {
+func limitsOf(cfg *config.Pool) health.Limits {
 	l := health.DefaultLimits
 	l.Interval, l.Ceiling, l.Rise, l.Fall = cfg.ProbeInterval, cfg.RetryTimeout, cfg.Rise, cfg.Fall
 	l.Backoff = min(l.Backoff, l.Ceiling)
@@ -208,7 +208,7 @@ func (k *keeper) restarted(ctx context.Context) (bool, error) {
 // none while a peer that is trusted has one.
 func (k *keeper) unwarmed(ctx context.Context) bool {
 	s := k.srv
-	if !s.cfg.Resync {
+	if !s.of.Resync {
 		return false
 	}
 	mark, err := fleet.Look(ctx, k.prober)

@@ -21,8 +21,8 @@ import (
 func proxied(t *testing.T, copies ...int) (*Server, []*memnode.Node) {
 	t.Helper()
 	at := newSite(t, copies...)
-	was := config.Default()
-	at.cfg.ProbeInterval, at.cfg.Timeout, at.cfg.ConnectTimeout, at.times = 0, was.Timeout, was.ConnectTimeout, defaultTimes
+	was := config.DefaultPool()
+	at.cfg.Pools[0].ProbeInterval, at.cfg.Pools[0].Timeout, at.cfg.Pools[0].ConnectTimeout, at.times = 0, was.Timeout, was.ConnectTimeout, defaultTimes
 	return at.magent(), at.nodes
 }
 

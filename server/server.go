@@ -28,6 +28,7 @@ import (
 // Server is one proxy.
 type Server struct {
 	cfg       config.Config
+	of        *config.Pool // what is said of the pool
 	log       *slog.Logger
 	pool      *upstream.Pool
 	listeners []net.Listener
@@ -82,17 +83,17 @@ func newServer(cfg config.Config, log *slog.Logger, t times, given *succession.S
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID(), times: t}
+	s := &Server{cfg: cfg, of: &cfg.Pools[0], log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID(), times: t}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.leaving, s.leave = context.WithCancel(s.ctx)
 	var err error
-	if s.pool, err = newPool(&cfg); err != nil {
+	if s.pool, err = newPool(s.of); err != nil {
 		return nil, err
 	}
 	for _, n := range s.pool.Nodes {
 		s.keepers = append(s.keepers, newKeeper(s, n))
 	}
-	s.pool.Monitor = health.NewMonitor(s.pool.Health, s.watch(), limitsOf(&cfg))
+	s.pool.Monitor = health.NewMonitor(s.pool.Health, s.watch(), limitsOf(s.of))
 	for _, l := range cfg.Listen {
 		ln, err := listen(l, given)
 		if err != nil {
@@ -118,7 +119,7 @@ func newServer(cfg config.Config, log *slog.Logger, t times, given *succession.S
 
 // newPool resolves the nodes of cfg and places the key space on them. A server
 // that stands in several copies is one node.
-func newPool(cfg *config.Config) (*upstream.Pool, error) {
+func newPool(cfg *config.Pool) (*upstream.Pool, error) {
 	var nodes []*upstream.Node
 	index := map[string]int{}
 	var copies []upstream.Placement

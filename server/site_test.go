@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,16 +35,17 @@ type site struct {
 func newSite(t *testing.T, copies ...int) *site {
 	t.Helper()
 	at := &site{t: t, cfg: config.Default(), times: defaultTimes}
+	at.cfg.Pools = []config.Pool{config.DefaultPool()}
 	at.times.debtor, at.times.settled = time.Second, 50*time.Millisecond
 	at.times.fleet = fleet.Times{TTL: 3 * time.Second, Poll: 20 * time.Millisecond, Lead: 100 * time.Millisecond}
-	at.cfg.Copies, at.cfg.Loops = make([][]config.Node, len(copies)), 2
-	at.cfg.ProbeInterval, at.cfg.Timeout, at.cfg.ConnectTimeout = 20*time.Millisecond, 2*time.Second, 2*time.Second
+	at.cfg.Pools[0].Copies, at.cfg.Loops = make([][]config.Node, len(copies)), 2
+	at.cfg.Pools[0].ProbeInterval, at.cfg.Pools[0].Timeout, at.cfg.Pools[0].ConnectTimeout = 20*time.Millisecond, 2*time.Second, 2*time.Second
 	at.cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}}
 	for i, n := range copies {
 		for range n {
 			m := startNode(t, memnode.Config{})
 			at.nodes = append(at.nodes, m)
-			at.cfg.Copies[i] = append(at.cfg.Copies[i], nodeAt(t, m.Addr()))
+			at.cfg.Pools[0].Copies[i] = append(at.cfg.Pools[0].Copies[i], nodeAt(t, m.Addr()))
 		}
 	}
 	return at
@@ -77,7 +79,7 @@ func (at *site) buildOn(given *succession.Sockets, cfg config.Config) *Server {
 	if err != nil {
 		at.t.Fatal(err)
 	}
-	limits := limitsOf(&cfg)
+	limits := limitsOf(s.of)
 	limits.Hold = 0
 	s.pool.Monitor = health.NewMonitor(s.pool.Health, s.watch(), limits)
 	return s
@@ -293,14 +295,15 @@ func (at *site) around(node int) (*Server, *byway) {
 	at.t.Helper()
 	r := newByway(at.t, at.nodes[node].Addr())
 	cfg := at.cfg
-	cfg.Copies = make([][]config.Node, len(at.cfg.Copies))
+	cfg.Pools = slices.Clone(cfg.Pools)
+	cfg.Pools[0].Copies = make([][]config.Node, len(at.cfg.Pools[0].Copies))
 	real := nodeAt(at.t, at.nodes[node].Addr())
-	for c, list := range at.cfg.Copies {
+	for c, list := range at.cfg.Pools[0].Copies {
 		for _, n := range list {
 			if n == real {
 				n = nodeAt(at.t, r.ln.Addr().String())
 			}
-			cfg.Copies[c] = append(cfg.Copies[c], n)
+			cfg.Pools[0].Copies[c] = append(cfg.Pools[0].Copies[c], n)
 		}
 	}
 	s := at.build(cfg)

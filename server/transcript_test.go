@@ -199,16 +199,16 @@ func (p *player) option(name, value string) func(*config.Config) {
 	case "client-buffer":
 		return func(c *config.Config) { c.ClientBuffer = p.number(value) }
 	case "timeout":
-		return func(c *config.Config) { c.Timeout = time.Duration(p.number(value)) * tick }
+		return func(c *config.Config) { c.Pools[0].Timeout = time.Duration(p.number(value)) * tick }
 	case "hedge":
 		return func(c *config.Config) {
-			c.Hedge.After = time.Duration(p.number(value)) * hedgeBeat
-			c.Timeout = c.Timeout / tick * hedgeBeat // a beat of such a loop is shorter
+			c.Pools[0].Hedge.After = time.Duration(p.number(value)) * hedgeBeat
+			c.Pools[0].Timeout = c.Pools[0].Timeout / tick * hedgeBeat // a beat of such a loop is shorter
 		}
 	case "writes":
-		return func(c *config.Config) { c.Writes = config.Writes(value) }
+		return func(c *config.Config) { c.Pools[0].Writes = config.Writes(value) }
 	case "ack":
-		return func(c *config.Config) { c.Ack = config.Ack(value) }
+		return func(c *config.Config) { c.Pools[0].Ack = config.Ack(value) }
 	}
 	p.t.Fatalf("there is no option %q", name)
 	return nil

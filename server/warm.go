@@ -64,7 +64,7 @@ type account struct {
 // targetOf is node as it is asked beside the traffic.
 func (s *Server) targetOf(node int) probe.Target {
 	n := s.pool.Nodes[node]
-	return probe.Target{Network: n.Network, Address: n.Address, Connect: s.cfg.ConnectTimeout, Timeout: s.cfg.Timeout}
+	return probe.Target{Network: n.Network, Address: n.Address, Connect: s.of.ConnectTimeout, Timeout: s.of.Timeout}
 }
 
 // newProber is for asking node something now and then; it is to be forgotten.
@@ -189,7 +189,7 @@ func (s *Server) survey(ctx context.Context) {
 		})
 	}
 	asked.Wait()
-	if !s.cfg.Resync {
+	if !s.of.Resync {
 		return
 	}
 	warm := func(i int) bool { return marks[i].Standing == fleet.Warm }
@@ -266,7 +266,7 @@ func (k *keeper) confer(ctx context.Context, p *probe.Prober, unmarked bool) boo
 		k.distrust(ctx, seen, health.Stale, owed)
 		return false
 	}
-	if !s.cfg.Resync {
+	if !s.of.Resync {
 		return false
 	}
 	mark, err := fleet.Look(ctx, p)
@@ -291,7 +291,7 @@ func (k *keeper) distrust(ctx context.Context, seen health.Word, to health.State
 	s := k.srv
 	s.operator.Lock()
 	defer s.operator.Unlock()
-	bound, cancel := context.WithTimeout(ctx, 2*s.cfg.Timeout)
+	bound, cancel := context.WithTimeout(ctx, 2*s.of.Timeout)
 	defer cancel()
 	if open, err := s.handOver(bound); err == nil {
 		defer open()
@@ -328,7 +328,7 @@ func (k *keeper) follow(ctx context.Context, c health.Change) {
 // tell its life cannot be: nobody could say which life it is that is warm.
 func (k *keeper) refills() bool {
 	_, met := k.node.Life()
-	return met && (k.srv.cfg.Resync || k.byHand.Load() != nil)
+	return met && (k.srv.of.Resync || k.byHand.Load() != nil)
 }
 
 // whole notes that the node holds all that there is to hold, for all that is known.
@@ -390,7 +390,7 @@ func (k *keeper) warm(ctx context.Context, seen health.Word) {
 func (k *keeper) emptyByHand(ctx context.Context) error {
 	k.debtors.enter()
 	k.debtors.renew(ctx)
-	pause(ctx, 2*k.srv.cfg.ProbeInterval)
+	pause(ctx, 2*k.srv.of.ProbeInterval)
 	return k.forsake(ctx, nil)
 }
 
@@ -406,7 +406,7 @@ func (k *keeper) rest() {
 // close leaves the node's ledger if it may, once rest has returned.
 func (k *keeper) close() {
 	if k.debtors.entered.Load() && k.owesNothing() {
-		ctx, cancel := context.WithTimeout(context.Background(), k.srv.cfg.ConnectTimeout+k.srv.cfg.Timeout)
+		ctx, cancel := context.WithTimeout(context.Background(), k.srv.of.ConnectTimeout+k.srv.of.Timeout)
 		_ = k.debtors.leave(ctx, func() error { return nil }) // else the others would take it for dead
 		cancel()
 	}

@@ -97,6 +97,7 @@ func (n lastByte) Pick(key []byte) int {
 func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 	w := &world{t: t, moves: make(chan health.Change, 64), names: versionNames{owners: map[uint64]string{}}}
 	cfg := config.Default()
+	cfg.Pools = []config.Pool{config.DefaultPool()}
 	if set != nil {
 		set(&cfg)
 	}
@@ -127,7 +128,7 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 	}, limits)
 	pool.Monitor.Start()
 	t.Cleanup(pool.Monitor.Close)
-	srv := &Server{cfg: cfg, pool: pool, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{})}
+	srv := &Server{cfg: cfg, of: &cfg.Pools[0], pool: pool, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{})}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	t.Cleanup(srv.cancel)
 	w.loop = newLoop(srv)

@@ -119,7 +119,7 @@ func TestClientsAreGivenAway(t *testing.T) {
 func TestRequestsInFlightAreAnswered(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1)
-	at.cfg.Timeout = 20 * time.Second
+	at.cfg.Pools[0].Timeout = 20 * time.Second
 	old := at.magent()
 	c := old.caller(t)
 	c.wants("set k 0 0 1\r\n1", "STORED")
@@ -154,7 +154,7 @@ func TestDebtsAreBequeathed(t *testing.T) {
 		t.Run(fmt.Sprintf("untold %v", untold), func(t *testing.T) {
 			t.Parallel()
 			at := newSite(t, 1, 1)
-			at.cfg.Timeout, at.cfg.ConnectTimeout = 100*time.Millisecond, 100*time.Millisecond
+			at.cfg.Pools[0].Timeout, at.cfg.Pools[0].ConnectTimeout = 100*time.Millisecond, 100*time.Millisecond
 			old := at.magent()
 			old.fill(t, 200)
 			at.vouched()
@@ -193,7 +193,7 @@ func TestDebtsAreBequeathed(t *testing.T) {
 func TestDebtsThatNobodyTakes(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1)
-	at.cfg.Timeout, at.cfg.ConnectTimeout = 100*time.Millisecond, 100*time.Millisecond
+	at.cfg.Pools[0].Timeout, at.cfg.Pools[0].ConnectTimeout = 100*time.Millisecond, 100*time.Millisecond
 	old := at.magent()
 	old.fill(t, 10)
 	at.vouched()

@@ -124,7 +124,7 @@ func (d *demo) run() error {
 
 // open starts the nodes and makes the proxy; close is for what it has opened.
 func (d *demo) open() error {
-	cfg := config.Default()
+	cfg, pool := config.Default(), config.DefaultPool()
 	cfg.Loops = max(1, runtime.GOMAXPROCS(0)/2)
 	cfg.MaxClients = 256 // they, their connections to the nodes and ours are far below any limit of files
 	cfg.Listen = []config.Listen{{Network: "tcp", Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port))}}
@@ -140,8 +140,9 @@ func (d *demo) open() error {
 			d.close()
 			return err
 		}
-		cfg.Copies = append(cfg.Copies, []config.Node{n})
+		pool.Copies = append(pool.Copies, []config.Node{n})
 	}
+	cfg.Pools = []config.Pool{pool}
 	// What a node does is on the live line, where log lines would tear it.
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	srv, err := server.New(cfg, log)

@@ -229,7 +229,7 @@ func (h *haInit) settleServe() error {
 	})
 	// In whole seconds: start-stop-daemon takes no others.
 	k.Files, k.StopWait = mostFiles(&cfg), (cfg.HandoverWait + cfg.DrainTimeout + 4*time.Second - 1).Truncate(time.Second)
-	for _, n := range slices.Concat(cfg.Copies...) {
+	for _, n := range slices.Concat(cfg.Pools[0].Copies...) {
 		if n.Host == k.Source.String() && k.Node == "" {
 			k.Node = n.Address()
 		}
@@ -241,7 +241,7 @@ func (h *haInit) settleServe() error {
 // see Files in OPERATIONS.md, in thousands.
 func mostFiles(cfg *config.Config) int {
 	const loops = 64
-	n := cfg.MaxClients + len(slices.Concat(cfg.Copies...))*max(loops, cfg.Loops)*cfg.ConnsPerNode + 256
+	n := cfg.MaxClients + cfg.Connections()*max(loops, cfg.Loops) + 256
 	return (n + 999) / 1000 * 1000
 }
 

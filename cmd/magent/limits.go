@@ -16,11 +16,7 @@ const spareFiles = 256
 
 // filesBesideClients is how many files a proxy needs without any client.
 func filesBesideClients(cfg *config.Config) int {
-	nodes := 0
-	for _, c := range cfg.Copies {
-		nodes += len(c)
-	}
-	return nodes*cfg.Loops*cfg.ConnsPerNode + spareFiles
+	return cfg.Connections()*cfg.Loops + spareFiles
 }
 
 // fitFileLimit raises RLIMIT_NOFILE to what cfg needs: where descriptors run out,

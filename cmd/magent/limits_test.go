@@ -11,9 +11,10 @@ import (
 // The formula and the example of OPERATIONS.md are what is asked of the system, and
 // leave room for clients that come in together: each holds two descriptors at first.
 func TestOperationsCountsTheFiles(t *testing.T) {
-	cfg := config.Config{Loops: 2, ConnsPerNode: 1, Copies: [][]config.Node{make([]config.Node, 3), make([]config.Node, 1)}}
+	pool := config.Pool{ConnsPerNode: 1, Copies: [][]config.Node{make([]config.Node, 3), make([]config.Node, 1)}}
+	cfg := config.Config{Loops: 2, Pools: []config.Pool{pool}}
 	beside := filesBesideClients(&cfg)
-	spare := beside - 4*cfg.Loops*cfg.ConnsPerNode
+	spare := beside - 4*cfg.Loops*pool.ConnsPerNode
 	told := strings.Join(strings.Fields(document(t, operations)), " ")
 	for _, words := range []string{
 		fmt.Sprintf("-n + nodes × loops × conns-per-node + %d", spare),

@@ -1,79 +1,26 @@
-// Package config holds the one structure that says what a proxy is: where it
-// listens, which nodes hold which copy, and its limits. Two fronts fill it: the
-// flags of magent 0.6 and, later, a file. It does no I/O and runs on no
-// particular goroutine; a Config is immutable once a server has been made of it.
-// It imports std, pflag and magent/upstream/route.
+// Package config holds the one structure that says what a process is: where it
+// listens, which pools there are behind that, which nodes hold which copy of them,
+// and limits. Fronts fill it: the flags of magent 0.6 do so for one pool. It does no
+// I/O and runs on no particular goroutine; a Config is immutable once a server has
+// been made of it. It imports std, pflag and magent/upstream/route.
 package config
 
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-
-	"magent/upstream/route"
 )
 
-// Listen is one address the proxy accepts clients on.
-type Listen struct {
-	Network string // "tcp" or "unix"
-	Address string // "host:port", IPv6 in brackets, port 0 for any; or a socket's path
-	Mode    uint32 // unix: the permission bits of the socket, 0644 if 0
-}
-
-func (l Listen) String() string { return l.Network + "://" + l.Address }
-
-// Node is one memcached server as the operator wrote it.
-type Node struct {
-	Host   string // name, IPv4, or IPv6 without brackets
-	Port   int    // 1..65535
-	Name   string // alias used in placement, messages and stats; may be empty
-	Weight int    // share of the key space, 1 if 0
-}
-
-// Address is what a dialer takes.
-func (n Node) Address() string { return net.JoinHostPort(n.Host, strconv.Itoa(n.Port)) }
-
-// String is the alias if there is one, else the address.
-func (n Node) String() string {
-	if n.Name != "" {
-		return n.Name
-	}
-	return n.Address()
-}
-
-// Config says what one proxy is. Zero fields take the defaults of Default.
+// Config says what one process is. Zero fields take the defaults of Default.
 type Config struct {
 	Listen []Listen // at least one
-	// Copies are the complete placements of the key space, the primaries first.
-	// Each has its own nodes and, over them, the same kind of distribution.
-	Copies    [][]Node
-	Placement route.Spec
-
-	Writes     Writes // how a write reaches the copies; default WritesConverge
-	Ack        Ack    // when the client is told; default AckAll
-	RepairRate int    // repairs begun per second that no client waits for; 0 is no bound; default 10000
-
-	Timeout        time.Duration // how long a node may leave a request unanswered; default 250ms
-	ConnectTimeout time.Duration // how long a connection to a node may take; default 100ms
-	RetryTimeout   time.Duration // the longest wait between probes of a node that is down; default 500ms
-	Hedge          Hedge         // when a read asks the next replica too; default off
-
-	Probe         Probe         // how a node is probed; default ProbeWrite
-	ProbeInterval time.Duration // between probes of a node that is not down; 0: such a node is not probed; default 500ms
-	Rise, Fall    int           // good probes in a row that bring a node back, bad ones that take it down; default 1 and 3
-	DebtLimit     int           // bytes of keys remembered for each node that missed writes, and at most 1M keys; 0: it is flushed instead; default 64 MiB
-
-	Resync     bool       // a node that comes back empty is refilled before it is trusted; default true
-	ResyncRate ResyncRate // how fast at most; default 200,000 keys and 256 MiB per second
+	Pools  []Pool   // at least one
 
 	Loops        int           // event loops, each a thread; default half the cores, at least 1
 	MaxClients   int           // client connections at a time; default 4096
-	ConnsPerNode int           // upstream connections per node and loop; default 1
 	MaxValue     int           // bytes of the largest value taken from a client; default 1 MiB
 	ClientBuffer int           // bytes of unread replies at which a client is closed; default 64 MiB
 	DrainTimeout time.Duration // how long Shutdown waits for what is in flight; default 5s
@@ -82,137 +29,149 @@ type Config struct {
 	HandoverWait time.Duration // how long a magent that is to stop waits for these to leave; default 2s
 }
 
-// Writes is how a write reaches the copies of its key.
-type Writes string
+// Listen is one address the proxy accepts clients on.
+type Listen struct {
+	Network string // "tcp" or "unix"
+	Address string // "host:port", IPv6 in brackets, port 0 for any; or a socket's path
+	Mode    uint32 // unix: the permission bits of the socket, 0644 if 0
 
-const (
-	// WritesConverge: the lead first, then the followers, then a second look at the
-	// lead, and a repair if it has moved. However many proxies write a key at the
-	// same time, its copies end equal.
-	WritesConverge Writes = "converge"
-	// WritesParallel: all copies at once, where the write allows it, and no look.
-	WritesParallel Writes = "parallel"
-)
-
-// Ack is when the client of a write is told that it is done.
-type Ack string
-
-const (
-	AckAll  Ack = "all"  // when every replica that is up has it: it survives the death of any
-	AckLead Ack = "lead" // when the lead has it
-)
-
-// Hedge is when a read that is not answered yet asks the next replica too. The
-// zero value is never.
-type Hedge struct {
-	Auto  bool          // after the node's own 99th percentile
-	After time.Duration // after this long; of no account if Auto
+	// Routes says which pool serves a key: that of the longest Prefix of it, "" being one of
+	// every key. Where there are none, the first pool serves all.
+	Routes []Route
 }
 
-// Off says whether no read is hedged.
-func (h Hedge) Off() bool { return h == Hedge{} }
+func (l Listen) String() string { return l.Network + "://" + l.Address }
 
-// String is what --hedge takes.
-func (h Hedge) String() string {
-	switch {
-	case h.Auto:
-		return "auto"
-	case h.After == 0:
-		return "off"
-	default:
-		return h.After.String()
-	}
+// Route gives the keys that begin with Prefix to the pool of that name.
+type Route struct {
+	Prefix string // at most MaxPrefix bytes, as a key has them
+	Pool   string
 }
 
-// ResyncRate bounds what the refill of a node copies per second. A zero is no bound.
-type ResyncRate struct {
-	Keys  int
-	Bytes int // of values
-}
+// MaxPrefix is the longest key, in bytes.
+const MaxPrefix = 250
 
-// Probe is how a node is asked whether it serves.
-type Probe string
-
-const (
-	ProbeWrite   Probe = "write"   // a set, a get and a comparison, on a key of the proxy's own
-	ProbeVersion Probe = "version" // `version`, where the proxy may not write by itself
-)
-
-// Default is a Config with every limit at its default and no address and no node.
+// Default is a Config with every limit at its default, no address and no pool.
 func Default() Config {
 	return Config{
-		Placement:      route.Spec{Distribution: "magent-modulo"},
-		Writes:         WritesConverge,
-		Ack:            AckAll,
-		RepairRate:     10_000,
-		Timeout:        250 * time.Millisecond,
-		ConnectTimeout: 100 * time.Millisecond,
-		RetryTimeout:   500 * time.Millisecond,
-		Probe:          ProbeWrite,
-		ProbeInterval:  500 * time.Millisecond,
-		Rise:           1,
-		Fall:           3,
-		DebtLimit:      64 << 20,
-		Resync:         true,
-		ResyncRate:     ResyncRate{Keys: 200_000, Bytes: 256 << 20},
-		MaxClients:     4096,
-		ConnsPerNode:   1,
-		MaxValue:       1 << 20,
-		ClientBuffer:   64 << 20,
-		DrainTimeout:   5 * time.Second,
-		HandoverWait:   2 * time.Second,
+		MaxClients:   4096,
+		MaxValue:     1 << 20,
+		ClientBuffer: 64 << 20,
+		DrainTimeout: 5 * time.Second,
+		HandoverWait: 2 * time.Second,
 	}
 }
 
-// MaxCopies bounds the copies of a pool: a request keeps a bit for each.
-const MaxCopies = 8
+// Pool is the pool of this name; nil if there is none.
+func (c *Config) Pool(name string) *Pool {
+	if i := slices.IndexFunc(c.Pools, func(p Pool) bool { return p.Name == name }); i >= 0 {
+		return &c.Pools[i]
+	}
+	return nil
+}
+
+// Connections is how many connections a loop has to the nodes of all pools.
+func (c *Config) Connections() (n int) {
+	for i := range c.Pools {
+		p := &c.Pools[i]
+		n += len(slices.Concat(p.Copies...)) * p.ConnsPerNode
+	}
+	return n
+}
 
 // Validate reports every fault at once, nil if there is none.
 func (c *Config) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	errs := atLeast([]limit{
+		{"max clients", int64(c.MaxClients), 1}, {"max value", int64(c.MaxValue), 1}, {"client buffer", int64(c.ClientBuffer), 1},
+		{"handover wait", int64(c.HandoverWait), 0}, {"loops", int64(c.Loops), 0},
+	})
 	if len(c.Listen) == 0 {
-		bad("no address to listen on")
+		errs = append(errs, errors.New("no address to listen on"))
 	}
-	if len(c.Copies) == 0 || len(c.Copies[0]) == 0 {
-		bad("no node: at least one -s is needed")
+	for i, l := range c.Listen {
+		errs = append(errs, c.validateRoutes(i, l)...)
 	}
-	if len(c.Copies) > MaxCopies {
-		bad("%d copies: at most %d are supported", len(c.Copies), MaxCopies)
+	if len(c.Pools) == 0 {
+		errs = append(errs, errors.New("no pool"))
 	}
-	for i, nodes := range c.Copies {
-		if i > 0 && len(nodes) == 0 {
-			bad("copy %d has no node", i)
+	for i := range c.Pools {
+		p := &c.Pools[i]
+		if err := p.validName(); err != nil {
+			errs = append(errs, err)
 		}
-		for _, n := range nodes {
-			if n.Host == "" || n.Port < 1 || n.Port > 65535 {
-				bad("bad node address %q", n.Address())
+		if c.Pool(p.Name) != p {
+			errs = append(errs, fmt.Errorf("there are two pools %q", p.Name))
+		}
+		for _, err := range p.validate() {
+			errs = append(errs, fmt.Errorf("%s%w", c.of(p), err))
+		}
+	}
+	return errors.Join(append(errs, c.validateNodes()...)...)
+}
+
+// of is what a message about p begins with: nothing, if it is the one that flags describe.
+func (c *Config) of(p *Pool) string {
+	if len(c.Pools) == 1 && p.Name == DefaultName {
+		return ""
+	}
+	return fmt.Sprintf("pool %s: ", p.Name)
+}
+
+// validateRoutes looks at the listener i, which is l.
+func (c *Config) validateRoutes(i int, l Listen) []error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("listener "+l.Address+": "+format, args...))
+	}
+	for j, r := range l.Routes {
+		switch {
+		case len(r.Prefix) > MaxPrefix:
+			bad("a prefix has at most %d bytes, as a key: one has %d", MaxPrefix, len(r.Prefix))
+		case strings.ContainsFunc(r.Prefix, func(c rune) bool { return c <= ' ' || c == 0x7f }):
+			bad("no key begins with %q: keys have no spaces and no control characters", r.Prefix)
+		}
+		if slices.ContainsFunc(l.Routes[:j], func(o Route) bool { return o.Prefix == r.Prefix }) {
+			bad("the prefix %q is routed twice", r.Prefix)
+		}
+		if c.Pool(r.Pool) == nil {
+			bad("keys that begin with %q go to the pool %q, and there is none", r.Prefix, r.Pool)
+		}
+	}
+	for _, o := range c.Listen[:i] {
+		if o.Network == l.Network && o.Address == l.Address && !strings.HasSuffix(l.Address, ":0") {
+			bad("it is listed twice")
+		}
+	}
+	return errs
+}
+
+// validateNodes looks for nodes that stand in several pools. What one pool does to a node
+// another does not hear of: it may flush a node that has missed more than can be told, and a
+// refill copies all keys that it finds. So that is for pools of one copy, which do neither.
+func (c *Config) validateNodes() []error {
+	var errs []error
+	for i := range c.Pools {
+		for _, n := range slices.Concat(c.Pools[i].Copies...) {
+			for j := range c.Pools[:i] {
+				if p, o := &c.Pools[i], &c.Pools[j]; o.has(n) && len(p.Copies)+len(o.Copies) > 2 {
+					errs = append(errs, fmt.Errorf("%s is in the pools %s and %s: only pools of one copy may share a node", n.Address(), o.Name, p.Name))
+				}
 			}
 		}
 	}
-	errs = append(errs, c.validateLimits()...)
-	errs = append(errs, c.validateChoices()...)
-	if len(errs) == 0 {
-		errs = c.validatePlacement()
-	}
-	return errors.Join(errs...)
+	return errs
 }
 
-// validateLimits looks at every field that is a number.
-func (c *Config) validateLimits() []error {
+// limit is a field that is a number, and the least that it may be: 0 or 1.
+type limit struct {
+	name         string
+	value, least int64
+}
+
+// atLeast is an error for each that is less.
+func atLeast(limits []limit) []error {
 	var errs []error
-	for _, l := range []struct {
-		name         string
-		value, least int64
-	}{
-		{"max clients", int64(c.MaxClients), 1}, {"connections per node", int64(c.ConnsPerNode), 1},
-		{"timeout", int64(c.Timeout), 1}, {"connect timeout", int64(c.ConnectTimeout), 1}, {"retry timeout", int64(c.RetryTimeout), 1},
-		{"rise", int64(c.Rise), 1}, {"fall", int64(c.Fall), 1},
-		{"max value", int64(c.MaxValue), 1}, {"client buffer", int64(c.ClientBuffer), 1},
-		{"probe interval", int64(c.ProbeInterval), 0}, {"handover wait", int64(c.HandoverWait), 0}, {"debt limit", int64(c.DebtLimit), 0},
-		{"repair rate", int64(c.RepairRate), 0}, {"resync rate in keys", int64(c.ResyncRate.Keys), 0},
-		{"resync rate in bytes", int64(c.ResyncRate.Bytes), 0}, {"loops", int64(c.Loops), 0},
-	} {
+	for _, l := range limits {
 		switch {
 		case l.value >= l.least:
 		case l.least == 0:
@@ -224,112 +183,30 @@ func (c *Config) validateLimits() []error {
 	return errs
 }
 
-// validateChoices looks at every field that has a few values.
-func (c *Config) validateChoices() []error {
-	var errs []error
-	if c.Writes != WritesConverge && c.Writes != WritesParallel {
-		errs = append(errs, fmt.Errorf("writes must be %s or %s, not %q", WritesConverge, WritesParallel, c.Writes))
-	}
-	if c.Ack != AckAll && c.Ack != AckLead {
-		errs = append(errs, fmt.Errorf("ack must be %s or %s, not %q", AckAll, AckLead, c.Ack))
-	}
-	if c.Probe != ProbeWrite && c.Probe != ProbeVersion {
-		errs = append(errs, fmt.Errorf("probe must be %s or %s, not %q", ProbeWrite, ProbeVersion, c.Probe))
-	}
-	if after := c.Hedge.After; !c.Hedge.Auto && (after < 0 || after >= c.Timeout && after > 0) {
-		errs = append(errs, fmt.Errorf("hedge must be above 0 and below the timeout of %v, is %v", c.Timeout, after))
-	}
-	return errs
-}
-
-// validatePlacement asks route for its faults, each once and in one line.
-func (c *Config) validatePlacement() []error {
-	var errs []error
-	for i, nodes := range c.Copies {
-		_, err := route.New(c.Placement, Servers(nodes))
-		if err == nil {
-			continue
-		}
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			line = strings.TrimPrefix(line, "route: ")
-			if strings.HasPrefix(line, "server ") {
-				line = fmt.Sprintf("copy %d: %s", i, line)
-			}
-			if !slices.ContainsFunc(errs, func(e error) bool { return e.Error() == line }) {
-				errs = append(errs, errors.New(line))
-			}
-		}
-	}
-	return errs
-}
-
-// Servers is nodes as placement sees them, in the same order.
-func Servers(nodes []Node) []route.Server {
-	servers := make([]route.Server, len(nodes))
-	for i, n := range nodes {
-		servers[i] = route.Server{Host: n.Host, Port: n.Port, Name: n.Name, Weight: n.Weight}
-	}
-	return servers
-}
-
 // Warnings says, a line each, what is allowed and is probably not meant.
 func (c *Config) Warnings() []string {
-	out := c.hedgeWarnings()
-	for i, nodes := range c.Copies {
-		for j, n := range nodes {
-			if slices.ContainsFunc(nodes[:j], n.sameAddress) {
-				out = append(out, fmt.Sprintf("%s is listed twice in copy %d: it gets two shares of the keys", n.Address(), i))
-			}
-		}
-	}
-	for i, a := range c.Copies {
-		for j, b := range c.Copies[i+1:] {
-			j += i + 1
-			if n, ok := c.common(a, b, Node.sameAddress); ok {
-				out = append(out, fmt.Sprintf("%s is in copies %d and %d: keys that both copies place there have one copy only", n.Address(), i, j))
-			} else if n, ok := c.common(a, b, Node.sameHost); ok {
-				out = append(out, fmt.Sprintf("copies %d and %d of some keys are both on %s: losing that host loses them", i, j, n.Host))
-			}
-		}
-	}
-	return out
-}
-
-// hedgeWarnings is about reads that ask a follower although the lead is up.
-func (c *Config) hedgeWarnings() []string {
 	var out []string
-	switch {
-	case c.Hedge.Off():
-	case len(c.Copies) == 1:
-		out = append(out, "--hedge does nothing: there is one copy, and nobody else to ask")
-	default:
-		if c.Ack == AckLead {
-			out = append(out, "--hedge with --ack lead: a read that asks a follower may miss the latest acknowledged write")
+	used := map[string]bool{}
+	for _, l := range c.Listen {
+		every := len(l.Routes) == 0
+		if every && len(c.Pools) > 0 {
+			used[c.Pools[0].Name] = true
 		}
-		if c.Writes == WritesParallel {
-			out = append(out, "--hedge with --writes parallel: where racing writers have left copies different, reads give now one value, now the other")
+		for _, r := range l.Routes {
+			used[r.Pool], every = true, every || r.Prefix == ""
+		}
+		if !every {
+			out = append(out, fmt.Sprintf("listener %s has no pool for keys of other prefixes: they are refused", l.Address))
+		}
+	}
+	for i := range c.Pools {
+		p := &c.Pools[i]
+		if !used[p.Name] && len(c.Listen) > 0 {
+			out = append(out, fmt.Sprintf("no listener gives the pool %s any key", p.Name))
+		}
+		for _, w := range p.warnings() {
+			out = append(out, c.of(p)+w)
 		}
 	}
 	return out
 }
-
-// common is a node of a that is the same as one of b with which it may share keys.
-// Where placement goes by position and the lists are as long, only the nodes at
-// one position share keys; otherwise any two nodes may.
-func (c *Config) common(a, b []Node, same func(Node, Node) bool) (Node, bool) {
-	paired := len(a) == len(b) && slices.Contains([]string{"magent-modulo", "modula", "jump"}, c.Placement.Distribution)
-	for i, n := range a {
-		for j, m := range b {
-			if same(n, m) && (i == j || !paired) {
-				return n, true
-			}
-		}
-	}
-	return Node{}, false
-}
-
-func (n Node) sameHost(o Node) bool    { return n.Host == o.Host }
-func (n Node) sameAddress(o Node) bool { return n.Host == o.Host && n.Port == o.Port }
-
-// knownDistributions is for help and messages.
-func knownDistributions() string { return strings.Join(route.Distributions(), ", ") }

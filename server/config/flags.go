@@ -71,8 +71,8 @@ func Profiles() []string { return []string{"cpu", "mem", "block", "mutex", "trac
 
 // Bind defines the flags on fs. Their variables are f's.
 func (f *Flags) Bind(fs *pflag.FlagSet) {
-	d := Default()
-	f.maxValue, f.clientBuffer, f.debtLimit = size(d.MaxValue), size(d.ClientBuffer), size(d.DebtLimit)
+	d, p := Default(), DefaultPool()
+	f.maxValue, f.clientBuffer = size(d.MaxValue), size(d.ClientBuffer)
 	fs.SortFlags = false
 
 	fs.StringArrayVarP(&f.servers, "server", "s", nil, "a primary node at `host[:port]`; repeat for more")
@@ -84,19 +84,19 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.IntVarP(&f.maxClients, "max-conns", "n", d.MaxClients, "serve this `number` of clients at a time; raises the limit of open files")
 	fs.IntVarP(&f.connCeiling, "max-conns-per-node", "i", defaultCeiling,
 		"never more than this `number` of connections per node and loop; old scripts say 20")
-	fs.IntVar(&f.connsPerNode, "conns-per-node", d.ConnsPerNode, "open this `number` of connections per node and loop; requests are pipelined, one is best")
+	fs.IntVar(&f.connsPerNode, "conns-per-node", p.ConnsPerNode, "open this `number` of connections per node and loop; requests are pipelined, one is best")
 	fs.BoolVarP(&f.ketama, "ketama", "k", false, "the same as --distribution "+ketamaPlacement)
-	fs.StringVar(&f.distribution, "distribution", d.Placement.Distribution, "spread keys over the nodes by the rule of this `name`: "+knownDistributions())
+	fs.StringVar(&f.distribution, "distribution", p.Placement.Distribution, "spread keys over the nodes by the rule of this `name`: "+knownDistributions())
 	fs.StringVar(&f.hash, "hash", "", "key hash `name` for ketama and modula; default fnv1a_64")
 	fs.StringVar(&f.tag, "hash-tag", "", "hash only the part of a key between these two `characters`, such as {}")
 
-	fs.StringVar(&f.writes, "writes", string(d.Writes), "how a write reaches the copies, by `name`: converge (the lead first, and a second look) or parallel (all at once)")
-	fs.StringVar(&f.ack, "ack", string(d.Ack), "answer a write when this `many` have it: all replicas that are up, or the lead")
-	fs.IntVar(&f.repairRate, "repair-rate", d.RepairRate, "begin at most this `number` of repairs per second that no client waits for; 0 is no bound")
+	fs.StringVar(&f.writes, "writes", string(p.Writes), "how a write reaches the copies, by `name`: converge (the lead first, and a second look) or parallel (all at once)")
+	fs.StringVar(&f.ack, "ack", string(p.Ack), "answer a write when this `many` have it: all replicas that are up, or the lead")
+	fs.IntVar(&f.repairRate, "repair-rate", p.RepairRate, "begin at most this `number` of repairs per second that no client waits for; 0 is no bound")
 
-	fs.DurationVar(&f.timeout, "timeout", d.Timeout, "a request goes to the next copy when its node has not answered for this `duration`")
-	fs.DurationVar(&f.connectTimeout, "connect-timeout", d.ConnectTimeout, "give up on a connection to a node after this `duration`")
-	f.bindHealth(fs, &d)
+	fs.DurationVar(&f.timeout, "timeout", p.Timeout, "a request goes to the next copy when its node has not answered for this `duration`")
+	fs.DurationVar(&f.connectTimeout, "connect-timeout", p.ConnectTimeout, "give up on a connection to a node after this `duration`")
+	f.bindHealth(fs, &p)
 	fs.Var(&f.maxValue, "max-value", "refuse values above this `size`, as memcached's -I does: 512k, 1m")
 	fs.Var(&f.clientBuffer, "client-buffer", "close a client that leaves replies of this `size` unread")
 	fs.IntVar(&f.loops, "loops", 0, "run this `number` of event loops; 0 is half the cores")
@@ -120,14 +120,14 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 }
 
 // bindHealth defines the flags of what happens when a node fails and returns.
-func (f *Flags) bindHealth(fs *pflag.FlagSet, d *Config) {
-	fs.DurationVar(&f.retryTimeout, "retry-timeout", d.RetryTimeout, "probe a node that is down at least once in this `duration`")
+func (f *Flags) bindHealth(fs *pflag.FlagSet, p *Pool) {
+	fs.DurationVar(&f.retryTimeout, "retry-timeout", p.RetryTimeout, "probe a node that is down at least once in this `duration`")
 	fs.Var(&f.hedge, "hedge", "a read asks the next copy too after this `delay`: a duration, auto (the node's 99th percentile) or off")
-	fs.StringVar(&f.probe, "probe", string(d.Probe), "probe a node by this `means`: write (a set and a get of a key of magent's own) or version")
-	fs.DurationVar(&f.probeInterval, "probe-interval", d.ProbeInterval, "probe a node that is not down every such `duration`; 0 is never")
-	fs.IntVar(&f.rise, "rise", d.Rise, "a node comes back after this `number` of good probes in a row")
-	fs.IntVar(&f.fall, "fall", d.Fall, "a node is down after this `number` of bad probes in a row")
-	f.resyncRate = d.ResyncRate
+	fs.StringVar(&f.probe, "probe", string(p.Probe), "probe a node by this `means`: write (a set and a get of a key of magent's own) or version")
+	fs.DurationVar(&f.probeInterval, "probe-interval", p.ProbeInterval, "probe a node that is not down every such `duration`; 0 is never")
+	fs.IntVar(&f.rise, "rise", p.Rise, "a node comes back after this `number` of good probes in a row")
+	fs.IntVar(&f.fall, "fall", p.Fall, "a node is down after this `number` of bad probes in a row")
+	f.debtLimit, f.resyncRate = size(p.DebtLimit), p.ResyncRate
 	fs.Var(&f.debtLimit, "debt-limit", "remember keys up to this `size` for a node that misses writes; beyond it, or with 0, it is flushed when it returns")
 	fs.Var(&f.resyncRate, "resync-rate", "refill a node that comes back empty with at most these `keys,bytes` per second; 0 is no bound")
 	fs.BoolVar(&f.noResync, "no-resync", false, "trust a node that comes back empty at once, as magent 0.6 does: its keys miss until clients set them again")
@@ -139,9 +139,10 @@ func (f *Flags) Background() bool { return !f.Foreground && !f.verbose }
 // Verbose is -v.
 func (f *Flags) Verbose() bool { return f.verbose }
 
-// Config is what the flags say, validated. The error holds every fault, a line each.
+// Config is what the flags say, validated: one pool, of DefaultName. The error holds every
+// fault, a line each.
 func (f *Flags) Config() (Config, error) {
-	c := Default()
+	c, p := Default(), DefaultPool()
 	var errs []error
 	fault := func(err error) {
 		if err != nil {
@@ -151,12 +152,12 @@ func (f *Flags) Config() (Config, error) {
 	var err error
 	c.Listen, err = f.listens()
 	fault(err)
-	c.Copies, err = f.allCopies()
+	p.Copies, err = f.allCopies()
 	fault(err)
-	c.Placement.Distribution, err = f.placement()
+	p.Placement.Distribution, err = f.placement()
 	fault(err)
 	fault(f.process())
-	c.Placement.Hash, c.Placement.Tag = f.hash, f.tag
+	p.Placement.Hash, p.Placement.Tag = f.hash, f.tag
 
 	if f.maxClients > 0 {
 		c.MaxClients = f.maxClients
@@ -165,17 +166,18 @@ func (f *Flags) Config() (Config, error) {
 	if ceiling <= 0 {
 		ceiling = defaultCeiling
 	}
-	c.ConnsPerNode = min(f.connsPerNode, ceiling)
-	c.Writes, c.Ack, c.RepairRate = Writes(f.writes), Ack(f.ack), f.repairRate
+	p.ConnsPerNode = min(f.connsPerNode, ceiling)
+	p.Writes, p.Ack, p.RepairRate = Writes(f.writes), Ack(f.ack), f.repairRate
 	c.Loops = f.loops
-	c.Timeout, c.ConnectTimeout, c.RetryTimeout = f.timeout, f.connectTimeout, f.retryTimeout
-	c.Hedge, c.Probe, c.ProbeInterval = f.hedge, Probe(f.probe), f.probeInterval
-	c.Rise, c.Fall, c.DebtLimit = f.rise, f.fall, int(f.debtLimit)
-	c.Resync, c.ResyncRate = !f.noResync, f.resyncRate
+	p.Timeout, p.ConnectTimeout, p.RetryTimeout = f.timeout, f.connectTimeout, f.retryTimeout
+	p.Hedge, p.Probe, p.ProbeInterval = f.hedge, Probe(f.probe), f.probeInterval
+	p.Rise, p.Fall, p.DebtLimit = f.rise, f.fall, int(f.debtLimit)
+	p.Resync, p.ResyncRate = !f.noResync, f.resyncRate
 	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
 	c.VIPs, err = f.addresses()
 	fault(err)
 	c.HandoverWait = f.handoverWait
+	c.Pools = []Pool{p}
 	if len(errs) == 0 {
 		fault(c.Validate())
 	}
@@ -211,6 +213,9 @@ func (f *Flags) listens() ([]Listen, error) {
 // allCopies gives the primaries, the backups if there are any, and each --copy.
 func (f *Flags) allCopies() ([][]Node, error) {
 	primaries, err := parseNodes("-s", f.servers)
+	if len(f.servers) == 0 {
+		err = errors.New("no node: at least one -s is needed")
+	}
 	errs := []error{err}
 	copies := [][]Node{primaries}
 	if len(f.backups) > 0 {
@@ -243,7 +248,7 @@ func (f *Flags) placement() (string, error) {
 	if !f.ketama {
 		return f.distribution, nil
 	}
-	if f.distribution != ketamaPlacement && f.distribution != Default().Placement.Distribution {
+	if f.distribution != ketamaPlacement && f.distribution != DefaultPool().Placement.Distribution {
 		return "", fmt.Errorf("-k means --distribution %s, but --distribution is %s: leave one out", ketamaPlacement, f.distribution)
 	}
 	return ketamaPlacement, nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,7 +78,10 @@ func describe(head string) (string, error) {
 	if err != nil {
 		return err.Error(), err
 	}
-	out := append(differences(c, Default()), differences(f, bound())...)
+	pool := c.Pools[0]
+	c.Pools = nil
+	out := slices.Concat(differences(c, Default()), differences(pool, DefaultPool()), differences(f, bound()))
+	c.Pools = []Pool{pool}
 	if rest := fs.Args(); len(rest) > 0 {
 		out = append(out, fmt.Sprintf("arguments: %q", rest))
 	}
@@ -140,26 +144,6 @@ func TestHedgeReadsWhatItPrints(t *testing.T) {
 		back := Hedge{After: time.Hour}
 		if err := back.Set(h.String()); err != nil || back != h {
 			t.Errorf("%+v prints as %s, which reads as %+v, %v", h, h, back, err)
-		}
-	}
-}
-
-// TestLimits has what no flag can say: a Config may come from elsewhere.
-func TestLimits(t *testing.T) {
-	good := Default()
-	good.Listen, good.Copies = []Listen{{Network: "tcp"}}, [][]Node{{{Host: "a", Port: 1}}}
-	if err := good.Validate(); err != nil {
-		t.Errorf("the defaults: %v", err)
-	}
-	for want, change := range map[string]func(*Config){
-		"hedge must be":      func(c *Config) { c.Hedge.After = -1 },
-		"debt limit must":    func(c *Config) { c.DebtLimit = -1 },
-		"client buffer must": func(c *Config) { c.ClientBuffer = 0 },
-	} {
-		bad := good
-		change(&bad)
-		if err := bad.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("want %q, got %v", want, err)
 		}
 	}
 }

@@ -432,9 +432,9 @@ func TestIdentityUnderFaults(t *testing.T) {
 func faultyPool(t *testing.T, top harness.Topology, fault string) (*harness.Proxied, [][]*memnode.Node) {
 	t.Helper()
 	cfg := config.Default()
-	cfg.Loops = top.Loops
+	cfg.Loops, cfg.Pools = top.Loops, []config.Pool{config.DefaultPool()}
 	nodes := make([][]*memnode.Node, top.Copies)
-	cfg.Copies = make([][]config.Node, top.Copies)
+	cfg.Pools[0].Copies = make([][]config.Node, top.Copies)
 	for i := range nodes {
 		for range top.Nodes {
 			n, err := memnode.Start(memnode.Config{Fault: fault})
@@ -443,7 +443,7 @@ func faultyPool(t *testing.T, top harness.Topology, fault string) (*harness.Prox
 			}
 			t.Cleanup(func() { _ = n.Close() })
 			nodes[i] = append(nodes[i], n)
-			cfg.Copies[i] = append(cfg.Copies[i], harness.NodeAt(n.Addr()))
+			cfg.Pools[0].Copies[i] = append(cfg.Pools[0].Copies[i], harness.NodeAt(n.Addr()))
 		}
 	}
 	return harness.Serve(t, cfg), nodes

@@ -92,7 +92,8 @@ const spareFiles = 20
 // left. It says its address and serves until its standard input ends.
 func scarce() {
 	cfg := config.Default()
-	cfg.Copies = [][]config.Node{{harness.NodeAt(os.Args[1])}}
+	cfg.Pools = []config.Pool{config.DefaultPool()}
+	cfg.Pools[0].Copies = [][]config.Node{{harness.NodeAt(os.Args[1])}}
 	serveChild(cfg, slog.LevelInfo, func(addr string) error {
 		warm, err := harness.Dial(addr)
 		if err != nil {

@@ -38,7 +38,7 @@ func stats(t *testing.T, c *harness.Client, request string) map[string]string {
 // so would probes that store.
 func TestStats(t *testing.T) {
 	direct := dial(t, harness.Memcached(t).Addr)
-	p := harness.Proxy(t, harness.Topology{Copies: 2, Nodes: 3, Loops: 1, Set: func(c *config.Config) { c.Probe = config.ProbeVersion }})
+	p := harness.Proxy(t, harness.Topology{Copies: 2, Nodes: 3, Loops: 1, Set: func(c *config.Config) { c.Pools[0].Probe = config.ProbeVersion }})
 	c := dial(t, p.Addr)
 	for i := range 30 {
 		for _, c := range []*harness.Client{direct, c} {

@@ -41,16 +41,16 @@ type Proxied struct {
 func Proxy(t testing.TB, top Topology) *Proxied {
 	t.Helper()
 	cfg := config.Default()
-	cfg.Loops = top.Loops
+	cfg.Loops, cfg.Pools = top.Loops, []config.Pool{config.DefaultPool()}
 	// A node that two busy cores leave waiting is not a node that failed.
-	cfg.Timeout, cfg.ConnectTimeout = patientTimeout, patientTimeout
+	cfg.Pools[0].Timeout, cfg.Pools[0].ConnectTimeout = patientTimeout, patientTimeout
 	nodes := make([][]*Node, top.Copies)
-	cfg.Copies = make([][]config.Node, top.Copies)
+	cfg.Pools[0].Copies = make([][]config.Node, top.Copies)
 	for i := range nodes {
 		for range top.Nodes {
 			n := Memcached(t)
 			nodes[i] = append(nodes[i], n)
-			cfg.Copies[i] = append(cfg.Copies[i], n.Config())
+			cfg.Pools[0].Copies[i] = append(cfg.Pools[0].Copies[i], n.Config())
 		}
 	}
 	if top.Set != nil {
