@@ -40,6 +40,9 @@ func (s *Server) Succeed(predecessor *succession.Link, deadline time.Time) error
 // drainAsBefore drains the nodes that the predecessor had drained, as far as they can be now.
 func (s *Server) drainAsBefore() {
 	for _, node := range s.drainFirst {
+		if s.keeperAt(node) == nil {
+			continue // it is in no pool any more
+		}
 		if err := s.Drain(node, true); err != nil {
 			s.log.Warn("drained no longer", "node", node, "cause", err.Error())
 		}
@@ -58,7 +61,7 @@ func unexpected(m succession.Message) error {
 // that this magent answers for it from now on. The server runs. An error means that the
 // predecessor has ended before: then it is one that died, for this magent as for others.
 func (s *Server) Adopt(predecessor *succession.Link) error {
-	debts := map[int][]succession.Debt{}
+	debts := map[*keeper][]succession.Debt{}
 	for {
 		m, err := predecessor.Receive(time.Time{})
 		if err == io.EOF {
@@ -69,17 +72,13 @@ func (s *Server) Adopt(predecessor *succession.Link) error {
 		}
 		switch m.Kind {
 		case succession.Away:
-			if err := s.distrustAway(m.Names); err != nil {
-				return err
-			}
+			s.distrustAway(m.Names)
 		case succession.Client:
 			s.adopt(m.File, m.Input)
 		case succession.Owed:
-			i, err := s.named(m.Debt.Node)
-			if err != nil {
-				return err
+			if k := s.keeperAt(m.Debt.Node); k != nil { // else the node is in no pool any more
+				debts[k] = append(debts[k], m.Debt)
 			}
-			debts[i] = append(debts[i], m.Debt)
 		case succession.Over:
 			if err := s.assume(debts); err != nil {
 				return err
@@ -93,15 +92,25 @@ func (s *Server) Adopt(predecessor *succession.Link) error {
 
 // distrustAway has this magent not read nodes that are away for the predecessor, whose
 // clients have written what is not there: what is owed them is in a ledger, or will be.
-func (s *Server) distrustAway(addresses []string) error {
+func (s *Server) distrustAway(addresses []string) {
 	for _, address := range addresses {
-		i, err := s.named(address)
-		if err != nil {
-			return err
+		k := s.keeperAt(address)
+		if k == nil {
+			continue
 		}
-		seen := s.pool.Health.Load(i)
-		if seen.State() <= health.Slow && s.covered(i, health.Slow) {
-			s.keepers[i].distrust(s.ctx, seen, health.Stale, owed)
+		seen := k.srv.pool.Health.Load(k.node.Index)
+		if seen.State() <= health.Slow && k.srv.covered(k.node.Index, health.Slow) {
+			k.distrust(s.ctx, seen, health.Stale, owed)
+		}
+	}
+}
+
+// keeperAt is the keeper of the node at address. A node that may be away, drained or owed
+// anything is in one pool only. It is nil if there is none: the predecessor had other pools.
+func (s *Server) keeperAt(address string) *keeper {
+	for _, p := range s.pools {
+		if i := p.at(address); i >= 0 && !p.pool.Alone() {
+			return p.keepers[i]
 		}
 	}
 	return nil
@@ -119,22 +128,28 @@ func (s *Server) adopt(f *os.File, input []byte) {
 		nc.Close()
 		return
 	}
-	s.seat(nc, false, input)
+	at, ok := s.doorOf(nc)
+	if !ok {
+		s.log.Warn("a client was closed", "cause", "this process does not listen at "+nc.LocalAddr().String())
+		nc.Close()
+		return
+	}
+	s.seat(nc, at, input)
 }
 
 // assume has this magent owe what its predecessor did. A node that is not down is taken down,
 // so that it is paid before it is read. This magent stands in the ledgers when it returns, if
 // anybody keeps them: so the predecessor, for which all have waited, may leave them.
-func (s *Server) assume(debts map[int][]succession.Debt) error {
+func (s *Server) assume(debts map[*keeper][]succession.Debt) error {
 	ctx, cancel := context.WithTimeout(s.ctx, bequest)
 	defer cancel()
-	for i, of := range debts {
-		k := s.keepers[i]
+	for k, of := range debts {
+		p, i := k.srv, k.node.Index
 		k.awaitLeft(of)
 		owes := false
 		for n, d := range of { // one after the other, and to each loop its share: clients are served meanwhile
 			owes = owes || d.Untold || len(d.Keys) > 0
-			err := s.onLoops(ctx, func(l *loop) {
+			err := p.onLanes(ctx, func(l *lane) {
 				if n%len(s.loops) == l.index {
 					l.inherit(i, d)
 				}
@@ -146,8 +161,8 @@ func (s *Server) assume(debts map[int][]succession.Debt) error {
 		if !owes {
 			continue
 		}
-		s.pool.Monitor.Trip(i, s.pool.Health.Load(i), "it has missed writes of the process before this one")
-		if k.shares() && s.pool.Health.Load(i).State() > health.Slow {
+		p.pool.Monitor.Trip(i, p.pool.Health.Load(i), "it has missed writes of the process before this one")
+		if k.shares() && p.pool.Health.Load(i).State() > health.Slow {
 			k.debtors.enter()
 			k.debtors.renew(ctx)
 		}
@@ -170,7 +185,7 @@ func (k *keeper) awaitLeft(debts []succession.Debt) {
 }
 
 // inherit notes what node has missed.
-func (l *loop) inherit(node int, d succession.Debt) {
+func (l *lane) inherit(node int, d succession.Debt) {
 	d.Each(func(key []byte, base64 bool) { l.owes(node, key, base64) })
 	if d.Untold {
 		l.debts[node].Forfeit()

@@ -32,7 +32,7 @@ type inquiry struct {
 
 // heir is the connection to the replica that leads if the copy lead dies, and the
 // copy it holds; nil if there is none.
-func (l *loop) heir(key []byte, lead uint8, salt uint32) (*upstream.Conn, uint8) {
+func (l *lane) heir(key []byte, lead uint8, salt uint32) (*upstream.Conn, uint8) {
 	node, tried := l.pool.Replica(int(lead), key), uint8(0)
 	for i := range l.pool.Copies {
 		if l.pool.Replica(i, key) == node {
@@ -42,23 +42,22 @@ func (l *loop) heir(key []byte, lead uint8, salt uint32) (*upstream.Conn, uint8)
 	return l.leader(key, tried, salt)
 }
 
-// asksFirst reports whether the heir is asked before req goes to its lead: if what
-// req does depends on what is there.
-func (l *loop) asksFirst(req *codec.Request) bool {
-	return l.converges && (converge.Relative(req) || converge.Conditional(req))
-}
+// asksFirst reports whether the heir is asked before req goes to its lead, where writes
+// converge: if what req does depends on what is there.
+func asksFirst(req *codec.Request) bool { return converge.Relative(req) || converge.Conditional(req) }
 
 // marksStale reports whether req leaves an item for the next reader to make anew.
 // Were it to overtake the second look at a write before it, the look would be taken
 // for that reader.
-func (l *loop) marksStale(req *codec.Request) bool {
-	return l.converges && req.Meta.Has('I') && (req.Op == codec.OpMetaSet || req.Op == codec.OpMetaDelete)
+func marksStale(req *codec.Request) bool {
+	return req.Meta.Has('I') && (req.Op == codec.OpMetaSet || req.Op == codec.OpMetaDelete)
 }
 
 // askHeir asks heir for its version and keeps the write, of which c is the lead,
 // until it has answered. It reports whether it took ck.
 func (s *session) askHeir(c, heir *upstream.Conn, seq uint32, line, value []byte, ck *upstream.Chunk, req *codec.Request) (taken bool) {
-	l, sl := s.loop, s.slots.at(seq)
+	sl := s.slots.at(seq)
+	l := sl.lane
 	a := l.takeInquiry()
 	a.session, a.seq = s, seq
 	a.life, _ = c.Life()
@@ -113,7 +112,8 @@ func (a *inquiry) Fail(*upstream.Conn, *upstream.Pending, upstream.Cause, bool) 
 // proceed sends the write to its lead, which may be another one by now.
 func (a *inquiry) proceed() {
 	s, held := a.session, a.held
-	l, sl := s.loop, s.slots.at(a.seq)
+	sl := s.slots.at(a.seq)
+	l := sl.lane
 	sl.flags &^= slotAsking
 	s.asking--
 	s.unstall()
@@ -123,7 +123,7 @@ func (a *inquiry) proceed() {
 	key := l.routeSent(line, &req)
 	switch c, copy := l.leader(key, 0, s.id); {
 	case c == nil:
-		s.noReplica(held.Seq, key)
+		s.noReplica(l, held.Seq, key)
 	default:
 		life, _ := c.Life()
 		same := copy == sl.copy && life == a.life
@@ -161,36 +161,67 @@ func (s *session) unstall() {
 	}
 }
 
-// awaits reports whether the command in line must wait for one before it.
+// awaits reports whether the command in line must wait for one before it, or at a gate.
 func (s *session) awaits(line []byte, req *codec.Request) bool {
-	if s.loop.gate.closed > 0 && changes(req) {
-		return s.loop.gate.holds(s)
-	}
-	var wait slotFlags
-	if s.asking > 0 {
-		wait = slotAsking
-	}
-	if s.loop.asksFirst(req) || s.loop.marksStale(req) {
-		wait |= slotWrites
-	}
 	switch {
-	case wait == 0, req.Op.Class() == codec.ClassLocal, s.slots.len() == 0:
+	case !s.mayAwait(req): // mostly
 		return false
 	case req.Op.Class() == codec.ClassBroadcast:
-		return true
+		return s.awaitsAll()
 	case !req.Op.MultiKey():
-		return s.slots.has(wait, hashKey(s.loop.route(line, req)))
+		key := s.loop.route(line, req)
+		l := s.routes.lane(key)
+		return l != nil && s.awaitsKey(l, key, req, l.waitsFor(s, req))
 	}
 	at := req.Rest.Off
 	for {
-		key, ok := text.NextKey(line, req.Rest, &at)
+		span, ok := text.NextKey(line, req.Rest, &at)
 		if !ok {
 			return false
 		}
-		if s.slots.has(wait, hashKey(key.In(line))) {
+		key := span.In(line)
+		if l := s.routes.lane(key); l != nil && s.awaitsKey(l, key, req, l.waitsFor(s, req)) {
 			return true
 		}
 	}
+}
+
+// mayAwait reports whether it is worth looking.
+func (s *session) mayAwait(req *codec.Request) bool {
+	l := s.loop
+	if l.closed > 0 && changes(req) {
+		return true
+	}
+	return s.slots.len() > 0 && req.Op.Class() != codec.ClassLocal && (s.asking > 0 || l.converges && (asksFirst(req) || marksStale(req)))
+}
+
+// waitsFor is what a command of s must not overtake that is about the same key.
+func (l *lane) waitsFor(s *session, req *codec.Request) (flags slotFlags) {
+	if s.asking > 0 {
+		flags = slotAsking
+	}
+	if l.converges && (asksFirst(req) || marksStale(req)) {
+		flags |= slotWrites
+	}
+	return flags
+}
+
+// awaitsKey is awaits for one of the keys.
+func (s *session) awaitsKey(l *lane, key []byte, req *codec.Request, flags slotFlags) bool {
+	if l.gate.closed > 0 && changes(req) {
+		return l.gate.holds(s)
+	}
+	return flags != 0 && s.slots.len() > 0 && s.slots.has(flags, hashKey(key))
+}
+
+// awaitsAll is awaits for a command to all nodes.
+func (s *session) awaitsAll() bool {
+	for _, l := range s.routes.lanes {
+		if l.gate.holds(s) {
+			return true
+		}
+	}
+	return s.asking > 0 && s.slots.len() > 0
 }
 
 // hashKey is what a slot remembers of its key.

@@ -30,42 +30,58 @@ func (s *session) everyone(line []byte, req *codec.Request) {
 }
 
 // tell sends a command to the nodes of the first copy from copy on that has any to
-// be told; if none has, it returns an error for the client. A node that stands in
-// several is told with the first.
+// be told, in all pools that the client reaches; if none has, it returns an error for the
+// client. A node that stands in several copies is told with the first.
 func (s *session) tell(seq uint32, copy int, line []byte, req *codec.Request) (failed []byte) {
-	l, sl := s.loop, s.slots.at(seq)
-	failed = l.pool.Nodes[0].Down()
-	for ; copy < len(l.pool.Copies); copy++ {
-		for _, node := range l.pool.Copies[copy].Nodes {
-			if l.pool.FirstCopy(node) != copy {
-				continue
-			}
-			if state := l.pool.Health.Load(node).State(); state == health.Down || state == health.Stale && req.Op == codec.OpFlushAll {
-				// What is repaired at a Stale node may be read before the flush, and
-				// stored after it. When it comes back again it is flushed.
-				l.unflushed(node, req.Op)
-				continue
-			}
-			c := l.group.Conn(node, s.id)
-			buf := text.AppendLine(c.Room(len(line)+8), line, req)
-			if c.Send(buf, upstream.Pending{Owner: s, Seq: seq, Leg: legEveryone, Op: req.Op}, codec.Span{}) {
-				sl.left++
-			} else {
-				failed = c.Node().Error(upstream.CauseFull)
-				l.unflushed(node, req.Op)
-				s.blame(sl, failed)
+	sl, lanes := s.slots.at(seq), s.routes.lanes
+	failed = lanes[0].pool.Nodes[0].Down()
+	for more := true; more && sl.left == 0; copy++ {
+		more = false
+		for _, l := range lanes {
+			if copy < len(l.pool.Copies) {
+				more = true
+				if full := s.tellCopy(l, seq, copy, line, req); full != nil {
+					failed = full
+				}
 			}
 		}
-		if sl.left > 0 {
-			sl.copy = uint8(copy)
-			return nil
+		sl.copy = uint8(copy)
+	}
+	if sl.left > 0 {
+		return nil
+	}
+	return failed
+}
+
+// tellCopy is tell for one copy of one pool. It returns the error of a node that takes no
+// more, if there is one.
+func (s *session) tellCopy(l *lane, seq uint32, copy int, line []byte, req *codec.Request) (failed []byte) {
+	sl := s.slots.at(seq)
+	for _, node := range l.pool.Copies[copy].Nodes {
+		if l.pool.FirstCopy(node) != copy {
+			continue
+		}
+		if state := l.pool.Health.Load(node).State(); state == health.Down || state == health.Stale && req.Op == codec.OpFlushAll {
+			// What is repaired at a Stale node may be read before the flush, and
+			// stored after it. When it comes back again it is flushed.
+			l.unflushed(node, req.Op)
+			continue
+		}
+		c := l.group.Conn(node, s.id)
+		buf := text.AppendLine(c.Room(len(line)+8), line, req)
+		if c.Send(buf, upstream.Pending{Owner: s, Seq: seq, Leg: legEveryone, Op: req.Op}, codec.Span{}) {
+			sl.left++
+		} else {
+			failed = c.Node().Error(upstream.CauseFull)
+			l.unflushed(node, req.Op)
+			s.blame(sl, failed)
 		}
 	}
 	return failed
 }
 
 // unflushed notes that node was not told to do op.
-func (l *loop) unflushed(node int, op codec.Op) {
+func (l *lane) unflushed(node int, op codec.Op) {
 	if op == codec.OpFlushAll {
 		l.missedAll(node)
 	}
@@ -96,7 +112,7 @@ func (s *session) blame(sl *slot, line []byte) {
 // everyoneFailed hears that a node will not answer: it does not count, unless
 // all are like it.
 func (s *session) everyoneFailed(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause) {
-	s.loop.unflushed(c.Node().Index, p.Op)
+	s.loop.laneOf(c.Node()).unflushed(c.Node().Index, p.Op)
 	s.told(p, c.Node().Error(cause))
 }
 

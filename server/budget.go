@@ -1,6 +1,6 @@
 package server
 
-// budget bounds what a loop asks of its nodes beyond what its clients ask for: a
+// budget bounds what a lane asks of its nodes beyond what its clients ask for: a
 // token bucket that traffic fills, and not time, so that it is a share of that. It
 // costs nothing until it is asked. (The retry budgets of Finagle and gRPC are such.)
 type budget struct {
@@ -20,7 +20,7 @@ const (
 	hedgeBurst = 4096
 )
 
-// take takes one token if there is one. reads is how many the loop has answered.
+// take takes one token if there is one. reads is how many the lane has answered.
 func (b *budget) take(reads uint64) bool {
 	b.tokens = min(b.tokens+float64(reads-b.seen)*b.share, b.burst)
 	b.seen = reads
@@ -30,6 +30,3 @@ func (b *budget) take(reads uint64) bool {
 	b.tokens--
 	return true
 }
-
-// reads is how many keys the loop has answered for.
-func (l *loop) reads() uint64 { return l.count.Hits + l.count.Misses }

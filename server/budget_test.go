@@ -37,7 +37,7 @@ func TestBudget(t *testing.T) {
 func TestBudgetsAreKept(t *testing.T) {
 	w := newWorld(t, hedging, 1, 1)
 	w.start()
-	w.loop.hedges, w.loop.retries = budget{}, budget{}
+	w.lane.hedges, w.lane.retries = budget{}, budget{}
 	w.say("client", "get k1|")
 	for range 3 {
 		w.tick()

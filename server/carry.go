@@ -21,7 +21,7 @@ import (
 // loop, and there is one for each write and follower under way.
 type carry struct {
 	patient
-	loop    *loop
+	lane    *lane
 	follow  converge.Follow
 	nodes   [2]int           // by repair.Side
 	salt    uint32           // which of several Conns is used
@@ -41,12 +41,14 @@ type carry struct {
 // scratchSize holds the longest request that is made in scratch.
 const scratchSize = text.MaxLine + leadRoom
 
-func (l *loop) takeCarry() *carry {
+func (l *lane) takeCarry() *carry {
 	c := l.carries
 	if c == nil {
-		return &carry{loop: l}
+		c = new(carry)
+	} else {
+		l.carries, c.next = c.next, nil
 	}
-	l.carries, c.next = c.next, nil
+	c.lane = l
 	return c
 }
 
@@ -54,7 +56,7 @@ func (l *loop) takeCarry() *carry {
 // at every other replica of key, which is w's as placement sees it. p is the lead's
 // request, good for this call, and holds the value behind its line. If s is not nil,
 // the slot p.Seq waits for the followers.
-func (l *loop) carryAll(e converge.Effect, w *converge.Write, key []byte, p *upstream.Pending, lead uint8, salt uint32, s *session) {
+func (l *lane) carryAll(e converge.Effect, w *converge.Write, key []byte, p *upstream.Pending, lead uint8, salt uint32, s *session) {
 	nodes := l.replicas(key)
 	leadNode, changes := nodes[lead], l.pool.Health.Changes()
 	if l.overtaken(nodes[:lead], leadNode) {
@@ -92,7 +94,7 @@ func (l *loop) carryAll(e converge.Effect, w *converge.Write, key []byte, p *ups
 
 // overtaken reports whether one of those before the node lead leads in its place by
 // now: it has come back since the write was sent.
-func (l *loop) overtaken(before []int, lead int) bool {
+func (l *lane) overtaken(before []int, lead int) bool {
 	return slices.ContainsFunc(before, func(node int) bool {
 		return node != lead && l.pool.Health.Load(node).State() <= health.Slow
 	})
@@ -123,7 +125,7 @@ func (c *carry) advance(line []byte, step repair.Step, from *upstream.Pending) {
 // that is up and takes none is full: it misses a write, and must not be read. If it
 // is the lead that is full, nobody can tell what the follower should have.
 func (c *carry) lost(step repair.Step) ([]byte, repair.Step) {
-	l, node := c.loop, c.nodes[step.To]
+	l, node := c.lane, c.nodes[step.To]
 	switch {
 	case !l.pool.Health.Writable(node):
 	case step.To == repair.Lead: // it is there, and leads on
@@ -141,7 +143,7 @@ func (c *carry) heed(step repair.Step) {
 	}
 	c.acknowledge(false)
 	if c.running {
-		c.loop.repairs.Held(&c.job)
+		c.lane.repairs.Held(&c.job)
 	}
 }
 
@@ -151,14 +153,14 @@ func (c *carry) acknowledge(lost bool) {
 		write := c.write // c may be another write's when carried returns
 		c.session, c.write = nil, upstream.Pending{}
 		s.carried(c.seq, &write, lost)
-		s.loop.group.Drop(&write)
+		c.lane.group.Drop(&write)
 	}
 }
 
 // wish asks for a repair. The queue sees to it that one key is repaired once at a
 // time. If it is full, the follower's copy is given up.
 func (c *carry) wish() {
-	l := c.loop
+	l := c.lane
 	c.job = repair.Job{Key: c.follow.Key(), Base64: c.follow.Options().Base64, Lead: c.nodes[repair.Lead], Follower: c.nodes[repair.Follower],
 		Cause: c.follow.Cause(), Urgent: c.session != nil, Alone: c.follow.Alone(), Owner: c}
 	if !l.repairs.Add(&c.job) {
@@ -168,13 +170,13 @@ func (c *carry) wish() {
 
 // giveUp has the follower give up its copy.
 func (c *carry) giveUp() {
-	line, step := c.follow.Drop(c.loop.scratch[:0])
+	line, step := c.follow.Drop(c.lane.scratch[:0])
 	c.advance(line, step, nil)
 }
 
 // Begin hears that it is the job's turn.
 func (c *carry) Begin(_ *repair.Job, fresh bool) {
-	l := c.loop
+	l := c.lane
 	c.running = true
 	line, step := l.scratch[:0], repair.Step{}
 	if c.again {
@@ -200,7 +202,7 @@ func (c *carry) Covered(_ *repair.Job, held bool, o repair.Outcome) {
 func (c *carry) ended(o repair.Outcome) {
 	if c.running {
 		c.running = false
-		c.loop.repairs.Done(&c.job, o)
+		c.lane.repairs.Done(&c.job, o)
 	}
 	c.concluded(o)
 }
@@ -209,7 +211,7 @@ func (c *carry) ended(o repair.Outcome) {
 // follower is not the one that leads now, it is repaired from that one first: whether
 // that one had what became of the write is what counts.
 func (c *carry) concluded(o repair.Outcome) {
-	l := c.loop
+	l := c.lane
 	if o == repair.Debt {
 		l.missed(c.nodes[repair.Follower], c.follow.Key(), c.follow.Options().Base64)
 	}
@@ -240,7 +242,7 @@ func (c *carry) leader() *upstream.Conn {
 	if c.follow.Options().Base64 {
 		form = codec.Letter('b')
 	}
-	conn, _ := c.loop.leader(text.RouteKey(c.follow.Key(), form, c.loop.sentKey[:]), 0, c.salt)
+	conn, _ := c.lane.leader(text.RouteKey(c.follow.Key(), form, c.lane.sentKey[:]), 0, c.salt)
 	return conn
 }
 
@@ -260,7 +262,7 @@ func (c *carry) leadAgain() bool {
 // come to lead the key meanwhile: writes that have two leads can pass each other by,
 // and then what the present one has counts.
 func (c *carry) leadHasMoved() bool {
-	l := c.loop
+	l := c.lane
 	changes := l.pool.Health.Changes()
 	if changes == c.changes {
 		return false
@@ -277,7 +279,7 @@ func (c *carry) leadHasMoved() bool {
 
 // post sends one request; false if its node takes none.
 func (c *carry) post(line []byte, step repair.Step, from *upstream.Pending) bool {
-	l, node := c.loop, c.nodes[step.To]
+	l, node := c.lane, c.nodes[step.To]
 	if !l.pool.Health.Writable(node) {
 		return false
 	}
@@ -301,12 +303,12 @@ func (c *carry) Reply(_ *upstream.Conn, _ *upstream.Pending, r *codec.Reply, b [
 	switch r.Kind {
 	case codec.KindValue:
 		c.line = append(c.line[:0], b[:r.Line]...)
-		c.value = c.loop.group.Gather(valueRoom + int(r.Value) + 2)
+		c.value = c.lane.group.Gather(valueRoom + int(r.Value) + 2)
 		c.value.Buf = append(c.value.Buf[:valueRoom], b[r.Line:]...)
 	case codec.KindEnd:
 		c.valued()
 	default:
-		line, step := c.follow.Answer(c.loop.scratch[:0], b[:r.Line], c.loop.now())
+		line, step := c.follow.Answer(c.lane.scratch[:0], b[:r.Line], c.lane.now())
 		c.advance(line, step, nil)
 	}
 }
@@ -322,7 +324,7 @@ func (c *carry) Body(_ *upstream.Conn, _ *upstream.Pending, b []byte, _ int) {
 // valued hears that all of the lead's value has come, and gives it to the follower
 // if it is still to have it.
 func (c *carry) valued() {
-	l, ck := c.loop, c.value
+	l, ck := c.lane, c.value
 	c.value = nil
 	line, step := c.follow.Answer(l.scratch[:0], c.line, l.now())
 	if step.Outcome != repair.Running || step.Value != repair.LeadValue {
@@ -345,17 +347,17 @@ func (c *carry) valued() {
 // Fail hears that a node will not answer.
 func (c *carry) Fail(*upstream.Conn, *upstream.Pending, upstream.Cause, bool) {
 	if c.value != nil {
-		c.loop.group.Release(c.value)
+		c.lane.group.Release(c.value)
 		c.value = nil
 	}
-	line, step := c.follow.Lost(c.loop.scratch[:0])
+	line, step := c.follow.Lost(c.lane.scratch[:0])
 	c.advance(line, step, nil)
 }
 
 // touched tells the followers of a read that changed its item: a gat, or an mg that
 // sets a TTL or makes the item. Nobody waits for that. answer is the lead's line.
 func (s *session) touched(p *upstream.Pending, sl *slot, answer []byte) {
-	l := s.loop
+	l := sl.lane
 	line := l.touch[:0]
 	if sl.op == codec.OpMetaGet {
 		line = append(line, p.Line()...)

@@ -84,7 +84,7 @@ func TestRepairsOfOneKeyAreJoined(t *testing.T) {
 	if got := w.item("b1", "k1"); got != strconv.Itoa(clients) {
 		t.Errorf("the follower has %q", got)
 	}
-	n := w.loop.repairs.Counts()
+	n := w.lane.repairs.Counts()
 	if n.Asked[repair.CauseRelative] != clients || n.Ended[repair.Copied] != 2 || n.Joined != clients-2 {
 		t.Errorf("%s: want 2 runs", w.repairs())
 	}
@@ -115,7 +115,7 @@ func TestRepairOfALongTTL(t *testing.T) {
 // full makes a world whose Conns hold few requests.
 func full(t *testing.T, pending int, set func(*config.Config), copies ...int) *world {
 	w := newWorld(t, set, copies...)
-	limits := w.loop.limits()
+	limits := w.lane.limits()
 	limits.Pending = pending
 	w.regroup(limits)
 	w.start()
@@ -135,7 +135,7 @@ func TestFullFollower(t *testing.T) {
 		}
 		w.answer("p1")
 		w.demand("client", strings.Repeat("STORED\r\n", 4))
-		if w.loop.pool.Health.Up(1) {
+		if w.lane.pool.Health.Up(1) {
 			t.Errorf("%s: the follower is still up", mode)
 		}
 	}
@@ -167,7 +167,7 @@ func TestFullFollowerOfARepair(t *testing.T) {
 		b1.conn.traffic([]byte(effect))
 		w.settle()
 		w.answer("p1")
-		if w.loop.pool.Health.Up(1) {
+		if w.lane.pool.Health.Up(1) {
 			t.Errorf("%q: the follower is still up", effect)
 		}
 		w.demand("client", "STORED\r\n")
@@ -191,7 +191,7 @@ func TestFullHeir(t *testing.T) {
 	w.settle()
 	w.demand("client2", "6\r\n")
 	w.demand("client1", "STORED\r\n")
-	if w.loop.pool.Health.Up(1) {
+	if w.lane.pool.Health.Up(1) {
 		t.Error("the heir has missed the outcome, and is still up")
 	}
 }
@@ -215,7 +215,7 @@ func TestFullLead(t *testing.T) {
 	w.answer("b1")
 	w.answer("p1")
 	w.demand("client", "SERVER_ERROR node p1: too many requests in flight\r\nEND\r\n")
-	if !w.loop.pool.Health.Up(0) || !w.loop.pool.Health.Up(1) {
+	if !w.lane.pool.Health.Up(0) || !w.lane.pool.Health.Up(1) {
 		t.Error("a node is down")
 	}
 	w.finish()
@@ -234,7 +234,7 @@ func TestFullFollowerOfThree(t *testing.T) {
 		w.client("client3").traffic([]byte("ms azE= 1 b\r\ny\r\n")) // k1
 		w.settle()
 		w.answer("p1")
-		if w.loop.pool.Health.Up(2) {
+		if w.lane.pool.Health.Up(2) {
 			t.Errorf("%s: b1 is still up", mode)
 		}
 		w.answer("p1", "p2", "c1", "c2")
@@ -249,7 +249,7 @@ func TestFullFollowerOfThree(t *testing.T) {
 // follower nor heir.
 func TestCopiesThatShareANode(t *testing.T) {
 	w := newWorld(t, nil, 2, 2)
-	pool := w.loop.pool
+	pool := w.lane.pool
 	pool.Copies[1].Nodes = []int{0, 2} // p1 b1
 	w.start()
 	w.does("p1", "set k1 0 0 1\r\n5")

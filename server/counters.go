@@ -133,7 +133,7 @@ type Snapshot struct {
 	Silent   int // loops that did not answer in time: they count as when they last did
 	Repairs  Repairs
 	Buffers  Buffers
-	Nodes    []NodeSnapshot
+	Nodes    []NodeSnapshot // of one pool after the other, as configured
 }
 
 // Buffers is the memory that the loops have for requests and replies.
@@ -173,6 +173,7 @@ func (r *Repairs) add(o Repairs) {
 
 // NodeSnapshot is the state of one node as the proxy sees it.
 type NodeSnapshot struct {
+	Pool  string // its name
 	Name  string
 	Copy  int    // the first copy it serves; 0 are the primaries
 	State string // up, down or warming
@@ -208,23 +209,31 @@ type part struct {
 	count   Counters
 	repairs Repairs
 	buffers Buffers
-	nodes   []NodeSnapshot // what the loops know: Conns, InFlight, Debt, Latency, P99, Traffic
+	nodes   []NodeSnapshot // of all pools; what the loops know: Conns, InFlight, Debt, Latency, P99, Traffic
 }
 
 func (l *loop) part() *part {
 	l.waited()
-	p := &part{count: l.count, repairs: Repairs{Counts: *l.repairs.Counts()}, nodes: make([]NodeSnapshot, len(l.pool.Nodes))}
-	p.repairs.Waiting, p.repairs.Running = l.repairs.Len()
+	p := &part{count: l.count}
 	p.buffers.SpareReplies, p.buffers.SpareHeld = l.spare, l.held.size
-	p.buffers.Chunks, p.buffers.SpareRequests = l.group.Chunks(), l.group.Spare()
-	for i := range p.nodes {
-		n := &p.nodes[i]
-		n.InFlight, n.Conns = l.group.InFlight(i)
-		n.Latency, n.P99 = l.group.Latency(i)
-		n.Debt = l.debts[i].Len()
-		n.Traffic = *l.group.Traffic(i)
+	for _, lane := range l.lanes {
+		lane.contribute(p)
 	}
 	return p
+}
+
+// contribute adds to p what the lane knows.
+func (l *lane) contribute(p *part) {
+	repairs := Repairs{Counts: *l.repairs.Counts()}
+	repairs.Waiting, repairs.Running = l.repairs.Len()
+	p.repairs.add(repairs)
+	p.buffers.add(Buffers{Chunks: l.group.Chunks(), SpareRequests: l.group.Spare()})
+	for i := range l.pool.Nodes {
+		n := NodeSnapshot{Debt: l.debts[i].Len(), Traffic: *l.group.Traffic(i)}
+		n.InFlight, n.Conns = l.group.InFlight(i)
+		n.Latency, n.P99 = l.group.Latency(i)
+		p.nodes = append(p.nodes, n)
+	}
 }
 
 // Snapshot sums what the loops have counted. It may be called from any goroutine
@@ -236,13 +245,9 @@ func (s *Server) Snapshot() Snapshot {
 		Accepted: s.accepted.Load(),
 		Refused:  s.refused.Load(),
 		Loops:    len(s.loops),
-		Nodes:    make([]NodeSnapshot, len(s.pool.Nodes)),
 	}
-	for i, n := range s.pool.Nodes {
-		report := s.pool.Monitor.Report(i)
-		last := report.Last
-		snap.Nodes[i] = NodeSnapshot{Name: n.Name, Copy: s.pool.FirstCopy(i), State: last.To.String(), Report: report,
-			Since: last.At, Cause: last.Cause, Epoch: last.Epoch, Drained: s.keepers[i].drain.Load(), Refill: s.keepers[i].progress.Load(), Version: n.Version()}
+	for _, k := range s.keepers() {
+		snap.Nodes = append(snap.Nodes, k.snapshot())
 	}
 	asked := make([]<-chan *part, len(s.loops)) // all at once: they answer side by side
 	for i, l := range s.loops {
@@ -268,15 +273,24 @@ func (s *Server) Snapshot() Snapshot {
 	return snap
 }
 
+// snapshot is what the loops need not be asked.
+func (k *keeper) snapshot() NodeSnapshot {
+	report := k.srv.pool.Monitor.Report(k.node.Index)
+	last := report.Last
+	return NodeSnapshot{Pool: k.srv.conf.Name, Name: k.node.Name, Copy: k.srv.pool.FirstCopy(k.node.Index), State: last.To.String(), Report: report,
+		Since: last.At, Cause: last.Cause, Epoch: last.Epoch, Drained: k.drain.Load(), Refill: k.progress.Load(), Version: k.node.Version()}
+}
+
 // Summary is how many nodes are up (or slow), of how many, and how many clients there
 // are. It waits for nobody.
 func (s *Server) Summary() (up, nodes, clients int) {
-	for i := range s.pool.Nodes {
-		if s.pool.Health.Load(i).State() <= health.Slow {
+	all := s.keepers()
+	for _, k := range all {
+		if k.srv.pool.Health.Load(k.node.Index).State() <= health.Slow {
 			up++
 		}
 	}
-	return up, len(s.pool.Nodes), int(s.clients())
+	return up, len(all), int(s.clients())
 }
 
 // take adds what one loop contributes.

@@ -19,14 +19,14 @@ import (
 const maxDebts = 1 << 20
 
 // owes notes that node, which is down, does not get a write of key.
-func (l *loop) owes(node int, key []byte, base64 bool) {
+func (l *lane) owes(node int, key []byte, base64 bool) {
 	l.debts[node].Note(key, base64)
 	l.count.Missed++
 }
 
 // missed notes that node may not have what became of a write of key. If it is not
 // down, it is taken down: nothing else keeps it from being read.
-func (l *loop) missed(node int, key []byte, base64 bool) {
+func (l *lane) missed(node int, key []byte, base64 bool) {
 	if l.pool.Alone() {
 		return
 	}
@@ -35,7 +35,7 @@ func (l *loop) missed(node int, key []byte, base64 bool) {
 }
 
 // mayHaveMissed is missed for the write, or the read that changes its item, p.
-func (l *loop) mayHaveMissed(node int, p *upstream.Pending) {
+func (l *lane) mayHaveMissed(node int, p *upstream.Pending) {
 	key, base64 := written(p)
 	l.missed(node, key, base64)
 }
@@ -54,7 +54,7 @@ func written(p *upstream.Pending) (key []byte, base64 bool) {
 // diverge notes that lead failed with the write p, and may have carried it out. If
 // another replica leads on, what that has counts, and lead owes it. If none does,
 // nobody has gone on without lead: what lead has counts, and the others owe that.
-func (l *loop) diverge(lead int, led bool, p *upstream.Pending) {
+func (l *lane) diverge(lead int, led bool, p *upstream.Pending) {
 	if l.pool.Alone() {
 		return
 	}
@@ -72,7 +72,7 @@ func (l *loop) diverge(lead int, led bool, p *upstream.Pending) {
 }
 
 // missedAll notes that node has missed a write of all keys.
-func (l *loop) missedAll(node int) {
+func (l *lane) missedAll(node int) {
 	if !l.pool.Alone() {
 		l.debts[node].Forfeit()
 		l.group.Missed(node)
@@ -80,14 +80,14 @@ func (l *loop) missedAll(node int) {
 }
 
 // setAside takes node's journal, and begins another.
-func (l *loop) setAside(node int) *debt.Journal {
+func (l *lane) setAside(node int) *debt.Journal {
 	was := l.debts[node]
 	l.debts[node] = l.newJournal()
 	return was
 }
 
 // putBack has what was set aside join what has come since.
-func (l *loop) putBack(node int, aside *debt.Journal) {
+func (l *lane) putBack(node int, aside *debt.Journal) {
 	if aside.Overflowed() {
 		l.debts[node].Forfeit()
 	}
@@ -100,14 +100,14 @@ func (l *loop) putBack(node int, aside *debt.Journal) {
 	}
 }
 
-func (l *loop) newJournal() *debt.Journal {
+func (l *lane) newJournal() *debt.Journal {
 	n := max(1, l.cfg.Loops)
-	return debt.NewJournal(maxDebts/n, l.of.DebtLimit/n)
+	return debt.NewJournal(maxDebts/n, l.conf.DebtLimit/n)
 }
 
 // healing is a loop's part in the healing of one node. It belongs to its loop.
 type healing struct {
-	loop    *loop
+	lane    *lane
 	node    int
 	word    health.Word // the node's, for as long as it is worth going on
 	giveUp  bool        // what nobody leads is deleted there: it may be old
@@ -122,14 +122,14 @@ const healAtOnce = 64
 
 // heal repairs at node, which became Stale with word, the keys of its journal, and
 // then says on done whether none is left.
-func (l *loop) heal(node int, word health.Word, giveUp bool, done chan<- bool) {
-	h := &healing{loop: l, node: node, word: word, giveUp: giveUp, done: done}
+func (l *lane) heal(node int, word health.Word, giveUp bool, done chan<- bool) {
+	h := &healing{lane: l, node: node, word: word, giveUp: giveUp, done: done}
 	h.more()
 }
 
 // more begins further repairs, as many as may run.
 func (h *healing) more() {
-	l := h.loop
+	l := h.lane
 	debt := l.debts[h.node]
 	h.filling = true
 	for !h.stuck && h.running < healAtOnce && l.pool.Health.Load(h.node) == h.word {
@@ -156,12 +156,12 @@ func (h *healing) ended() {
 
 // leaderless keeps key, which has nobody to be copied from, for another time.
 func (h *healing) leaderless(key []byte, base64 bool) {
-	h.loop.debts[h.node].Note(key, base64)
+	h.lane.debts[h.node].Note(key, base64)
 	h.stuck = true
 }
 
 // mendKey repairs key at h's node.
-func (l *loop) mendKey(h *healing, key []byte, base64 bool) {
+func (l *lane) mendKey(h *healing, key []byte, base64 bool) {
 	c := l.takeCarry()
 	c.follow.Mend(key, repair.Options{Base64: base64, Explicit: l.group.Explicit()}, repair.CauseDebt)
 	c.healing, c.again, c.salt, c.changes = h, false, 0, l.pool.Health.Changes()

@@ -65,8 +65,8 @@ func TestShortageIsNotTheNodes(t *testing.T) {
 	w := newWorld(t, nil, 1)
 	loop := &crowded{tasks: make(chan gnet.Runnable, 16)}
 	w.loop.el = loop
-	w.loop.pool.Nodes[0].Address = ln.Addr().String()
-	w.loop.group = upstream.NewGroup(w.loop.pool, w.loop, w.loop.limits())
+	w.lane.pool.Nodes[0].Address = ln.Addr().String()
+	w.lane.group = upstream.NewGroup(w.lane.pool, w.lane, w.lane.limits())
 	c := w.client("client")
 	c.traffic([]byte("get k1\r\n"))
 	deadline := time.After(10 * time.Second)
@@ -81,7 +81,7 @@ func TestShortageIsNotTheNodes(t *testing.T) {
 	if got, want := c.sent(), "SERVER_ERROR node p1: proxy has no file or port left\r\n"; got != want {
 		t.Errorf("the client is told %q, want %q", got, want)
 	}
-	if !w.loop.pool.Health.Up(0) {
+	if !w.lane.pool.Health.Up(0) {
 		t.Error("the node was taken down")
 	}
 }

@@ -12,7 +12,7 @@ import (
 // to it that the copies end equal.
 
 // together reports whether req goes to all replicas at once.
-func (l *loop) together(req *codec.Request) bool {
+func (l *lane) together(req *codec.Request) bool {
 	if !l.parallel {
 		return false
 	}
@@ -34,7 +34,8 @@ var dependent = codec.Letter('C') | codec.Letter('I') | codec.Letter('c')
 // everywhere sends a write to all replicas of key. The lead's answer is the
 // client's. It reports whether it took ck.
 func (s *session) everywhere(seq uint32, key, line, value []byte, ck *upstream.Chunk, req *codec.Request) (taken bool) {
-	l, sl := s.loop, s.slots.at(seq)
+	sl := s.slots.at(seq)
+	l := sl.lane
 	sl.flags |= slotEverywhere
 	sl.left = 1
 	var held upstream.Pending
@@ -44,7 +45,7 @@ func (s *session) everywhere(seq uint32, key, line, value []byte, ck *upstream.C
 	}
 	nodes := l.replicas(key)
 	lead := nodes[sl.copy]
-	if !s.leg(lead, upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: req.Op}, held, line, value, req) {
+	if !s.leg(l, lead, upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: req.Op}, held, line, value, req) {
 		l.group.Drop(&held)
 		s.fail(seq, l.pool.Nodes[lead].Error(upstream.CauseFull))
 		return ck != nil
@@ -57,12 +58,12 @@ func (s *session) everywhere(seq uint32, key, line, value []byte, ck *upstream.C
 			l.owes(node, req.Key.In(line), req.Meta.Has('b'))
 			continue
 		}
-		p := upstream.Pending{Owner: untold{loop: l}, Op: req.Op}
+		p := upstream.Pending{Owner: untold{lane: l}, Op: req.Op}
 		if !l.ackLead {
 			p = upstream.Pending{Owner: s, Seq: seq, Leg: legFollower, Op: req.Op}
 		}
 		switch {
-		case !s.leg(node, p, held, line, value, req):
+		case !s.leg(l, node, p, held, line, value, req):
 			l.group.Conn(node, s.id).Overflow()
 			l.missed(node, req.Key.In(line), req.Meta.Has('b'))
 		case l.ackLead:
@@ -76,8 +77,8 @@ func (s *session) everywhere(seq uint32, key, line, value []byte, ck *upstream.C
 }
 
 // leg sends one of them, as p: what is held if anything is, else line and value.
-func (s *session) leg(node int, p, held upstream.Pending, line, value []byte, req *codec.Request) bool {
-	c := s.loop.group.Conn(node, s.id)
+func (s *session) leg(l *lane, node int, p, held upstream.Pending, line, value []byte, req *codec.Request) bool {
+	c := l.group.Conn(node, s.id)
 	if held.Op != codec.OpNone {
 		held.Owner, held.Seq, held.Leg = p.Owner, p.Seq, p.Leg
 		return c.Resend(&held)
@@ -98,8 +99,9 @@ func (s *session) followerReply(p *upstream.Pending, b []byte) {
 // followerFailed hears that a follower will not answer. If it was the last, and
 // nobody has, the client is told.
 func (s *session) followerFailed(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause) {
-	s.loop.mayHaveMissed(c.Node().Index, p)
-	if sl := s.slots.at(p.Seq); sl.left == 1 && sl.out == nil {
+	sl := s.slots.at(p.Seq)
+	sl.lane.mayHaveMissed(c.Node().Index, p)
+	if sl.left == 1 && sl.out == nil {
 		s.fail(p.Seq, c.Node().Error(cause))
 		return
 	}
@@ -109,7 +111,7 @@ func (s *session) followerFailed(c *upstream.Conn, p *upstream.Pending, cause up
 // untold owns a write to a follower whose answer no client waits for.
 type untold struct {
 	patient
-	*loop
+	*lane
 }
 
 // Reply hears that the follower has the write, which has an answer of one line.

@@ -113,8 +113,8 @@ func newRig(t testing.TB, e exchange) *rig {
 			e.set(c)
 		}
 	}, e.copies...)
-	w.loop.group = upstream.NewGroup(w.loop.pool, w, w.loop.limits()) // measured, as in a server
-	w.loop.hedges = budget{share: 1, burst: 1, tokens: 1}
+	w.lane.group = upstream.NewGroup(w.lane.pool, w, w.lane.limits()) // measured, as in a server
+	w.lane.hedges = budget{share: 1, burst: 1, tokens: 1}
 	for _, n := range w.nodes {
 		n.version = e.version
 	}

@@ -62,7 +62,7 @@ func TestNodesAreVouchedFor(t *testing.T) {
 	s.fill(t, 10)
 	trusted(t, s)
 	at.vouched()
-	before := s.pool.Health.Load(0)
+	before := s.pools[0].pool.Health.Load(0)
 	at.tell(0, "flush_all", "OK")
 	at.vouched()
 	s.since(t, 0, before, 0)
@@ -80,7 +80,7 @@ func TestStartBesideARefill(t *testing.T) {
 	at.restart(0, one)
 	one.midway(t, 0)
 	two := at.magent()
-	if state := two.pool.Health.Load(0).State(); state <= health.Slow {
+	if state := two.pools[0].pool.Health.Load(0).State(); state <= health.Slow {
 		t.Errorf("while another magent refills it, the node is %s", state)
 	}
 	c := two.caller(t)
@@ -95,7 +95,7 @@ func TestStartBesideARefill(t *testing.T) {
 		t.Fatal(err)
 	}
 	three := at.magent()
-	if state := three.pool.Health.Load(0).State(); state <= health.Slow {
+	if state := three.pools[0].pool.Health.Load(0).State(); state <= health.Slow {
 		t.Errorf("without a marker, beside a peer that has one, the node is %s", state)
 	}
 	trusted(t, one, two, three)
@@ -164,11 +164,11 @@ func TestOneMagentIsCutOff(t *testing.T) {
 				crowd.write(c, i)
 			}
 		}
-		if state := two.pool.Health.Load(0).State(); state != health.Stale {
+		if state := two.pools[0].pool.Health.Load(0).State(); state != health.Stale {
 			t.Errorf("the node, which the other owes writes, is %s", state)
 		}
 		three := at.magent()
-		if state := three.pool.Health.Load(0).State(); state != health.Stale {
+		if state := three.pools[0].pool.Health.Load(0).State(); state != health.Stale {
 			t.Errorf("to one that starts, the node is %s", state)
 		}
 		crowd.visit(three)
@@ -197,17 +197,17 @@ func TestCoveredByABackup(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1).mutual()
 	s := at.magent()
-	s.pool.Monitor.Close()
-	if !s.covered(0, health.Slow) || s.needed(0) || s.lacking(0) != nil {
-		t.Errorf("beside its backup: covered %v, needed %v, lacking %q", s.covered(0, health.Slow), s.needed(0), s.lacking(0))
+	s.pools[0].pool.Monitor.Close()
+	if !s.pools[0].covered(0, health.Slow) || s.pools[0].needed(0) || s.pools[0].lacking(0) != nil {
+		t.Errorf("beside its backup: covered %v, needed %v, lacking %q", s.pools[0].covered(0, health.Slow), s.pools[0].needed(0), s.pools[0].lacking(0))
 	}
 	s.becomes(t, 1, health.Warming)
-	if s.covered(0, health.Slow) || s.needed(0) || len(s.lacking(0)) != 1 {
-		t.Errorf("beside one that is warming: covered %v, needed %v, lacking %q", s.covered(0, health.Slow), s.needed(0), s.lacking(0))
+	if s.pools[0].covered(0, health.Slow) || s.pools[0].needed(0) || len(s.pools[0].lacking(0)) != 1 {
+		t.Errorf("beside one that is warming: covered %v, needed %v, lacking %q", s.pools[0].covered(0, health.Slow), s.pools[0].needed(0), s.pools[0].lacking(0))
 	}
 	s.becomes(t, 1, health.Down)
-	if s.covered(0, health.Warming) || !s.needed(0) {
-		t.Errorf("alone: covered %v, needed %v", s.covered(0, health.Warming), s.needed(0))
+	if s.pools[0].covered(0, health.Warming) || !s.pools[0].needed(0) {
+		t.Errorf("alone: covered %v, needed %v", s.pools[0].covered(0, health.Warming), s.pools[0].needed(0))
 	}
 }
 
@@ -231,7 +231,7 @@ func TestOneMagentIsCutOffFromABackup(t *testing.T) {
 		crowd.write(c, i)
 		crowd.write(c, i)
 	}
-	if state := two.pool.Health.Load(0).State(); state != health.Stale {
+	if state := two.pools[0].pool.Health.Load(0).State(); state != health.Stale {
 		t.Errorf("the node, which the other owes writes, is %s", state)
 	}
 	way.sever(false)
@@ -342,8 +342,8 @@ func TestResyncByHand(t *testing.T) {
 			at.restart(node, one, two)
 			trusted(t, one, two)
 		}
-		a, b := one.pool.Nodes[node].Name, one.pool.Nodes[1-node].Name
-		before := one.pool.Health.Load(node)
+		a, b := one.pools[0].pool.Nodes[node].Name, one.pools[0].pool.Nodes[1-node].Name
+		before := one.pools[0].pool.Health.Load(node)
 		if err := one.Resync(a, b); err != nil {
 			t.Fatal(err)
 		}
@@ -357,7 +357,7 @@ func TestResyncByHand(t *testing.T) {
 			crowd.write(c, i)
 			crowd.write(c, i)
 		}
-		eventually(t, "it is up again", func() bool { return one.pool.Health.Load(node).Epoch() >= before.Epoch()+2 })
+		eventually(t, "it is up again", func() bool { return one.pools[0].pool.Health.Load(node).Epoch() >= before.Epoch()+2 })
 		trusted(t, one, two)
 		crowd.leave()
 		at.holds(one, 1000, nil)
@@ -374,7 +374,7 @@ func TestNoResync(t *testing.T) {
 	s.fill(t, 10)
 	at.nodes[0].Kill()
 	s.awaits(t, 0, health.Down)
-	before := s.pool.Health.Load(0)
+	before := s.pools[0].pool.Health.Load(0)
 	c := s.caller(t)
 	c.wants("set "+mix(2)+" 0 0 3\r\nnew", "STORED")
 	if err := at.nodes[0].Restart(); err != nil {
@@ -456,13 +456,13 @@ func TestEmptiedAfterItsRefill(t *testing.T) {
 	t.Parallel()
 	at := newSite(t, 1, 1)
 	s := at.magent()
-	s.pool.Monitor.Close()
+	s.pools[0].pool.Monitor.Close()
 	seen := s.becomes(t, 0, health.Warming)
 	if err := fleet.Forsake(t.Context(), at.prober(0), at.mark(0).Life, "another"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.keepers[0].trust(t.Context(), seen, time.Now()); err != errEmptied || s.pool.Health.Load(0) != seen {
-		t.Errorf("%v, and it is %s", err, s.pool.Health.Load(0).State())
+	if err := s.pools[0].keepers[0].trust(t.Context(), seen, time.Now()); err != errEmptied || s.pools[0].pool.Health.Load(0) != seen {
+		t.Errorf("%v, and it is %s", err, s.pools[0].pool.Health.Load(0).State())
 	}
 }
 
@@ -474,18 +474,18 @@ func TestDebtOfAnEmptyNode(t *testing.T) {
 	life := at.mark(0).Life
 	for i, want := range []int{0, 1, 1} {
 		s := at.magent()
-		s.pool.Monitor.Close()
-		s.keepers[0].node.SetLife(life)
+		s.pools[0].pool.Monitor.Close()
+		s.pools[0].keepers[0].node.SetLife(life)
 		s.owed(t, func(l *loop) {
 			if l.index == 0 {
-				l.debts[0].Note([]byte("k"), false)
+				l.lanes[0].debts[0].Note([]byte("k"), false)
 			}
 		})
-		if err := s.keepers[0].emptied(t.Context()); err != nil {
+		if err := s.pools[0].keepers[0].emptied(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		s.owed(t, func(l *loop) {
-			if got := l.debts[0].Len(); l.index == 0 && got != want {
+			if got := l.lanes[0].debts[0].Len(); l.index == 0 && got != want {
 				t.Errorf("magent %d owes %d keys, want %d", i, got, want)
 			}
 		})

@@ -76,14 +76,19 @@ func (s *session) moreKeys() bool {
 
 // getKey asks for one key.
 func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
-	if !s.loop.pool.Alone() {
+	l := s.routes.lane(key)
+	if l == nil {
+		s.noPool(s.open(slot{op: op, flags: flags}))
+		return
+	}
+	if !l.pool.Alone() {
 		flags |= keyFlags[op]
 	}
-	c, copy := s.reader(key, flags)
-	seq := s.open(slot{op: op, flags: flags, copy: copy, tried: 1 << copy, began: s.loop.arrived()})
+	c, copy := s.reader(l, key, flags)
+	seq := s.open(slot{op: op, flags: flags, lane: l, copy: copy, tried: 1 << copy, began: l.arrived()})
 	switch {
 	case c == nil:
-		s.noReplica(seq, key)
+		s.noReplica(l, seq, key)
 	case !c.Get(upstream.Pending{Owner: s, Seq: seq, Leg: legRead, Op: op}, arg, key):
 		s.fail(seq, c.Node().Error(upstream.CauseFull))
 	}
@@ -99,21 +104,26 @@ var keyFlags = [codec.NumOps]slotFlags{
 // metaGet serves mg and me.
 func (s *session) metaGet(line []byte, req *codec.Request) {
 	key := s.loop.route(line, req)
-	sl := slot{op: req.Op, began: s.loop.arrived()}
+	l := s.routes.lane(key)
+	sl := slot{op: req.Op, lane: l, began: s.loop.arrived()}
 	if req.Quiet() {
 		sl.flags = slotQuiet
 	}
-	if !s.loop.pool.Alone() && req.Op == codec.OpMetaGet {
+	if l == nil {
+		s.noPool(s.open(sl))
+		return
+	}
+	if !l.pool.Alone() && req.Op == codec.OpMetaGet {
 		sl.flags |= metaFlags(req)
 	}
-	c, copy := s.reader(key, sl.flags)
+	c, copy := s.reader(l, key, sl.flags)
 	sl.copy, sl.tried = copy, 1<<copy
 	seq := s.open(sl)
 	if c == nil {
-		s.noReplica(seq, key)
+		s.noReplica(l, seq, key)
 		return
 	}
-	out := s.loop.appendRead(c.Room(len(line)+leadRoom), line, req, c, copy)
+	out := l.appendRead(c.Room(len(line)+leadRoom), line, req, c, copy)
 	p := upstream.Pending{Owner: s, Seq: seq, Leg: legRead, Op: req.Op}
 	if !c.Send(out, p, codec.Span{Off: 3, Len: req.Key.Len}) {
 		s.fail(seq, c.Node().Error(upstream.CauseFull))
@@ -133,10 +143,9 @@ func metaFlags(req *codec.Request) (f slotFlags) {
 
 // reader is the connection to the replica that is asked first for a read of key, and
 // its copy: that is the lead, or if it is slow, and another will do, that one.
-func (s *session) reader(key []byte, flags slotFlags) (*upstream.Conn, uint8) {
-	l := s.loop
+func (s *session) reader(l *lane, key []byte, flags slotFlags) (*upstream.Conn, uint8) {
 	c, copy := l.leader(key, 0, s.id)
-	if c == nil || l.pool.Health.Up(c.Node().Index) || s.enough(key, flags) == health.Slow {
+	if c == nil || l.pool.Health.Up(c.Node().Index) || s.enough(l, key, flags) == health.Slow {
 		return c, copy
 	}
 	return l.choose(key, 0, s.id, health.Up)
@@ -145,18 +154,18 @@ func (s *session) reader(key []byte, flags slotFlags) (*upstream.Conn, uint8) {
 // enough is the state in which a replica is good enough to be asked before others that
 // are better: Slow, if only the lead will do. That names the versions that writes use,
 // is where items are changed, and has what the client sent before the read.
-func (s *session) enough(key []byte, flags slotFlags) health.State {
-	if s.leadOnly(flags) || s.loop.ackLead || s.slots.changing(hashKey(key)) {
+func (s *session) enough(l *lane, key []byte, flags slotFlags) health.State {
+	if l.leadOnly(s, flags) || l.ackLead || s.slots.changing(hashKey(key)) {
 		return health.Slow
 	}
 	return health.Up
 }
 
-// leadOnly reports whether a read with flags is for the lead alone. The answer to a binary
+// leadOnly reports whether a read of s with flags is for the lead alone. The answer to a binary
 // one names a version whether its client has a use for it or not. So where replicas have
 // versions in common, that of another one is good enough.
-func (s *session) leadOnly(flags slotFlags) bool {
-	return flags&slotMutates != 0 || flags&slotVersion != 0 && !(s.binary() && s.loop.group.Explicit())
+func (l *lane) leadOnly(s *session, flags slotFlags) bool {
+	return flags&slotMutates != 0 || flags&slotVersion != 0 && !(s.binary() && l.group.Explicit())
 }
 
 // end is the frame that closes a read whose END did not come.
@@ -229,7 +238,7 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 // lacks is for its refill to bring: as long as it leads, a copy that is added to it can
 // bring back what a client is just deleting there.
 func (s *session) askOn(c *upstream.Conn, p *upstream.Pending, sl *slot) bool {
-	l := s.loop
+	l := sl.lane
 	if sl.is(slotHit|slotMutates) || p.Leg != legRead || l.pool.Health.Load(c.Node().Index).State() != health.Warming {
 		return false
 	}
@@ -281,9 +290,11 @@ func (s *session) counted(sl *slot, k codec.Kind) {
 	case sl.is(slotHit):
 		sl.result = ResultHit
 		s.count.Hits++
+		sl.lane.reads++
 	default:
 		sl.result = ResultMiss
 		s.count.Misses++
+		sl.lane.reads++
 	}
 }
 
@@ -302,14 +313,14 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 	s.drop(sl)
 	sl.flags &^= slotHit | slotPartial | slotWaits
 	if sl.is(slotMutates) {
-		s.loop.mayHaveMissed(c.Node().Index, p)
+		sl.lane.mayHaveMissed(c.Node().Index, p)
 	}
 	next := s.nextReplica(c, p, sl, cause)
 	if next == nil {
 		s.fail(p.Seq, c.Node().Error(cause))
 		return
 	}
-	if !s.loop.ask(next, p, legRead) {
+	if !sl.lane.ask(next, p, legRead) {
 		s.fail(p.Seq, next.Node().Error(upstream.CauseFull))
 	}
 }
@@ -317,14 +328,15 @@ func (s *session) retry(c *upstream.Conn, p *upstream.Pending, cause upstream.Ca
 // nextReplica picks who is asked after c did not answer, and notes it in sl; nil
 // if nobody is left, or too much is being asked again already.
 func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, cause upstream.Cause) *upstream.Conn {
-	if !s.loop.retries.take(s.loop.reads()) {
+	l := sl.lane
+	if !l.retries.take(l.reads) {
 		s.count.RetriesRefused++
 		return nil
 	}
-	key := s.loop.routeKey(p)
-	next, copy := s.loop.choose(key, sl.tried, s.id, s.enough(key, sl.flags))
+	key := l.routeKey(p)
+	next, copy := l.choose(key, sl.tried, s.id, s.enough(l, key, sl.flags))
 	if next == nil {
-		if !s.loop.mayAskAgain(sl, cause) {
+		if !l.mayAskAgain(sl, cause) {
 			return nil
 		}
 		sl.flags |= slotAgain
@@ -350,6 +362,11 @@ func (s *session) fail(seq uint32, line []byte) {
 }
 
 // noReplica answers a slot none of whose nodes may be read.
-func (s *session) noReplica(seq uint32, key []byte) {
-	s.fail(seq, s.loop.pool.Nodes[s.loop.pool.Replica(0, key)].Down())
+func (s *session) noReplica(l *lane, seq uint32, key []byte) {
+	s.fail(seq, l.pool.Nodes[l.pool.Replica(0, key)].Down())
 }
+
+// noPool answers a slot whose key no pool serves.
+func (s *session) noPool(seq uint32) { s.fail(seq, lineNoPool) }
+
+var lineNoPool = []byte("SERVER_ERROR no pool for this key\r\n")

@@ -27,7 +27,7 @@ const (
 
 // lodging is the loop where one refill may be a guest.
 type lodging struct {
-	loop *loop
+	lane *lane
 	// giveBack is what takeSpareP returned: there is a P more for what is not on the loop.
 	giveBack func()
 	inside   bool // turns are taken on the loop
@@ -35,7 +35,7 @@ type lodging struct {
 
 // Visit has the loop call turn. It does not return before the loop is done with it.
 func (h *lodging) Visit(turn func() time.Duration) error {
-	l := h.loop
+	l := h.lane
 	g := &guest{turn: turn, over: make(chan struct{})}
 	h.giveBack()
 	h.inside = true

@@ -14,7 +14,7 @@ import (
 // node is Up for all loops at once, and the gates open. It takes as long as the slowest
 // write that is under way, mostly some hundred microseconds.
 
-// gate is where a loop's sessions wait with their writes.
+// gate is where the sessions of a lane wait with their writes.
 type gate struct {
 	closed  int               // by how many nodes that come back
 	drained []chan<- struct{} // who hears that no write is under way
@@ -24,14 +24,15 @@ type gate struct {
 }
 
 // closeGate holds back new writes, and says on drained when those under way are done.
-func (l *loop) closeGate(drained chan<- struct{}) {
+func (l *lane) closeGate(drained chan<- struct{}) {
 	l.gate.closed++
+	l.closed++
 	l.gate.drained = append(l.gate.drained, drained)
 	l.gate.look()
 }
 
 // openGate undoes one closeGate, whose drained may not have been told.
-func (l *loop) openGate(drained chan<- struct{}) {
+func (l *lane) openGate(drained chan<- struct{}) {
 	g := &l.gate
 	kept := g.drained[:0]
 	for _, d := range g.drained {
@@ -40,6 +41,7 @@ func (l *loop) openGate(drained chan<- struct{}) {
 		}
 	}
 	g.drained = kept
+	l.closed--
 	if g.closed--; g.closed > 0 {
 		return
 	}
@@ -85,11 +87,11 @@ func changes(req *codec.Request) bool {
 	return keyFlags[req.Op]&slotMutates != 0 || req.Op == codec.OpMetaGet && metaFlags(req)&slotMutates != 0
 }
 
-// handOver closes the gates of all loops and waits until no write is under way. They
+// handOver closes the gates of all lanes and waits until no write is under way. They
 // stay closed until open is called, once and on any goroutine; after an error, they are
 // open.
-func (s *Server) handOver(ctx context.Context) (open func(), err error) {
-	for bound := 25 * time.Millisecond; ; bound = min(2*bound, s.of.Timeout) {
+func (s *poolServer) handOver(ctx context.Context) (open func(), err error) {
+	for bound := 25 * time.Millisecond; ; bound = min(2*bound, s.conf.Timeout) {
 		open, done, err := s.closeGates(ctx, bound)
 		if done {
 			return open, nil
@@ -103,15 +105,15 @@ func (s *Server) handOver(ctx context.Context) (open func(), err error) {
 }
 
 // closeGates is one attempt, for at most bound. open undoes it, however it ended.
-func (s *Server) closeGates(ctx context.Context, bound time.Duration) (open func(), done bool, err error) {
+func (s *poolServer) closeGates(ctx context.Context, bound time.Duration) (open func(), done bool, err error) {
 	drained := make(chan struct{}, len(s.loops))
 	closed := 0
 	open = func() {
-		for _, l := range s.loops[:closed] {
+		for _, l := range s.lanes()[:closed] {
 			_ = l.do(func() { l.openGate(drained) }) // a loop that has ended holds nobody
 		}
 	}
-	for _, l := range s.loops {
+	for _, l := range s.lanes() {
 		if err := l.do(func() { l.closeGate(drained) }); err != nil {
 			return open, false, err
 		}

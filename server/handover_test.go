@@ -9,13 +9,13 @@ import (
 // gated closes the loop's gate and returns what it says when it is drained.
 func (w *world) gated() chan struct{} {
 	drained := make(chan struct{}, 1)
-	w.loop.do(func() { w.loop.closeGate(drained) })
+	w.loop.do(func() { w.lane.closeGate(drained) })
 	w.settle()
 	return drained
 }
 
 func (w *world) ungated(drained chan struct{}) {
-	w.loop.do(func() { w.loop.openGate(drained) })
+	w.loop.do(func() { w.lane.openGate(drained) })
 	w.settle()
 }
 

@@ -43,12 +43,12 @@ func runnerOf(leg upstream.Leg) runner {
 
 // Late hears that p has waited longer than the hedge delay.
 func (s *session) Late(c *upstream.Conn, p *upstream.Pending) {
-	l := s.loop
-	if p.Leg != legRead || s.wire == nil || l.pool.Alone() {
+	if p.Leg != legRead || s.wire == nil {
 		return
 	}
 	sl := s.slots.at(p.Seq)
-	if s.leadOnly(sl.flags) || sl.is(slotPartial|slotHit) || sl.race == raceOff || !hedged(p) {
+	l := sl.lane
+	if l.pool.Alone() || l.leadOnly(s, sl.flags) || sl.is(slotPartial|slotHit) || sl.race == raceOff || !hedged(p) {
 		return
 	}
 	key := l.routeKey(p)
@@ -56,7 +56,7 @@ func (s *session) Late(c *upstream.Conn, p *upstream.Pending) {
 	if next == nil || s.slots.changing(hashKey(key)) {
 		return
 	}
-	if !l.hedges.take(l.reads()) {
+	if !l.hedges.take(l.reads) {
 		l.count.HedgesRefused++
 		return
 	}
@@ -73,7 +73,7 @@ func (s *session) Late(c *upstream.Conn, p *upstream.Pending) {
 // tried, and is another node than c's, and its copy; nil if there is none. Unlike choose
 // it moves on nothing that is awaited from others: what c is asked for is not to be
 // touched meanwhile.
-func (l *loop) rival(c *upstream.Conn, key []byte, tried uint8, salt uint32) (*upstream.Conn, uint8) {
+func (l *lane) rival(c *upstream.Conn, key []byte, tried uint8, salt uint32) (*upstream.Conn, uint8) {
 	for i := range l.pool.Copies {
 		node, state := l.pool.State(i, key)
 		if state == health.Up && tried&(1<<i) == 0 && node != c.Node().Index {

@@ -13,8 +13,8 @@ func TestLateAtANodeThatIsDown(t *testing.T) {
 	w.start()
 	w.say("client", "get k1|")
 	w.expect("p1 is sent", w.node("p1").conn.sent(), "get k1|")
-	health := w.loop.pool.Health
-	w.loop.pool.Monitor.Trip(0, health.Load(0), "timeout")
+	health := w.lane.pool.Health
+	w.lane.pool.Monitor.Trip(0, health.Load(0), "timeout")
 	for range 6 {
 		w.tick()
 	}
@@ -25,8 +25,8 @@ func TestLateAtANodeThatIsDown(t *testing.T) {
 // A node that stands in two copies is not asked a second time for being late.
 func TestLateAtANodeInTwoCopies(t *testing.T) {
 	w := newWorld(t, hedging, 1, 1)
-	for i := range w.loop.pool.Copies {
-		w.loop.pool.Copies[i] = upstream.Placement{Nodes: []int{0}, Pick: lastByte(1)}
+	for i := range w.lane.pool.Copies {
+		w.lane.pool.Copies[i] = upstream.Placement{Nodes: []int{0}, Pick: lastByte(1)}
 	}
 	w.start()
 	w.say("client", "get k1|")

@@ -215,7 +215,7 @@ func (k *knocker) enter() error {
 	}
 	k.conn = ends[0]
 	k.taken.Store(true)
-	k.srv.seat(ends[1], true, nil)
+	k.srv.seat(ends[1], ownDoor, nil)
 	return nil
 }
 

@@ -84,8 +84,8 @@ const lineFull = "SERVER_ERROR OUT OF CONNECTION\r\n"
 // left: clients wait in the backlog meanwhile.
 const acceptPause = 20 * time.Millisecond
 
-// accept takes clients in until the listener closes.
-func (s *Server) accept(ln net.Listener) {
+// accept takes clients in until the listener, which is the one numbered at, closes.
+func (s *Server) accept(ln net.Listener, at int) {
 	defer s.accepting.Done()
 	failing := false
 	for {
@@ -106,12 +106,12 @@ func (s *Server) accept(ln net.Listener) {
 			continue
 		}
 		failing = false
-		s.welcome(nc)
+		s.welcome(nc, at)
 	}
 }
 
-// welcome takes a client in, or turns it away.
-func (s *Server) welcome(nc net.Conn) {
+// welcome takes a client in that has come to the listener numbered at, or turns it away.
+func (s *Server) welcome(nc net.Conn, at int) {
 	s.hear(nc)
 	own := s.readiness.own.knows(nc)
 	if !own && s.clients() >= int64(s.cfg.MaxClients) {
@@ -122,12 +122,43 @@ func (s *Server) welcome(nc net.Conn) {
 		nc.Close()
 		return
 	}
-	s.seat(nc, own, nil)
+	if own {
+		at = ownDoor
+	}
+	s.seat(nc, at, nil)
 }
 
-// seat gives a client, or our own, which is not counted, to the loop that has fewest.
-// input has been read from it already.
-func (s *Server) seat(nc net.Conn, own bool, input []byte) {
+// ownDoor is the number of the listener of our own client.
+const ownDoor = -1
+
+// doorOf is the number of the listener that nc has come to, by its address at this end; ok is
+// false if there is none. One that listens on that address is meant before one on all.
+func (s *Server) doorOf(nc net.Conn) (at int, ok bool) {
+	at = -1
+	for i, ln := range s.listeners {
+		switch door := ln.Addr().(type) {
+		case *net.UnixAddr:
+			if near, is := nc.LocalAddr().(*net.UnixAddr); is && near.Name == door.Name {
+				return i, true
+			}
+		case *net.TCPAddr:
+			near, is := nc.LocalAddr().(*net.TCPAddr)
+			switch {
+			case !is || near.Port != door.Port:
+			case near.IP.Equal(door.IP):
+				return i, true
+			case door.IP.IsUnspecified():
+				at = i
+			}
+		}
+	}
+	return at, at >= 0
+}
+
+// seat gives a client that has come to the listener numbered at, or our own, which is not
+// counted, to the loop that has fewest. input has been read from it already.
+func (s *Server) seat(nc net.Conn, at int, input []byte) {
+	own := at == ownDoor
 	l := s.loops[0]
 	for _, o := range s.loops[1:] {
 		if o.any.clients.Load() < l.any.clients.Load() {
@@ -139,7 +170,7 @@ func (s *Server) seat(nc net.Conn, own bool, input []byte) {
 		counted = 0
 	}
 	l.any.clients.Add(counted)
-	joining := newSession(l, own)
+	joining := newSession(l, at)
 	joining.held = input
 	result, err := l.el.Enroll(gnet.NewContext(context.Background(), joining), nc)
 	if err != nil {

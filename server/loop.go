@@ -1,13 +1,13 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -18,9 +18,6 @@ import (
 	"magent/codec/text"
 	"magent/server/config"
 	"magent/upstream"
-	"magent/upstream/debt"
-	"magent/upstream/health"
-	"magent/upstream/repair"
 	"magent/upstream/token"
 )
 
@@ -30,9 +27,9 @@ type loop struct {
 	srv   *Server
 	index int // its place among the server's
 	cfg   *config.Config
-	of    *config.Pool
-	pool  *upstream.Pool
-	group *upstream.Group
+	lanes []*lane   // by pool
+	ways  []*routes // by listener
+	all   *routes   // of our own client
 	el    gnet.EventLoop
 	poll  poller
 
@@ -53,19 +50,14 @@ type loop struct {
 	rings     slotRings
 	carries   *carry // spare ones, as are those below
 	inquiries *inquiry
-	repairs   *repair.Queue
-	debts     []*debt.Journal // by node
-	gate      gate
-	retries   budget
-	hedges    budget
 	source    token.Source
 	buffers   [][]byte
 	spare     int // bytes in buffers
 	held      heldBuffers
 	count     Counters
 	ownCount  Counters // of our own client
-	greeting  string   // the node version that versions tells
-	versions  []byte   // the answer to version
+	closed    int      // gates of lanes that are
+	converges bool     // writes do in a lane
 	draining  bool
 	hushed    []netip.Addr  // see Server.hush
 	away      *giver        // has sessions at rest; nil: they stay
@@ -73,10 +65,6 @@ type loop struct {
 	deferred  bool          // Run is to come
 	batch     uint32        // when what it is to flush began to come, as of upstream.Group.Micros
 	waits     waits
-
-	converges bool // writes go to the lead first, and it is looked at again
-	parallel  bool // writes go to all replicas at once
-	ackLead   bool // a write is answered as soon as the lead has it
 
 	// streamAbove is the size in bytes of a reply above which it goes to the
 	// client as it comes. A smaller one that came in two reads goes in one write:
@@ -96,35 +84,20 @@ type loop struct {
 }
 
 func newLoop(srv *Server) *loop {
-	l := &loop{srv: srv, cfg: &srv.cfg, of: srv.of, pool: srv.pool, sessions: map[*session]struct{}{}}
+	l := &loop{srv: srv, cfg: &srv.cfg, sessions: map[*session]struct{}{}}
 	l.streamAbove = defaultStreamAbove
 	l.scratch = make([]byte, 0, scratchSize)
 	l.asText = make([]byte, 0, asTextRoom)
-	l.repairs = repair.NewQueue(repair.Limits{Rate: float64(l.of.RepairRate) / float64(max(1, l.cfg.Loops))})
 	l.source = token.NewSource(rand.IntN(token.Sources))
-	l.parallel = !l.pool.Alone() && l.of.Writes == config.WritesParallel
-	l.converges = !l.pool.Alone() && !l.parallel
-	l.ackLead = l.of.Ack == config.AckLead
-	l.retries = budget{share: retryShare, burst: upstream.DefaultPending, tokens: upstream.DefaultPending}
-	l.hedges = budget{share: hedgeShare, burst: hedgeBurst, tokens: hedgeBurst}
-	for range l.pool.Nodes {
-		l.debts = append(l.debts, l.newJournal())
+	for _, p := range srv.pools {
+		lane := newLane(l, p)
+		l.lanes, l.converges = append(l.lanes, lane), l.converges || lane.converges
 	}
-	l.group = upstream.NewGroup(srv.pool, l, l.limits())
+	for i := range l.cfg.Listen {
+		l.ways = append(l.ways, newRoutes(l.lanes, l.cfg.Listen[i].Routes))
+	}
+	l.all = &routes{lanes: l.lanes, spread: true}
 	return l
-}
-
-func (l *loop) limits() upstream.Limits {
-	return upstream.Limits{
-		Conns:     l.of.ConnsPerNode,
-		Timeout:   l.beats(l.of.Timeout),
-		Dial:      l.beats(l.of.ConnectTimeout + time.Second),
-		Hedge:     l.beats(l.of.Hedge.After),
-		HedgeAuto: l.of.Hedge.Auto,
-		Tick:      l.beat(),
-		Slow:      limitsOf(l.of).Slow,
-		Clock:     func() time.Duration { return time.Since(l.srv.started) },
-	}
 }
 
 // defaultStreamAbove is half of what a read takes at most.
@@ -137,10 +110,12 @@ const (
 	hedgeBeat = time.Millisecond
 )
 
-// beat is how often the loop's requests are looked at.
+// beat is how often the loop's requests are looked at, in all pools alike.
 func (l *loop) beat() time.Duration {
-	if !l.of.Hedge.Off() {
-		return hedgeBeat
+	for i := range l.cfg.Pools {
+		if !l.cfg.Pools[i].Hedge.Off() {
+			return hedgeBeat
+		}
 	}
 	return tick
 }
@@ -151,10 +126,17 @@ func (l *loop) beats(d time.Duration) uint32 { return uint32((d + l.beat() - 1) 
 // Run is the task that Defer asks for: it comes after a batch of events.
 func (l *loop) Run(context.Context) error {
 	l.deferred = false
-	l.group.Flush()
+	l.flush()
 	l.settle()
 	l.entertain()
 	return nil
+}
+
+// flush writes what nodes are to be asked.
+func (l *loop) flush() {
+	for _, lane := range l.lanes {
+		lane.group.Flush()
+	}
 }
 
 // Defer asks gnet for Run. A task queued while serving events runs after the
@@ -168,7 +150,9 @@ func (l *loop) Defer() {
 // settle writes the replies that have come, and lets sessions go on that waited
 // for room. Every entry from the event loop ends with it.
 func (l *loop) settle() {
-	l.mend()
+	for _, lane := range l.lanes {
+		lane.mend()
+	}
 	for len(l.dirty) > 0 || len(l.ready) > 0 {
 		// A write that fails closes its session and may finish others' slots.
 		for i := 0; i < len(l.dirty); i++ {
@@ -186,20 +170,15 @@ func (l *loop) settle() {
 	}
 }
 
-// mend begins the repairs that may begin. Those that wait for the rate have ticks
-// come.
-func (l *loop) mend() {
-	if waiting, _ := l.repairs.Len(); waiting > 0 && l.repairs.Run(time.Since(l.srv.started)) > 0 {
-		l.busy()
-	}
-}
-
 // close fails what is in flight, for good, and what that leads to: the moves of what
 // failed, the repairs that wait, the input of clients that was held back.
 func (l *loop) close() {
-	for more := true; more; more = l.group.Pending() > 0 {
-		l.group.Close()
+	for more := true; more; {
+		for _, lane := range l.lanes {
+			lane.group.Close()
+		}
 		l.settle()
+		more = slices.ContainsFunc(l.lanes, func(lane *lane) bool { return lane.group.Pending() > 0 })
 	}
 }
 
@@ -253,7 +232,9 @@ type tickTask struct{ l *loop }
 func (t tickTask) Run(context.Context) error {
 	l := t.l
 	l.any.ticking.Store(false)
-	l.group.Tick()
+	for _, lane := range l.lanes {
+		lane.group.Tick()
+	}
 	if l.sinceTick += l.beat(); l.sinceTick >= tick {
 		l.sinceTick = 0
 		l.lingerTick()
@@ -262,10 +243,10 @@ func (t tickTask) Run(context.Context) error {
 		l.waitingTick()
 		l.passTick()
 	}
-	l.group.Flush()
+	l.flush()
 	l.settle()
 	l.entertain()
-	if waiting, _ := l.repairs.Len(); waiting == 0 && l.group.Idle() && len(l.guests) == 0 && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 && len(l.partings) == 0 &&
+	if !slices.ContainsFunc(l.lanes, (*lane).underWay) && len(l.guests) == 0 && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 && len(l.partings) == 0 &&
 		(l.away == nil || l.any.clients.Load() == 0) {
 		l.any.busy.Store(false)
 	}
@@ -292,52 +273,6 @@ func (l *loop) join(parts ...[]byte) [][]byte {
 	return joined
 }
 
-// leader is the connection to the replica that leads key, but for those tried, and
-// its copy; nil if none is left. One that is slow leads on: what another proxy, which
-// may not find it slow, writes there must meet what is written here.
-func (l *loop) leader(key []byte, tried uint8, salt uint32) (*upstream.Conn, uint8) {
-	return l.choose(key, tried, salt, health.Slow)
-}
-
-// choose is the first replica of key, in copy order and without those tried, that is
-// in the state enough or a better one; if there is none, the best that may be read.
-// What this loop still awaits from one that is passed over because another loop has
-// found it dead moves on first: it was asked before.
-func (l *loop) choose(key []byte, tried uint8, salt uint32, enough health.State) (*upstream.Conn, uint8) {
-	best, chosen, copy := health.Stale, 0, 0
-	for c := range l.pool.Copies {
-		node, state := l.pool.State(c, key)
-		if state == health.Down && l.group.Awaits(node) {
-			key = bytes.Clone(key) // it may lie where those that move on are routed
-			l.group.Abandon(node)
-		}
-		if state < best && tried&(1<<c) == 0 {
-			best, chosen, copy = state, node, c
-			if state <= enough {
-				break
-			}
-		}
-	}
-	if best == health.Stale {
-		return nil, 0
-	}
-	return l.group.Conn(chosen, salt), uint8(copy)
-}
-
-// replicas is the node of each copy of key.
-func (l *loop) replicas(key []byte) (nodes [upstream.MaxCopies]int) {
-	for i := range l.pool.Copies {
-		nodes[i] = l.pool.Replica(i, key)
-	}
-	return nodes
-}
-
-// mayAskAgain reports whether the only replica may be asked a second time: once,
-// when a connection was lost, which says little about the node.
-func (l *loop) mayAskAgain(sl *slot, cause upstream.Cause) bool {
-	return l.pool.Alone() && cause == upstream.CauseReset && !sl.is(slotAgain) && !l.draining
-}
-
 // route is the key of req, a client's command, as placement sees it. The view is good
 // until the next command.
 func (l *loop) route(line []byte, req *codec.Request) []byte {
@@ -359,60 +294,6 @@ func (l *loop) routeKey(p *upstream.Pending) []byte {
 	var req codec.Request
 	text.Parse(line, &req)
 	return l.routeSent(line, &req)
-}
-
-// ask sends a read that another node did not answer to c, as leg.
-func (l *loop) ask(c *upstream.Conn, p *upstream.Pending, leg upstream.Leg) bool {
-	again := *p
-	again.Leg = leg
-	if p.Op.Meta() {
-		return l.resend(c, &again)
-	}
-	var arg []byte
-	if p.Op == codec.OpGat || p.Op == codec.OpGats {
-		arg = gatTime(p.Request())
-	}
-	return c.Get(upstream.Pending{Owner: p.Owner, Seq: p.Seq, Leg: leg, Op: p.Op}, arg, p.Key())
-}
-
-// oldestVersion is told until a node has named its version: the oldest that the
-// proxy's requests are made for.
-const oldestVersion = "1.6.10"
-
-// version is the answer to version: that of the first node that has told it.
-func (l *loop) version() []byte {
-	v := oldestVersion
-	for _, n := range l.pool.Nodes {
-		if got := n.Version(); got != "" {
-			v = got
-			break
-		}
-	}
-	if v != l.greeting {
-		l.greeting, l.versions = v, []byte("VERSION "+v+"\r\n")
-	}
-	return l.versions
-}
-
-// Dial connects c away from the loop.
-func (l *loop) Dial(c *upstream.Conn, attempt uint32) {
-	l.busy()
-	go func() {
-		d := net.Dialer{Timeout: l.of.ConnectTimeout}
-		n := c.Node()
-		nc, err := d.Dial(n.Network, n.Address)
-		if err == nil {
-			err = l.enroll(&link{l, c, attempt}, nc)
-		}
-		if err == nil {
-			l.srv.log.Debug("node connected", "node", n.Name)
-		} else {
-			l.do(func() {
-				c.Refused(attempt, dialCause(err))
-				l.group.Flush()
-			})
-		}
-	}()
 }
 
 // enroll gives nc to the loop and waits until it has it.

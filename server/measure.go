@@ -23,7 +23,7 @@ type waits struct {
 // arrived is when the batch at hand began to come.
 func (l *loop) arrived() uint32 {
 	if !l.deferred || l.batch == 0 {
-		l.batch = l.group.Micros()
+		l.batch = l.lanes[0].group.Micros()
 	}
 	return l.batch
 }
@@ -34,8 +34,11 @@ func (s *session) ended(sl *slot) {
 	if sl.began == 0 {
 		return
 	}
-	l := s.loop
-	now := l.group.Micros()
+	l, of := s.loop, sl.lane
+	if of == nil {
+		of = l.lanes[0]
+	}
+	now := of.group.Micros()
 	write := sl.op.Class() != codec.ClassRead && !sl.op.MultiKey()
 	if w := &l.waits; w.began != sl.began || w.ended != now || w.write != write || w.count != s.count {
 		l.waited()

@@ -25,7 +25,8 @@ func TestSnapshotOfALoopThatHangs(t *testing.T) {
 	w := newWorld(t, nil, 1)
 	w.start()
 	srv := w.loop.srv
-	srv.loops, srv.keepers = []*loop{w.loop}, []*keeper{newKeeper(srv, srv.pool.Nodes[0])}
+	p := srv.pools[0]
+	srv.loops, p.keepers = []*loop{w.loop}, []*keeper{newKeeper(p, p.pool.Nodes[0])}
 	srv.running.Store(true)
 	defer srv.running.Store(false)
 	w.loop.count.Commands[codec.OpGet] = 7

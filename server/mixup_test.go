@@ -122,8 +122,8 @@ func (c *chaos) begin() {
 	for i := range 9 {
 		key := fmt.Sprintf("num-%c%d", 'a'+i/3, 1+i%3)
 		c.steps[key] = &tally{key: key}
-		for copy := range w.loop.pool.Copies {
-			n := w.nodes[w.loop.pool.Replica(copy, []byte(key))]
+		for copy := range w.lane.pool.Copies {
+			n := w.nodes[w.lane.pool.Replica(copy, []byte(key))]
 			n.honest(c.t).answer(fmt.Appendf(nil, "set %s 0 0 1\r\n0\r\n", key))
 		}
 	}
@@ -166,7 +166,7 @@ func (c *chaos) play() {
 // mend brings nodes back that are down.
 func (c *chaos) mend(w *world) {
 	for i, n := range w.nodes {
-		if !w.loop.pool.Health.Writable(i) {
+		if !w.lane.pool.Health.Writable(i) {
 			n.refuse = n.refuse && c.rng.IntN(4) == 0
 			w.revive(n)
 		}
@@ -177,7 +177,7 @@ func (c *chaos) mend(w *world) {
 func (c *chaos) end() {
 	pending := func() (n int) {
 		for _, w := range c.proxies {
-			n += w.loop.group.Pending()
+			n += w.lane.group.Pending()
 		}
 		return n
 	}
@@ -207,7 +207,7 @@ func (c *chaos) end() {
 // compare demands that the copies of every key agree at the nodes that are left, and
 // that the counters add up.
 func (c *chaos) compare() {
-	pool, keys := c.proxies[0].loop.pool, map[string]bool{}
+	pool, keys := c.proxies[0].lane.pool, map[string]bool{}
 	for i := range 36 {
 		keys[fmt.Sprintf("key-%c%d", 'a'+i/3, 1+i%3)] = true
 	}
@@ -421,7 +421,7 @@ func (c *chaos) harm(w *world, n *fakeNode) {
 
 // kill ends node i for both proxies, if there is another copy of what it holds.
 func (c *chaos) kill(i int) {
-	pool := c.proxies[0].loop.pool
+	pool := c.proxies[0].lane.pool
 	for _, pl := range pool.Copies {
 		if slices.Contains(pl.Nodes, i) || slices.ContainsFunc(pl.Nodes, func(j int) bool { return !c.up(j) }) {
 			continue

@@ -33,7 +33,7 @@ func (at *site) settle(node, peer int, moment time.Time) {
 // debtor stands in the ledger of node 0 for another magent beside s.
 func (at *site) debtor(s *Server) *fleet.Ledger {
 	at.t.Helper()
-	l := fleet.NewLedger(fleet.LedgerConfig{Address: at.nodes[0].Addr(), Sources: s.sourcesOf(0), ID: fleet.NewID(),
+	l := fleet.NewLedger(fleet.LedgerConfig{Address: at.nodes[0].Addr(), Sources: s.pools[0].sourcesOf(0), ID: fleet.NewID(),
 		Lead: at.times.settled, Patience: at.times.debtor})
 	at.t.Cleanup(l.Forget)
 	if err := l.Enter(at.t.Context(), time.Now()); err != nil {
@@ -45,9 +45,9 @@ func (at *site) debtor(s *Server) *fleet.Ledger {
 // notBefore wants s to have come to trust node i at the moment, or after it.
 func (s *Server) notBefore(t *testing.T, i int, moment time.Time) {
 	t.Helper()
-	last := s.pool.Monitor.Report(i).Last
+	last := s.pools[0].pool.Monitor.Report(i).Last
 	if last.To != health.Up || last.At.Before(moment) {
-		t.Errorf("%s is %s, since %v before the moment", s.pool.Nodes[i].Name, last.To, moment.Sub(last.At))
+		t.Errorf("%s is %s, since %v before the moment", s.pools[0].pool.Nodes[i].Name, last.To, moment.Sub(last.At))
 	}
 }
 
@@ -57,18 +57,18 @@ func TestMomentOfTwo(t *testing.T) {
 	t.Parallel()
 	for name, begin := range map[string]func(at *site, one, two *Server){
 		"refilled by hand": func(at *site, one, two *Server) {
-			if err := one.Resync(one.pool.Nodes[0].Name, one.pool.Nodes[1].Name); err != nil {
+			if err := one.Resync(one.pools[0].pool.Nodes[0].Name, one.pools[0].pool.Nodes[1].Name); err != nil {
 				at.t.Fatal(err)
 			}
 			two.awaits(at.t, 0, health.Stale, health.Warming)
 		},
 		"one debt cannot be told": func(at *site, one, two *Server) {
 			at.nodes[0].Freeze()
-			one.owed(at.t, func(l *loop) { l.debts[0].Forfeit() })
+			one.owed(at.t, func(l *loop) { l.lanes[0].debts[0].Forfeit() })
 			two.caller(at.t).wants("set k 0 0 1\r\nb", "STORED")
 			one.awaits(at.t, 0, health.Down)
 			two.awaits(at.t, 0, health.Down)
-			eventually(at.t, "both have entered", func() bool { return len(two.keepers[0].debtors.look(at.t.Context()).Waiting) == 2 })
+			eventually(at.t, "both have entered", func() bool { return len(two.pools[0].keepers[0].debtors.look(at.t.Context()).Waiting) == 2 })
 			at.nodes[0].Thaw()
 			one.awaits(at.t, 0, health.Warming)
 		},
@@ -83,7 +83,7 @@ func TestMomentOfTwo(t *testing.T) {
 			begin(at, one, two)
 			trusted(t, one, two)
 			moment := at.mark(0).At
-			if settled := one.keepers[0].debtors.look(t.Context()).At; settled.After(moment) {
+			if settled := one.pools[0].keepers[0].debtors.look(t.Context()).At; settled.After(moment) {
 				moment = settled
 			}
 			one.notBefore(t, 0, moment)
@@ -98,7 +98,7 @@ func TestHealedAtTheMarkersMoment(t *testing.T) {
 	at := newSite(t, 1, 1)
 	at.times.fleet.Lead = 500 * time.Millisecond
 	s := at.magent()
-	s.pool.Monitor.Close() // the test heals
+	s.pools[0].pool.Monitor.Close() // the test heals
 	for name, to := range map[string]struct {
 		state health.State
 		back  func(k *keeper, seen health.Word) error
@@ -113,7 +113,7 @@ func TestHealedAtTheMarkersMoment(t *testing.T) {
 		seen := s.becomes(t, 0, to.state)
 		moment := time.Now().Add(at.times.fleet.Lead / 2).Truncate(time.Millisecond)
 		at.stamp(0, moment)
-		if err := to.back(s.keepers[0], seen); err != nil {
+		if err := to.back(s.pools[0].keepers[0], seen); err != nil {
 			t.Fatal(err)
 		}
 		if early := time.Until(moment); early > 0 {
@@ -179,22 +179,22 @@ func TestDistrustWaitsForWrites(t *testing.T) {
 			at.cfg.Pools[0].Timeout = 20 * time.Second // within which that write might end
 			s := at.magent()
 			at.vouched()
-			before := s.pool.Health.Load(0)
-			s.owed(t, func(l *loop) { l.gate.writing++ })
+			before := s.pools[0].pool.Health.Load(0)
+			s.owed(t, func(l *loop) { l.lanes[0].gate.writing++ })
 			c.finds(at, s)
 			eventually(t, "a gate is closed, or the lead moves without", func() bool {
 				closed := 0
 				s.owed(t, func(l *loop) {
 					if l.index == 0 {
-						closed = l.gate.closed
+						closed = l.lanes[0].gate.closed
 					}
 				})
-				return closed > 0 || s.pool.Health.Load(0) != before
+				return closed > 0 || s.pools[0].pool.Health.Load(0) != before
 			})
-			if now := s.pool.Health.Load(0); now != before {
+			if now := s.pools[0].pool.Health.Load(0); now != before {
 				t.Errorf("while a write is under way it becomes %s", now.State())
 			}
-			s.owed(t, func(l *loop) { l.gate.writing-- })
+			s.owed(t, func(l *loop) { l.lanes[0].gate.writing-- })
 			s.awaits(t, 0, c.want)
 		})
 	}

@@ -18,7 +18,8 @@ import (
 // moveLead gives a write whose lead died to the next replica. sent says that the
 // lead may have carried it out.
 func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, sent bool) {
-	l, sl := s.loop, s.slots.at(p.Seq)
+	sl := s.slots.at(p.Seq)
+	l := sl.lane
 	if sl.is(slotEverywhere) && (sl.left > 1 || sl.out != nil) {
 		l.mayHaveMissed(c.Node().Index, p)
 		s.acknowledged(p.Seq) // a follower has it too, and answers
@@ -67,7 +68,7 @@ func relative(p *upstream.Pending) bool {
 
 // resend sends p, which was made for another lead, to c. A version in it that the
 // other had counted itself is none of c's.
-func (l *loop) resend(c *upstream.Conn, p *upstream.Pending) bool {
+func (l *lane) resend(c *upstream.Conn, p *upstream.Pending) bool {
 	line := p.Line()
 	var req codec.Request
 	if p.Op.Meta() {
@@ -85,7 +86,8 @@ func (l *loop) resend(c *upstream.Conn, p *upstream.Pending) bool {
 // rescue gives the relative write p, which c's node may have carried out before it
 // failed for cause, to the replica that was asked for its version before that.
 func (s *session) rescue(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause) {
-	l, sl := s.loop, s.slots.at(p.Seq)
+	sl := s.slots.at(p.Seq)
+	l := sl.lane
 	line := p.Line()
 	var req codec.Request
 	text.Parse(line, &req)
@@ -112,8 +114,9 @@ func (s *session) rescue(c *upstream.Conn, p *upstream.Pending, cause upstream.C
 // rescueReply hears the replica that was given a relative write on condition.
 func (s *session) rescueReply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
 	if r.Kind == codec.KindLine && b[0] == 'E' && b[1] == 'X' {
-		died := s.loop.pool.Replica(int(s.slots.at(p.Seq).died), s.loop.routeKey(p))
-		s.fail(p.Seq, s.loop.pool.Nodes[died].Error(upstream.CauseFate))
+		sl := s.slots.at(p.Seq)
+		died := sl.lane.pool.Replica(int(sl.died), s.loop.routeKey(p))
+		s.fail(p.Seq, sl.lane.pool.Nodes[died].Error(upstream.CauseFate))
 		return
 	}
 	s.leadReply(c, p, r, b)

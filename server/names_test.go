@@ -17,7 +17,7 @@ func (w *world) meet() {
 			continue
 		}
 		if life, ok := n.conn.ctx.(*link).conn.Life(); ok {
-			owner := token.Encode(w.loop.pool.FirstCopy(i), life, 1) >> 48
+			owner := token.Encode(w.lane.pool.FirstCopy(i), life, 1) >> 48
 			w.names.owners[owner] = n.name + strings.Repeat("'", n.life)
 		}
 	}

@@ -58,14 +58,22 @@ func (r *Refill) told() *admin.Refill {
 // Resync has node emptied and refilled, as if it had come back empty, from the node called
 // from first. It returns when the node is not read any more.
 func (s *Server) Resync(node, from string) error {
-	i, err := s.named(node)
+	k, err := s.named(node)
 	if err != nil {
 		return err
 	}
-	source, err := s.named(from)
-	if err != nil {
+	of, err := s.named(from)
+	switch {
+	case err != nil:
 		return err
+	case of.srv != k.srv:
+		return fmt.Errorf("%s cannot be refilled from %s: that is in another pool", k.node.Name, from)
 	}
+	return k.srv.resync(k.node.Index, of.node.Index)
+}
+
+// resync is Resync of node i from source.
+func (s *poolServer) resync(i, source int) (err error) {
 	s.operator.Lock()
 	defer s.operator.Unlock()
 	ctx, cancel := s.forOperator()
@@ -74,7 +82,7 @@ func (s *Server) Resync(node, from string) error {
 	for done := false; !done; {
 		seen := s.pool.Health.Load(i)
 		if err = s.mayResync(i, source, seen); err != nil {
-			return fmt.Errorf("%s cannot be refilled from %s: %w", k.node.Name, from, err)
+			return fmt.Errorf("%s cannot be refilled from %s: %w", k.node.Name, s.pool.Nodes[source].Name, err)
 		}
 		err = s.underGate(ctx, func() error {
 			k.cold.Store(true)
@@ -92,7 +100,7 @@ func (s *Server) Resync(node, from string) error {
 }
 
 // mayResync says why node i, whose word is seen, may not be refilled from source.
-func (s *Server) mayResync(i, source int, seen health.Word) error {
+func (s *poolServer) mayResync(i, source int, seen health.Word) error {
 	switch state := seen.State(); {
 	case s.pool.Alone():
 		return errors.New("there is one copy of each key, and nobody else who holds any")
@@ -110,10 +118,15 @@ func (s *Server) mayResync(i, source int, seen health.Word) error {
 
 // Drain takes the lead and all reads from the node of this name, or gives them back.
 func (s *Server) Drain(name string, on bool) error {
-	i, err := s.named(name)
+	k, err := s.named(name)
 	if err != nil {
 		return err
 	}
+	return k.srv.setDrain(k.node.Index, on)
+}
+
+// setDrain is Drain of node i.
+func (s *poolServer) setDrain(i int, on bool) error {
 	s.operator.Lock()
 	defer s.operator.Unlock()
 	if s.succeeded.Load() {
@@ -127,16 +140,25 @@ func (s *Server) Drain(name string, on bool) error {
 	return s.reinstate(ctx, i)
 }
 
-// named is the index of the node of this name or address.
-func (s *Server) named(name string) (int, error) {
+// named is the keeper of the node of this name or address, before which its pool's and a
+// slash may stand.
+func (s *Server) named(name string) (*keeper, error) {
+	var found *keeper
 	var names []string
-	for i, n := range s.pool.Nodes {
-		if name == n.Name || name == n.Address {
-			return i, nil
+	for _, k := range s.keepers() {
+		n, full := k.node, k.srv.conf.Name+"/"
+		if slices.Contains([]string{n.Name, n.Address, full + n.Name, full + n.Address}, name) {
+			if found != nil {
+				return nil, fmt.Errorf("%.100s is in the pools %s and %s: put the name of one and a slash before it", name, found.srv.conf.Name, k.srv.conf.Name)
+			}
+			found = k
 		}
 		names = append(names, n.Name)
 	}
-	return 0, fmt.Errorf("there is no node %.100s: there are %s", name, strings.Join(names, ", "))
+	if found == nil {
+		return nil, fmt.Errorf("there is no node %.100s: there are %s", name, strings.Join(names, ", "))
+	}
+	return found, nil
 }
 
 // forOperator bounds what is done for an operator: in time, and by the server's end.
@@ -154,7 +176,7 @@ func (s *Server) forOperator() (context.Context, context.CancelFunc) {
 
 // withdraw drains node i. One that nobody reads as it is gets the flag alone; so it is
 // set before the state is looked at, by whose end it counts. s.operator is held.
-func (s *Server) withdraw(ctx context.Context, i int) error {
+func (s *poolServer) withdraw(ctx context.Context, i int) error {
 	k := s.keepers[i]
 	before := k.drain.Swap(true)
 	for done := false; !done; {
@@ -178,7 +200,7 @@ func (s *Server) withdraw(ctx context.Context, i int) error {
 }
 
 // mayDrain says why node i, whose word is seen, may not be drained.
-func (s *Server) mayDrain(i int, seen health.Word) error {
+func (s *poolServer) mayDrain(i int, seen health.Word) error {
 	switch {
 	case s.pool.Alone():
 		return errors.New("there is one copy of each key, and nobody else to read it from")
@@ -193,7 +215,7 @@ func (s *Server) mayDrain(i int, seen health.Word) error {
 
 // reinstate has node i read again, if its being drained is all that is against it.
 // s.operator is held.
-func (s *Server) reinstate(ctx context.Context, i int) error {
+func (s *poolServer) reinstate(ctx context.Context, i int) error {
 	k := s.keepers[i]
 	if !k.drain.Swap(false) {
 		return nil
@@ -215,7 +237,7 @@ func (s *Server) reinstate(ctx context.Context, i int) error {
 }
 
 // underGate runs f while no write is under way.
-func (s *Server) underGate(ctx context.Context, f func() error) error {
+func (s *poolServer) underGate(ctx context.Context, f func() error) error {
 	open, err := s.handOver(ctx)
 	if err != nil {
 		return fmt.Errorf("the writes under way did not come to an end: %w", err)
@@ -225,7 +247,7 @@ func (s *Server) underGate(ctx context.Context, f func() error) error {
 }
 
 // lacking says which nodes keep others from standing in for node i; nil if they can.
-func (s *Server) lacking(i int) (all []string) {
+func (s *poolServer) lacking(i int) (all []string) {
 	if s.covered(i, health.Slow) {
 		return nil
 	}
@@ -245,7 +267,7 @@ func (s *Server) lacking(i int) (all []string) {
 // again; one that became Warming as it was drained, and is not any more, is read again. One that alone holds what it does, since nobody can stand in for it, and a peer
 // is empty, is drained no longer: the empty one might be read before it. It is on the
 // goroutine of i's prober.
-func (s *Server) settleDrains(i int) {
+func (s *poolServer) settleDrains(i int) {
 	drained := func(n int) bool { return s.keepers[n].drain.Load() }
 	seen := s.pool.Health.Load(i)
 	again := drained(i) && seen.State() <= health.Slow

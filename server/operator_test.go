@@ -12,7 +12,7 @@ import (
 // drains has node i drained, or no longer.
 func (s *Server) drains(t *testing.T, i int, on bool) {
 	t.Helper()
-	if err := s.Drain(s.pool.Nodes[i].Name, on); err != nil {
+	if err := s.Drain(s.pools[0].pool.Nodes[i].Name, on); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -21,7 +21,7 @@ func (s *Server) drains(t *testing.T, i int, on bool) {
 func (s *Server) isDrained(t *testing.T, i int, drained bool, state health.State) {
 	t.Helper()
 	n := s.Status().Nodes[i]
-	if got := s.keepers[i].drain.Load(); got != drained || n.Drain != drained || n.State != state.String() {
+	if got := s.pools[0].keepers[i].drain.Load(); got != drained || n.Drain != drained || n.State != state.String() {
 		t.Errorf("%s: drained %v, and the status %+v; want %v, %s", n.Name, got, n, drained, state)
 	}
 }
@@ -73,7 +73,7 @@ func TestDrainIsRefused(t *testing.T) {
 			}
 		}
 	}
-	a, b := s.pool.Nodes[0].Name, s.pool.Nodes[1].Name
+	a, b := s.pools[0].pool.Nodes[0].Name, s.pools[0].pool.Nodes[1].Name
 	refused("c", "there is no node c: there are "+a+", "+b)
 	if err := s.Drain("c", false); err == nil {
 		t.Error("an unknown node is drained no longer")
@@ -90,7 +90,7 @@ func TestDrainIsRefused(t *testing.T) {
 	s.isDrained(t, 0, false, health.Down)
 
 	alone, _ := proxied(t, 2)
-	if err := alone.Drain(alone.pool.Nodes[0].Name, true); err == nil || !strings.Contains(err.Error(), "one copy of each key") {
+	if err := alone.Drain(alone.pools[0].pool.Nodes[0].Name, true); err == nil || !strings.Contains(err.Error(), "one copy of each key") {
 		t.Errorf("a pool of one copy: %v", err)
 	}
 	for from, want := range map[string]string{b: "it is down", a: "it holds no key of that", "c": "there is no node c"} {
@@ -103,18 +103,18 @@ func TestDrainIsRefused(t *testing.T) {
 // Only the copies of a node's own keys count, and only those that are whole.
 func TestLacking(t *testing.T) {
 	s, _ := proxied(t, 2, 2, 2)
-	s.pool.Monitor.Close()
+	s.pools[0].pool.Monitor.Close()
 	const p1, b1, c1 = 0, 2, 4
 	s.becomes(t, b1, health.Slow)
-	if got := s.lacking(p1); got != nil {
+	if got := s.pools[0].lacking(p1); got != nil {
 		t.Errorf("beside a slow one: %q", got)
 	}
 	s.becomes(t, b1, health.Warming)
-	if got := s.lacking(p1); got != nil {
+	if got := s.pools[0].lacking(p1); got != nil {
 		t.Errorf("beside a whole copy: %q", got)
 	}
 	s.becomes(t, c1, health.Stale)
-	if got := s.lacking(p1); len(got) != 2 {
+	if got := s.pools[0].lacking(p1); len(got) != 2 {
 		t.Errorf("beside two that are not whole: %q", got)
 	}
 }
@@ -143,13 +143,13 @@ func TestDrainEndsWithTheLife(t *testing.T) {
 // A cold node is not read as it is: the drain, and its end, are no more than a word.
 func TestDrainOfAColdNode(t *testing.T) {
 	s, _ := proxied(t, 1, 1)
-	s.pool.Monitor.Close() // nobody refills it
-	s.keepers[0].cold.Store(true)
+	s.pools[0].pool.Monitor.Close() // nobody refills it
+	s.pools[0].keepers[0].cold.Store(true)
 	seen := s.becomes(t, 0, health.Warming)
 	for _, on := range []bool{true, false} {
 		s.drains(t, 0, on)
-		if drained := s.keepers[0].drain.Load(); drained != on || s.pool.Health.Load(0) != seen {
-			t.Errorf("drained: %v, want %v; it is %s", drained, on, s.pool.Health.Load(0).State())
+		if drained := s.pools[0].keepers[0].drain.Load(); drained != on || s.pools[0].pool.Health.Load(0) != seen {
+			t.Errorf("drained: %v, want %v; it is %s", drained, on, s.pools[0].pool.Health.Load(0).State())
 		}
 	}
 }
@@ -204,8 +204,8 @@ func TestDrainLastsWhileACopyIsWhole(t *testing.T) {
 	c.wants("set k 0 0 1\r\na", "STORED")
 	s.drains(t, 2, true)
 	s.becomes(t, 0, health.Warming) // and nobody refills it
-	s.keepers[0].cold.Store(true)
-	s.settleDrains(0)
+	s.pools[0].keepers[0].cold.Store(true)
+	s.pools[0].settleDrains(0)
 	s.isDrained(t, 2, true, health.Warming)
 	nodes[1].Kill() // the empty one is read before the drained one, until that is up
 	c.line("get k")
@@ -218,13 +218,13 @@ func TestDrainLastsWhileACopyIsWhole(t *testing.T) {
 func TestDrainedNodeIsNotUp(t *testing.T) {
 	s, _ := proxied(t, 1, 1)
 	s.drains(t, 0, true)
-	seen := s.pool.Health.Load(0)
-	if !s.pool.Monitor.Promote(0, seen, "refilled") {
+	seen := s.pools[0].pool.Health.Load(0)
+	if !s.pools[0].pool.Monitor.Promote(0, seen, "refilled") {
 		t.Fatal("it is not promoted")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	back := func() bool { w := s.pool.Health.Load(0); return w != seen && w.State() == health.Warming }
+	back := func() bool { w := s.pools[0].pool.Health.Load(0); return w != seen && w.State() == health.Warming }
 	if waitFor(ctx, back) != nil {
 		t.Fatal("it stays up")
 	}
@@ -235,8 +235,8 @@ func TestDrainedNodeIsNotUp(t *testing.T) {
 // set right, too.
 func TestNodeIsNotDrainedForEver(t *testing.T) {
 	s, _ := proxied(t, 1, 1)
-	s.pool.Monitor.Close()
-	k := s.keepers[0]
+	s.pools[0].pool.Monitor.Close()
+	k := s.pools[0].keepers[0]
 	for _, c := range []struct {
 		drained, cold bool
 		want          health.State
@@ -244,8 +244,8 @@ func TestNodeIsNotDrainedForEver(t *testing.T) {
 		k.drain.Store(c.drained)
 		k.cold.Store(c.cold)
 		s.becomes(t, 0, health.Warming)
-		s.settleDrains(0)
-		if got := s.pool.Health.Load(0).State(); got != c.want {
+		s.pools[0].settleDrains(0)
+		if got := s.pools[0].pool.Health.Load(0).State(); got != c.want {
 			t.Errorf("drained %v, cold %v: it is %s, want %s", c.drained, c.cold, got, c.want)
 		}
 	}
@@ -259,22 +259,22 @@ func TestDrainWhileAnotherIsHealed(t *testing.T) {
 	at.cfg.Pools[0].Timeout, at.cfg.Pools[0].RepairRate = 30*time.Second, 1000
 	s := at.magent()
 	s.fill(t, 1000)
-	s.pool.Monitor.Close()
-	if err := s.underGate(t.Context(), func() error { return nil }); err != nil { // these writes are over
+	s.pools[0].pool.Monitor.Close()
+	if err := s.pools[0].underGate(t.Context(), func() error { return nil }); err != nil { // these writes are over
 		t.Fatal(err)
 	}
 	seen := s.becomes(t, 1, health.Stale)
 	s.owed(t, func(l *loop) {
 		for i := range 1000 {
-			if s.pool.Replica(0, []byte(mix(i))) == 1 {
-				l.debts[1].Note([]byte(mix(i)), false)
+			if s.pools[0].pool.Replica(0, []byte(mix(i))) == 1 {
+				l.lanes[0].debts[1].Note([]byte(mix(i)), false)
 			}
 		}
 	})
 	at.nodes[1].Freeze()
 	defer at.nodes[1].Thaw()
 	healed := make(chan error, 1)
-	go func() { healed <- s.keepers[1].repay(t.Context(), seen) }()
+	go func() { healed <- s.pools[0].keepers[1].repay(t.Context(), seen) }()
 	eventually(t, "repairs are under way", func() bool { return s.repairsOfDebt() > 10 })
 	s.drains(t, 0, true)
 	s.isDrained(t, 0, true, health.Warming)
@@ -292,7 +292,7 @@ func TestDrainWhileAnotherIsHealed(t *testing.T) {
 // A write that does not end keeps the lead where it is, and the node what it was.
 func TestDrainWaitsForWrites(t *testing.T) {
 	s, _ := proxied(t, 1, 1)
-	writing := func(n int) { s.owed(t, func(l *loop) { l.gate.writing += n }) }
+	writing := func(n int) { s.owed(t, func(l *loop) { l.lanes[0].gate.writing += n }) }
 	late, cancel := context.WithCancel(t.Context())
 	cancel()
 	fails := func(err error, words string) {
@@ -302,12 +302,12 @@ func TestDrainWaitsForWrites(t *testing.T) {
 		}
 	}
 	writing(1)
-	fails(s.withdraw(late, 0), "cannot be drained")
+	fails(s.pools[0].withdraw(late, 0), "cannot be drained")
 	s.isDrained(t, 0, false, health.Up)
 	writing(-1)
 	s.drains(t, 0, true)
 	writing(1)
-	fails(s.reinstate(late, 0), "is still drained")
+	fails(s.pools[0].reinstate(late, 0), "is still drained")
 	s.isDrained(t, 0, true, health.Warming)
 	writing(-1)
 }

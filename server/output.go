@@ -81,8 +81,8 @@ func (s *session) finish(seq uint32) {
 	sl.flags |= slotDone
 	s.ended(sl)
 	if sl.is(slotWrites) {
-		s.loop.gate.writing--
-		s.loop.gate.look()
+		sl.lane.gate.writing--
+		sl.lane.gate.look()
 	}
 	s.unstall()
 	if !s.slots.first(seq) {

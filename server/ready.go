@@ -44,7 +44,11 @@ const (
 // readyPatience is how long a request of our own may take: as long as one of a client's,
 // for which every copy may be asked in turn, and a stall beside.
 func (s *Server) readyPatience() time.Duration {
-	return time.Duration(len(s.pool.Copies))*s.of.Timeout + stall
+	longest := time.Duration(0)
+	for _, p := range s.pools {
+		longest = max(longest, time.Duration(len(p.pool.Copies))*p.conf.Timeout)
+	}
+	return longest + stall
 }
 
 // readiness is what is known. Any goroutine may ask.
@@ -59,7 +63,7 @@ type readiness struct {
 	given   atomic.Pointer[surrender] // of the addresses; nil: they are not given up
 
 	mu      sync.Mutex // of what follows
-	changes uint64     // of the health table, when unread was found out
+	changes uint64     // of the states of nodes, when unread was found out
 	known   bool       // it was
 	unread  string     // see Server.unread
 	said    bool       // the log has been told
@@ -139,9 +143,9 @@ func (s *Server) Ready() admin.Ready {
 	var ready admin.Ready
 	ready.Reasons, ready.OnlyNodes = r.against()
 	ready.Ready = len(ready.Reasons) == 0
-	for i, n := range s.pool.Nodes {
-		if state := s.pool.Health.Load(i).State(); state > health.Slow {
-			ready.Cold = append(ready.Cold, fmt.Sprintf("%s is %s", n.Name, state))
+	for _, k := range s.keepers() {
+		if state := k.srv.pool.Health.Load(k.node.Index).State(); state > health.Slow {
+			ready.Cold = append(ready.Cold, fmt.Sprintf("%s is %s", k.node.Name, state))
 		}
 	}
 	ready.Warm = ready.Ready && ready.Cold == nil
@@ -165,7 +169,7 @@ func (r *readiness) against() (all []string, nodes bool) {
 	own = own || len(all) > 0 && !r.refused()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c := r.srv.pool.Health.Changes(); !r.known || c != r.changes {
+	if c := r.srv.changes(); !r.known || c != r.changes {
 		r.unread, r.changes, r.known = r.srv.unread(), c, true
 	}
 	add(r.unread)
@@ -220,11 +224,22 @@ func (r *readiness) tell(ready admin.Ready) {
 // unreadSample is of how many keys unread finds out whether they can be read.
 const unreadSample = 1 << 14
 
+// unread says what unread of each pool does.
+func (s *Server) unread() string {
+	var all []string
+	for _, p := range s.pools {
+		if why := p.unread(); why != "" {
+			all = append(all, s.cfg.Of(p.conf)+why)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
 // unread says how many of the keys have no replica that is read, and which nodes are the
 // cause; "" if none is found. As in reads, one that is Warming will do if there is no
 // better, and one that is Stale will not. What part of the keys two nodes share that are
 // not in one copy only placement can tell, so it is asked for a sample.
-func (s *Server) unread() string {
+func (s *poolServer) unread() string {
 	lacks := func(n int) bool { return !s.pool.Health.Readable(n) }
 	if slices.ContainsFunc(s.pool.Copies, func(pl upstream.Placement) bool { return !slices.ContainsFunc(pl.Nodes, lacks) }) {
 		return ""

@@ -79,11 +79,11 @@ func TestReadyAsLongAsKeysCanBeRead(t *testing.T) {
 func TestReadinessAndStates(t *testing.T) {
 	s, _ := proxied(t, 1, 1)
 	move := func(i int, to health.State) {
-		for w := s.pool.Health.Load(i); w.State() != to; w = s.pool.Health.Load(i) {
-			s.pool.Health.Move(i, w, to)
+		for w := s.pools[0].pool.Health.Load(i); w.State() != to; w = s.pools[0].pool.Health.Load(i) {
+			s.pools[0].pool.Health.Move(i, w, to)
 		}
 	}
-	s.pool.Monitor.Close()
+	s.pools[0].pool.Monitor.Close()
 	for _, c := range []struct {
 		a, b health.State
 		want bool
@@ -94,7 +94,7 @@ func TestReadinessAndStates(t *testing.T) {
 	} {
 		move(0, c.a)
 		move(1, c.b)
-		if why := s.unread(); (why == "") != c.want {
+		if why := s.pools[0].unread(); (why == "") != c.want {
 			t.Errorf("%s and %s: %q", c.a, c.b, why)
 		}
 	}

@@ -97,7 +97,7 @@ func (k *keeper) refill(ctx context.Context) error {
 
 // opening is the part of --resync-rate that a refill begins with: all of it if nobody asks
 // the sources anything.
-func (s *Server) opening(sources []int) float64 {
+func (s *poolServer) opening(sources []int) float64 {
 	if slices.ContainsFunc(sources, func(i int) bool { return s.p99(i) > 0 }) {
 		return refill.Floor
 	}
@@ -121,7 +121,7 @@ var errMoved = errors.New("another node came to lead some of its keys")
 
 // sources is the nodes that a cold node is refilled from: its peers that are read. An
 // error says that another may hold what none of these has, and is not there.
-func (s *Server) sources(node int) (sources []int, err error) {
+func (s *poolServer) sources(node int) (sources []int, err error) {
 	for _, pl := range s.pool.Copies {
 		whole := true // then it leads all of the node's keys that copies before it do not
 		for _, peer := range pl.Nodes {
@@ -145,7 +145,7 @@ func (s *Server) sources(node int) (sources []int, err error) {
 
 // leads is the node that leads key while node is Warming; -1 if key is not node's, or if
 // nobody is there who could have more of it.
-func (s *Server) leads(node int, key []byte) int {
+func (s *poolServer) leads(node int, key []byte) int {
 	lead, mine := -1, false
 	for c := range s.pool.Copies {
 		replica, state := s.pool.State(c, key)
@@ -182,7 +182,7 @@ func (r *refillRun) from(ctx context.Context, source int) error {
 	s, k := r.keeper.srv, r.keeper
 	n := s.pool.Nodes[source]
 	keys := dump.NewHottest(r.room(ctx, source))
-	target := dump.Target{Network: n.Network, Address: n.Address, Connect: s.of.ConnectTimeout, Silence: s.times.silence}
+	target := dump.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Silence: s.times.silence}
 	for first, more := true, true; more; first = false {
 		r.enter("listing " + n.Name)
 		mine := uint64(0)
@@ -224,7 +224,7 @@ func (r *refillRun) room(ctx context.Context, source int) dump.Limits {
 }
 
 // items is how many items a node says that it has.
-func (s *Server) items(ctx context.Context, node int) (items int, err error) {
+func (s *poolServer) items(ctx context.Context, node int) (items int, err error) {
 	p := s.newProber(node)
 	defer p.Forget()
 	err = p.Ask(ctx, "stats", "stats\r\n", func(line []byte) (last, ok bool) {
@@ -243,7 +243,7 @@ func (s *Server) items(ctx context.Context, node int) (items int, err error) {
 // copy copies the keys of one pass.
 func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) error {
 	s, k := r.keeper.srv, r.keeper
-	rate := s.of.ResyncRate
+	rate := s.conf.ResyncRate
 	explicit, err := s.explicit(ctx)
 	if err != nil {
 		return err
@@ -271,9 +271,9 @@ func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) er
 
 // explicit reports whether the nodes take versions that they are given, as far as all loops
 // know.
-func (s *Server) explicit(ctx context.Context) (all bool, err error) {
+func (s *poolServer) explicit(ctx context.Context) (all bool, err error) {
 	var lacking atomic.Bool
-	err = s.onLoops(ctx, func(l *loop) {
+	err = s.onLanes(ctx, func(l *lane) {
 		if !l.group.Explicit() {
 			lacking.Store(true)
 		}
@@ -294,9 +294,9 @@ func each(keys *dump.Hottest) func() (refill.Key, bool) {
 	}
 }
 
-func (s *Server) dialer(node int) func(context.Context) (net.Conn, error) {
+func (s *poolServer) dialer(node int) func(context.Context) (net.Conn, error) {
 	n := s.pool.Nodes[node]
-	d := net.Dialer{Timeout: s.of.ConnectTimeout}
+	d := net.Dialer{Timeout: s.conf.ConnectTimeout}
 	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, n.Network, n.Address) }
 }
 
@@ -306,7 +306,7 @@ type stance struct {
 	word health.Word
 }
 
-func (s *Server) stances(node int) (all []stance) {
+func (s *poolServer) stances(node int) (all []stance) {
 	for _, peer := range s.pool.Peers(node) {
 		all = append(all, stance{peer, s.pool.Health.Load(peer)})
 	}
@@ -371,46 +371,46 @@ func (k *keeper) used(now time.Duration) {
 func (r *refillRun) Busy() bool {
 	const few = int(time.Second / tick)
 	if r.inside {
-		return r.loop.group.AskedOfLate(r.source) > few
+		return r.lane.group.AskedOfLate(r.source) > few
 	}
 	s := r.keeper.srv
 	ctx, cancel := context.WithTimeout(s.ctx, lastWords)
 	defer cancel()
 	asked := make(chan load, len(s.loops))
-	err := s.onLoops(ctx, func(l *loop) { asked <- load{l, l.group.AskedOfLate(r.source)} })
+	err := s.onLanes(ctx, func(l *lane) { asked <- load{l, l.group.AskedOfLate(r.source)} })
 	most := load{n: few}
 	for err == nil && len(asked) > 0 {
 		if a := <-asked; a.n > most.n {
 			most = a
 		}
 	}
-	if most.loop != nil {
-		r.loop = most.loop
+	if most.lane != nil {
+		r.lane = most.lane
 	}
-	return most.loop != nil
+	return most.lane != nil
 }
 
 // load is how much a loop has asked a node of late.
 type load struct {
-	loop *loop
+	lane *lane
 	n    int
 }
 
 // p99 is the Server's, or that of the loop where r is a guest, as no other may be waited for there.
 func (r *refillRun) p99(source int) time.Duration {
 	if r.inside {
-		return r.loop.group.P99OfLate(source)
+		return r.lane.group.P99OfLate(source)
 	}
 	return r.keeper.srv.p99(source)
 }
 
 // p99 is the 99th percentile of what requests to node take of late, where that is worst; 0 if
 // there are none.
-func (s *Server) p99(node int) time.Duration {
+func (s *poolServer) p99(node int) time.Duration {
 	ctx, cancel := context.WithTimeout(s.ctx, lastWords)
 	defer cancel()
 	took := make(chan time.Duration, len(s.loops))
-	err := s.onLoops(ctx, func(l *loop) { took <- l.group.P99OfLate(node) })
+	err := s.onLanes(ctx, func(l *lane) { took <- l.group.P99OfLate(node) })
 	worst := time.Duration(0)
 	for err == nil && len(took) > 0 {
 		worst = max(worst, <-took)
@@ -465,10 +465,11 @@ func (r *refillRun) mend(failed error, conn net.Conn) {
 		k.node.Left(addr.String())
 	}
 	k.srv.log.Warn("keys of a refill that broke off are to be repaired", "node", k.node.Name, "keys", len(e.Doubt))
-	_ = k.srv.loops[0].do(func() {
+	l := k.srv.lanes()[0]
+	_ = l.do(func() {
 		for _, key := range e.Doubt {
 			name, base64 := refill.Written(key.Name)
-			k.srv.loops[0].debts[k.node.Index].Note(name, base64)
+			l.debts[k.node.Index].Note(name, base64)
 		}
 	})
 }

@@ -35,8 +35,8 @@ func (at *site) refilling(t *testing.T) *Server {
 // since wants node i to have changed its state n times since it had the word before.
 func (s *Server) since(t *testing.T, i int, before health.Word, n uint64) {
 	t.Helper()
-	if got := s.pool.Health.Load(i).Epoch() - before.Epoch(); got != n {
-		t.Errorf("%s has changed its state %d times, not %d: %+v", s.pool.Nodes[i].Name, got, n, s.pool.Monitor.Report(i).Last)
+	if got := s.pools[0].pool.Health.Load(i).Epoch() - before.Epoch(); got != n {
+		t.Errorf("%s has changed its state %d times, not %d: %+v", s.pools[0].pool.Nodes[i].Name, got, n, s.pools[0].pool.Monitor.Report(i).Last)
 	}
 }
 
@@ -74,7 +74,7 @@ func TestTargetDiesMidway(t *testing.T) {
 	s := at.refilling(t)
 	at.nodes[0].Kill()
 	s.awaits(t, 0, health.Down)
-	before := s.pool.Health.Load(0)
+	before := s.pools[0].pool.Health.Load(0)
 	if err := at.nodes[0].Restart(); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestTargetStandsStillMidway(t *testing.T) {
 		c.wants("delete "+mix(i), "DELETED")
 	}
 	s.awaits(t, 0, health.Down)
-	eventually(t, "the refill has given up", func() bool { return s.keepers[0].progress.Load() == nil })
+	eventually(t, "the refill has given up", func() bool { return s.pools[0].keepers[0].progress.Load() == nil })
 	at.nodes[0].Thaw()
 	trusted(t, s)
 	at.holds(s, 2000, other)
@@ -154,8 +154,8 @@ func TestSourceStandsStillMidway(t *testing.T) {
 		}
 	}
 	s.awaits(t, 1, health.Down)
-	eventually(t, "the refill has ended", func() bool { return s.keepers[0].progress.Load() == nil })
-	if state := s.pool.Health.Load(0).State(); state != health.Warming {
+	eventually(t, "the refill has ended", func() bool { return s.pools[0].keepers[0].progress.Load() == nil })
+	if state := s.pools[0].pool.Health.Load(0).State(); state != health.Warming {
 		t.Errorf("half refilled it is %s", state)
 	}
 	at.nodes[1].Thaw()
@@ -176,7 +176,7 @@ func TestSourceIsTakenForDeadMidway(t *testing.T) {
 	if err := at.nodes[1].SetFault("(on set (stall 1h))"); err != nil { // which is of probes alone
 		t.Fatal(err)
 	}
-	if !s.pool.Monitor.Trip(1, s.pool.Health.Load(1), "the test says so") {
+	if !s.pools[0].pool.Monitor.Trip(1, s.pools[0].pool.Health.Load(1), "the test says so") {
 		t.Fatal("it is down already")
 	}
 	other := map[int]string{}
@@ -186,7 +186,7 @@ func TestSourceIsTakenForDeadMidway(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
-	eventually(t, "the refill has ended", func() bool { return s.keepers[0].progress.Load() == nil })
+	eventually(t, "the refill has ended", func() bool { return s.pools[0].keepers[0].progress.Load() == nil })
 	if err := at.nodes[1].SetFault(""); err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestSourceLosesTheLeadMidway(t *testing.T) {
 	if err := at.nodes[1].SetFault("(on set (stall 1h))"); err != nil { // which is of probes alone
 		t.Fatal(err)
 	}
-	if !s.pool.Monitor.Trip(1, s.pool.Health.Load(1), "the test says so") {
+	if !s.pools[0].pool.Monitor.Trip(1, s.pools[0].pool.Health.Load(1), "the test says so") {
 		t.Fatal("it is down already")
 	}
 	c.wants("delete "+mix(3), "DELETED")
@@ -245,7 +245,7 @@ func TestSourceDiesMidway(t *testing.T) {
 	s.awaits(t, 1, health.Down)
 	c := s.caller(t)
 	c.wants("set later 0 0 1\r\nv", "STORED")
-	if state := s.pool.Health.Load(0).State(); state != health.Warming {
+	if state := s.pools[0].pool.Health.Load(0).State(); state != health.Warming {
 		t.Errorf("half refilled it is %s", state)
 	}
 	if err := at.nodes[1].Restart(); err != nil {
@@ -281,15 +281,15 @@ func TestNobodySuffers(t *testing.T) {
 	c := s.caller(t)
 	eventually(t, "it is known how long it takes", func() bool {
 		c.line("get " + mix(1))
-		return s.keepers[0].usual.Load() > 0
+		return s.pools[0].keepers[0].usual.Load() > 0
 	})
 	if err := at.nodes[0].SetFault("(on get (times 1 slow 100ms))"); err != nil {
 		t.Fatal(err)
 	}
 	c.line("get " + mix(1))
-	r := &refillRun{keeper: s.keepers[1]}
+	r := &refillRun{keeper: s.pools[0].keepers[1]}
 	if !r.suffers(0) {
-		t.Errorf("p99 is %v, and nobody suffers", s.p99(0))
+		t.Errorf("p99 is %v, and nobody suffers", s.pools[0].p99(0))
 	}
 	eventually(t, "nobody suffers", func() bool { return !r.suffers(0) })
 }
@@ -313,11 +313,11 @@ func TestRefillFromAllWhoLead(t *testing.T) {
 	s.awaits(t, 2, health.Down)
 	at.restart(0, s)
 	s.awaits(t, 0, health.Warming)
-	if _, err := s.sources(0); err == nil || !strings.Contains(err.Error(), s.pool.Nodes[2].Name) {
+	if _, err := s.pools[0].sources(0); err == nil || !strings.Contains(err.Error(), s.pools[0].pool.Nodes[2].Name) {
 		t.Errorf("beside one that is away: %v", err)
 	}
 	eventually(t, "a refill was tried", func() bool { return at.nodes[0].Stats().Commands["mg"] > 10 })
-	if state := s.pool.Health.Load(0).State(); state != health.Warming {
+	if state := s.pools[0].pool.Health.Load(0).State(); state != health.Warming {
 		t.Errorf("beside one that is away it is %s", state)
 	}
 	if err := at.nodes[2].Restart(); err != nil {
@@ -469,7 +469,7 @@ func TestValueChangesDuringItsCopy(t *testing.T) {
 					t.Fatal(err)
 				}
 				eventually(t, "a step is held back, or all is over", func() bool {
-					return at.nodes[p.node].Stats().Faults > 0 || s.pool.Health.Load(0).State() == health.Up
+					return at.nodes[p.node].Stats().Faults > 0 || s.pools[0].pool.Health.Load(0).State() == health.Up
 				})
 				held += at.nodes[p.node].Stats().Faults
 				for _, r := range requests {

@@ -74,7 +74,7 @@ func (s *session) takeUp(c *upstream.Conn, p *upstream.Pending, cause upstream.C
 	}
 	s.relay.seen = 0
 	s.relay.again.Reset()
-	if !s.loop.ask(next, p, legResume) {
+	if !sl.lane.ask(next, p, legResume) {
 		s.giveUp(p.Seq)
 	}
 }

@@ -37,7 +37,7 @@ import (
 
 // keeper is what a node's goroutines know of it: its prober's, attend's and warm's.
 type keeper struct {
-	srv      *Server
+	srv      *poolServer
 	node     *upstream.Node
 	prober   *probe.Prober
 	debtors  *account
@@ -58,14 +58,14 @@ type keeper struct {
 	left    []netip.AddrPort // connections that were closed on it with requests unanswered
 }
 
-func newKeeper(s *Server, n *upstream.Node) *keeper {
+func newKeeper(s *poolServer, n *upstream.Node) *keeper {
 	key := fmt.Sprintf("%sprobe:%016x", fleet.Prefix, rand.Uint64())
 	return &keeper{srv: s, node: n, debtors: s.newAccount(n.Index), nudged: make(chan struct{}, 1),
-		prober: probe.New(s.targetOf(n.Index), key, s.of.Probe == config.ProbeWrite)}
+		prober: probe.New(s.targetOf(n.Index), key, s.conf.Probe == config.ProbeWrite)}
 }
 
 // watch is what the monitor needs of the server.
-func (s *Server) watch() health.Watch {
+func (s *poolServer) watch() health.Watch {
 	return health.Watch{
 		Probe:  func(ctx context.Context, i int) (time.Duration, error) { return s.keepers[i].roundTrip(ctx) },
 		Arrive: func(ctx context.Context, i int) (health.State, string, error) { return s.keepers[i].arrive(ctx) },
@@ -92,12 +92,12 @@ func (k *keeper) roundTrip(ctx context.Context) (time.Duration, error) {
 }
 
 // needed reports whether some keys of node i may have no other replica that is read.
-func (s *Server) needed(i int) bool { return !s.covered(i, health.Warming) }
+func (s *poolServer) needed(i int) bool { return !s.covered(i, health.Warming) }
 
 // covered reports whether all keys of node i have another replica that is in the state
 // worst or a better one: whether there is a copy without it that lacks no node; or, if it
 // stands in every copy, whether it is the only replica of no key and lacks no peer.
-func (s *Server) covered(i int, worst health.State) bool {
+func (s *poolServer) covered(i int, worst health.State) bool {
 	lacks := func(n int) bool { return n == i || s.pool.Health.Load(n).State() > worst }
 	if slices.ContainsFunc(s.pool.Copies, func(pl upstream.Placement) bool { return !slices.ContainsFunc(pl.Nodes, lacks) }) {
 		return true
@@ -111,7 +111,7 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 	if s.pool.Alone() {
 		return health.Up, "it answers", nil
 	}
-	if err := s.onLoops(ctx, func(l *loop) { l.group.Abandon(k.node.Index) }); err != nil {
+	if err := s.onLanes(ctx, func(l *lane) { l.group.Abandon(k.node.Index) }); err != nil {
 		return health.Down, "", err
 	}
 	restarted, err := k.restarted(ctx)
@@ -168,7 +168,7 @@ func (k *keeper) emptied(ctx context.Context) error {
 // known reports whether every key that the node missed is in the loops' journals.
 func (k *keeper) known(ctx context.Context) (known bool, err error) {
 	overflowed := make(chan bool, len(k.srv.loops))
-	err = k.srv.onLoops(ctx, func(l *loop) { overflowed <- l.debts[k.node.Index].Overflowed() })
+	err = k.srv.onLanes(ctx, func(l *lane) { overflowed <- l.debts[k.node.Index].Overflowed() })
 	if err != nil {
 		return false, err
 	}
@@ -208,7 +208,7 @@ func (k *keeper) restarted(ctx context.Context) (bool, error) {
 // none while a peer that is trusted has one.
 func (k *keeper) unwarmed(ctx context.Context) bool {
 	s := k.srv
-	if !s.of.Resync {
+	if !s.conf.Resync {
 		return false
 	}
 	mark, err := fleet.Look(ctx, k.prober)
@@ -278,7 +278,7 @@ func (k *keeper) accept(ctx context.Context) {
 
 // outdone reports whether a peer of node i may hold what that has lost. One that is not
 // read may do so, too, and be read again soon.
-func (s *Server) outdone(i int) bool {
+func (s *poolServer) outdone(i int) bool {
 	return slices.ContainsFunc(s.pool.Peers(i), func(peer int) bool {
 		switch s.pool.Health.Load(peer).State() {
 		case health.Up, health.Slow:
@@ -359,14 +359,14 @@ func (k *keeper) flush(ctx context.Context) error {
 // setAside takes the journals of what the node missed until now, and begins others.
 func (k *keeper) setAside(ctx context.Context) ([]*debt.Journal, error) {
 	aside := make([]*debt.Journal, len(k.srv.loops))
-	err := k.srv.onLoops(ctx, func(l *loop) { aside[l.index] = l.setAside(k.node.Index) })
+	err := k.srv.onLanes(ctx, func(l *lane) { aside[l.index] = l.setAside(k.node.Index) })
 	return aside, err
 }
 
 // putBack has the journals be as if they had not been set aside, whatever ends meanwhile:
 // else old values would pass for paid.
 func (k *keeper) putBack(aside []*debt.Journal) error {
-	return k.srv.onLoops(k.srv.ctx, func(l *loop) { l.putBack(k.node.Index, aside[l.index]) })
+	return k.srv.onLanes(k.srv.ctx, func(l *lane) { l.putBack(k.node.Index, aside[l.index]) })
 }
 
 // heal has every loop repair what the node missed, waits until other magents have done
@@ -446,7 +446,7 @@ func (k *keeper) repay(ctx context.Context, seen health.Word) error {
 func (k *keeper) pay(ctx context.Context, seen health.Word, giveUp bool) (paid bool, err error) {
 	s := k.srv
 	done := make(chan bool, len(s.loops))
-	for _, l := range s.loops {
+	for _, l := range s.lanes() {
 		if err := l.do(func() { l.heal(k.node.Index, seen, giveUp, done) }); err != nil {
 			return false, err
 		}

@@ -40,15 +40,15 @@ func nodeAt(t *testing.T, addr string) config.Node {
 func (s *Server) becomes(t *testing.T, i int, state health.State) health.Word {
 	t.Helper()
 	for range 10 {
-		seen := s.pool.Health.Load(i)
+		seen := s.pools[0].pool.Health.Load(i)
 		if seen.State() == state {
 			return seen
 		}
-		if w, ok := s.pool.Health.Move(i, seen, state); ok {
+		if w, ok := s.pools[0].pool.Health.Move(i, seen, state); ok {
 			return w
 		}
 	}
-	t.Fatalf("%s does not become %s", s.pool.Nodes[i].Name, state)
+	t.Fatalf("%s does not become %s", s.pools[0].pool.Nodes[i].Name, state)
 	return 0
 }
 
@@ -67,27 +67,27 @@ func TestHealEnds(t *testing.T) {
 		note func(*loop)
 		want string
 	}{
-		"a key that nobody leads": {func(l *loop) { l.debts[0].Note([]byte("k"), false) }, "up: its debt is paid"},
-		"more than can be told":   {func(l *loop) { l.debts[0].Forfeit() }, "down: it missed more than can be told"},
+		"a key that nobody leads": {func(l *loop) { l.lanes[0].debts[0].Note([]byte("k"), false) }, "up: its debt is paid"},
+		"more than can be told":   {func(l *loop) { l.lanes[0].debts[0].Forfeit() }, "down: it missed more than can be told"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, nodes := proxied(t, 1, 2)
-			s.pool.Monitor.Close() // the test heals
-			lead := s.pool.Replica(1, []byte("k"))
+			s.pools[0].pool.Monitor.Close() // the test heals
+			lead := s.pools[0].pool.Replica(1, []byte("k"))
 			nodes[lead].Kill()
 			s.becomes(t, lead, health.Down)
 			seen := s.becomes(t, 0, health.Stale)
 			s.owed(t, c.note)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			state, got, err := s.keepers[0].heal(ctx, seen)
+			state, got, err := s.pools[0].keepers[0].heal(ctx, seen)
 			if err != nil {
 				got = err.Error()
 			}
 			if got = state.String() + ": " + got; !strings.HasPrefix(got, c.want) {
 				t.Errorf("heal says %q, want %q", got, c.want)
 			}
-			s.keepers[0].openGates()
+			s.pools[0].keepers[0].openGates()
 		})
 	}
 }
@@ -135,8 +135,8 @@ func (s *Server) awaits(t *testing.T, i int, states ...health.State) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if waitFor(ctx, func() bool { return slices.Contains(states, s.pool.Health.Load(i).State()) }) != nil {
-		t.Fatalf("%s is %s, and does not become %v", s.pool.Nodes[i].Name, s.pool.Health.Load(i).State(), states)
+	if waitFor(ctx, func() bool { return slices.Contains(states, s.pools[0].pool.Health.Load(i).State()) }) != nil {
+		t.Fatalf("%s is %s, and does not become %v", s.pools[0].pool.Nodes[i].Name, s.pools[0].pool.Health.Load(i).State(), states)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestEmptyBesideOneThatIsAway(t *testing.T) {
 	nodes[1].Thaw()
 	s.awaits(t, 1, health.Up)
 	if got := c.line("get k"); got != "VALUE k 0 1" {
-		t.Errorf("%q, although %s has the key; %s is %s", got, s.pool.Nodes[1].Name, s.pool.Nodes[0].Name, s.pool.Health.Load(0).State())
+		t.Errorf("%q, although %s has the key; %s is %s", got, s.pools[0].pool.Nodes[1].Name, s.pools[0].pool.Nodes[0].Name, s.pools[0].pool.Health.Load(0).State())
 	}
 }
 
@@ -173,29 +173,29 @@ func TestEmptyBesideOneThatIsAway(t *testing.T) {
 // that is there has more.
 func TestEmpty(t *testing.T) {
 	s, _ := proxied(t, 2, 2)
-	s.pool.Monitor.Close()
+	s.pools[0].pool.Monitor.Close()
 	const p1, p2, b1, b2 = 0, 1, 2, 3
 	s.becomes(t, p1, health.Warming)
-	if !s.outdone(p1) {
+	if !s.pools[0].outdone(p1) {
 		t.Error("p1 is outdone by nobody, though b1 and b2 are up")
 	}
 	s.becomes(t, b2, health.Down)
 	s.becomes(t, p2, health.Down)
-	s.keepers[p2].cold.Store(true)
-	if got := s.keepers[b2].empty(t.Context()); got != health.Warming {
+	s.pools[0].keepers[p2].cold.Store(true)
+	if got := s.pools[0].keepers[b2].empty(t.Context()); got != health.Warming {
 		t.Errorf("beside p1, which is warming, b2 is %s", got)
 	}
-	if !s.outdone(p1) {
+	if !s.pools[0].outdone(p1) {
 		t.Error("p1 is outdone by nobody, though b1 is up")
 	}
 	s.becomes(t, p1, health.Down)
-	s.keepers[p1].cold.Store(true)
-	if got := s.keepers[b2].empty(t.Context()); got != health.Up {
+	s.pools[0].keepers[p1].cold.Store(true)
+	if got := s.pools[0].keepers[b2].empty(t.Context()); got != health.Up {
 		t.Errorf("beside two that are away and empty b2 is %s", got)
 	}
 	s.becomes(t, p1, health.Stale)
-	s.keepers[p1].cold.Store(false)
-	if got := s.keepers[b2].empty(t.Context()); got != health.Warming {
+	s.pools[0].keepers[p1].cold.Store(false)
+	if got := s.pools[0].keepers[b2].empty(t.Context()); got != health.Warming {
 		t.Errorf("beside p1, which is being repaired, b2 is %s", got)
 	}
 }

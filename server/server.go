@@ -19,21 +19,16 @@ import (
 
 	"magent/server/config"
 	"magent/server/succession"
-	"magent/upstream"
 	"magent/upstream/fleet"
-	"magent/upstream/health"
-	"magent/upstream/route"
 )
 
 // Server is one proxy.
 type Server struct {
 	cfg       config.Config
-	of        *config.Pool // what is said of the pool
 	log       *slog.Logger
-	pool      *upstream.Pool
+	pools     []*poolServer // as in cfg
 	listeners []net.Listener
 	loops     []*loop
-	keepers   []*keeper    // by node
 	engine    *gnet.Client // the event loops; it dials nothing itself
 	started   time.Time
 	id        string          // this magent's among all in front of the same nodes
@@ -41,8 +36,7 @@ type Server struct {
 	ctx       context.Context // of what is done about nodes beside their probers; ends with Shutdown
 	cancel    context.CancelFunc
 
-	drainFirst []string   // nodes that are drained from the start
-	operator   sync.Mutex // held while a node is drained, or is no longer
+	drainFirst []string // nodes that are drained from the start
 
 	readiness *readiness
 	moving    sync.Mutex                     // held while the addresses are given up
@@ -83,17 +77,19 @@ func newServer(cfg config.Config, log *slog.Logger, t times, given *succession.S
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, of: &cfg.Pools[0], log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID(), times: t}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID(), times: t}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.leaving, s.leave = context.WithCancel(s.ctx)
-	var err error
-	if s.pool, err = newPool(s.of); err != nil {
+	for i := range cfg.Pools {
+		p, err := newPoolServer(s, i)
+		if err != nil {
+			return nil, err
+		}
+		s.pools = append(s.pools, p)
+	}
+	if err := s.unshared(); err != nil {
 		return nil, err
 	}
-	for _, n := range s.pool.Nodes {
-		s.keepers = append(s.keepers, newKeeper(s, n))
-	}
-	s.pool.Monitor = health.NewMonitor(s.pool.Health, s.watch(), limitsOf(s.of))
 	for _, l := range cfg.Listen {
 		ln, err := listen(l, given)
 		if err != nil {
@@ -115,39 +111,6 @@ func newServer(cfg config.Config, log *slog.Logger, t times, given *succession.S
 	s.here = onInterfaces
 	s.readiness = newReadiness(s)
 	return s, nil
-}
-
-// newPool resolves the nodes of cfg and places the key space on them. A server
-// that stands in several copies is one node.
-func newPool(cfg *config.Pool) (*upstream.Pool, error) {
-	var nodes []*upstream.Node
-	index := map[string]int{}
-	var copies []upstream.Placement
-	for _, list := range cfg.Copies {
-		var pl upstream.Placement
-		var servers []route.Server
-		for _, n := range list {
-			addr, err := net.ResolveTCPAddr("tcp", n.Address())
-			if err != nil {
-				return nil, fmt.Errorf("unknown host %q: %w", n.Host, err)
-			}
-			i, known := index[addr.String()]
-			if !known {
-				i = len(nodes)
-				index[addr.String()] = i
-				nodes = append(nodes, upstream.NewNode(n.String(), "tcp", addr.String()))
-			}
-			pl.Nodes = append(pl.Nodes, i)
-			servers = append(servers, route.Server{Host: n.Host, Port: n.Port, Name: n.Name, Weight: n.Weight})
-		}
-		pick, err := route.New(cfg.Placement, servers)
-		if err != nil {
-			return nil, err
-		}
-		pl.Pick = pick
-		copies = append(copies, pl)
-	}
-	return upstream.NewPool(nodes, copies), nil
 }
 
 // Addrs is what is listened on, with the ports that port 0 became.
@@ -177,21 +140,29 @@ func (s *Server) Start() error {
 	s.running.Store(true)
 	for _, l := range s.loops {
 		l.do(func() {
-			for i := range s.pool.Nodes {
-				l.group.Connect(i)
+			for _, lane := range l.lanes {
+				for i := range lane.pool.Nodes {
+					lane.group.Connect(i)
+				}
 			}
 		})
 	}
 	go s.clock()
 	go s.readiness.watch()
-	if !s.pool.Alone() {
-		s.convene()
-		s.drainAsBefore()
+	var convened sync.WaitGroup
+	for _, p := range s.pools {
+		if !p.pool.Alone() {
+			convened.Go(p.convene)
+		}
 	}
-	s.pool.Monitor.Start()
-	for _, ln := range s.listeners {
+	convened.Wait()
+	s.drainAsBefore()
+	for _, p := range s.pools {
+		p.pool.Monitor.Start()
+	}
+	for i, ln := range s.listeners {
 		s.accepting.Add(1)
-		go s.accept(ln)
+		go s.accept(ln, i)
 	}
 	return nil
 }
@@ -273,15 +244,17 @@ func (s *Server) end(ctx context.Context, successor *succession.Link) (err error
 			s.closeGroups()
 		}
 		s.running.Store(false)
-		s.pool.Monitor.Close()
+		for _, p := range s.pools {
+			p.pool.Monitor.Close()
+		}
 		s.cancel()
-		for _, k := range s.keepers {
+		for _, k := range s.keepers() {
 			k.rest()
 		}
 		if successor != nil {
 			err = errors.Join(err, s.bequeath(successor))
 		}
-		for _, k := range s.keepers {
+		for _, k := range s.keepers() {
 			k.close()
 		}
 		close(s.done)
@@ -396,29 +369,6 @@ func (s *Server) Err() error {
 	default:
 		return nil
 	}
-}
-
-// changed logs a node's change of state and, when it is back, has the loops
-// connect before they are asked to. It is on the goroutine of the node's prober.
-func (s *Server) changed(c health.Change) {
-	node := s.pool.Nodes[c.Node]
-	level := slog.LevelInfo
-	if c.To == health.Down || c.To == health.Slow {
-		level = slog.LevelWarn
-	}
-	if c.To == health.Down {
-		node.Fell(c.Cause)
-	}
-	s.log.Log(context.Background(), level, "node "+c.To.String(), "node", node.Name, "was", c.From.String(), "cause", c.Cause, "epoch", c.Epoch)
-	s.keepers[c.Node].openGates()
-	s.keepers[c.Node].follow(s.ctx, c)
-	if c.From == health.Down && s.running.Load() {
-		spareFor(time.Second) // for the dials
-		for _, l := range s.loops {
-			l.do(func() { l.group.Connect(c.Node) })
-		}
-	}
-	s.settleDrains(c.Node)
 }
 
 // quiet passes gnet's warnings and errors on and drops the rest.

@@ -19,14 +19,16 @@ import (
 // Views of the read buffer die when feed returns: a line that is not whole, a
 // value that is not whole and everything behind a full window is copied.
 type session struct {
-	loop  *loop
-	count *Counters // the loop's; or, of our own client, some that nobody reads
-	wire  wire      // nil once the client is gone
-	id    uint32    // which Conn of several it uses
+	loop   *loop
+	routes *routes   // those of the listener that the client came to
+	count  *Counters // the loop's; or, of our own client, some that nobody reads
+	wire   wire      // nil once the client is gone
+	id     uint32    // which Conn of several it uses
 
 	slots slots
 	line  []byte          // a command line that has not come whole
 	value *upstream.Chunk // a request whose value has not come whole
+	into  *lane           // that it is for
 	head  []byte          // its line
 	want  int             // bytes it still lacks
 	keys  manyKeys        // a multi-get that waits for slots to be free
@@ -50,12 +52,12 @@ type session struct {
 	framing        // which protocol it speaks
 }
 
-func newSession(l *loop, own bool) *session {
-	s := &session{loop: l, count: &l.count, window: windowLarge}
-	if own {
-		s.count = &l.ownCount
+// newSession is that of a client of the listener numbered at.
+func newSession(l *loop, at int) *session {
+	if at == ownDoor {
+		return &session{loop: l, routes: l.all, count: &l.ownCount, window: windowLarge}
 	}
-	return s
+	return &session{loop: l, routes: l.ways[at], count: &l.count, window: windowLarge}
 }
 
 // own reports whether the client is the server's own.
@@ -225,7 +227,7 @@ func (s *session) serve(line, rest []byte, req *codec.Request) []byte {
 func (s *session) local(req *codec.Request) {
 	switch req.Op {
 	case codec.OpVersion:
-		s.say(req.Op, s.loop.version())
+		s.say(req.Op, s.routes.lanes[0].version())
 	case codec.OpMetaNoop:
 		s.say(req.Op, lineMN)
 	case codec.OpQuit:
@@ -309,7 +311,7 @@ func (s *session) lost() {
 	}
 	s.wire = nil
 	if s.value != nil {
-		s.loop.group.Release(s.value)
+		s.into.group.Release(s.value)
 		s.value = nil
 	}
 	for _, b := range [...][]byte{s.line, s.head} {

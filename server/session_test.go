@@ -244,7 +244,7 @@ func TestClockRunsWhileDialling(t *testing.T) {
 	w := newWorld(t, nil, 1, 1)
 	w.node("p1").silent = true
 	w.start()
-	limit := int(w.loop.limits().Dial)
+	limit := int(w.lane.limits().Dial)
 	ticks := 0
 	for ; w.loop.any.busy.Load() && ticks <= 2*limit; ticks++ {
 		w.tick()
@@ -252,7 +252,7 @@ func TestClockRunsWhileDialling(t *testing.T) {
 	if ticks <= limit || ticks > limit+2 {
 		t.Errorf("the clock stopped after %d ticks, the dial may take %d", ticks, limit)
 	}
-	if w.loop.pool.Health.Up(0) {
+	if w.lane.pool.Health.Up(0) {
 		t.Error("the node is still up")
 	}
 }
@@ -260,7 +260,7 @@ func TestClockRunsWhileDialling(t *testing.T) {
 // A node whose Conn is full turns requests away; the connection lives.
 func TestFullConn(t *testing.T) {
 	w := newWorld(t, nil, 1)
-	limits := w.loop.limits()
+	limits := w.lane.limits()
 	limits.Pending = 2
 	w.regroup(limits)
 	w.start()

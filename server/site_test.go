@@ -79,9 +79,9 @@ func (at *site) buildOn(given *succession.Sockets, cfg config.Config) *Server {
 	if err != nil {
 		at.t.Fatal(err)
 	}
-	limits := limitsOf(s.of)
+	limits := limitsOf(s.pools[0].conf)
 	limits.Hold = 0
-	s.pool.Monitor = health.NewMonitor(s.pool.Health, s.watch(), limits)
+	s.pools[0].pool.Monitor = health.NewMonitor(s.pools[0].pool.Health, s.pools[0].watch(), limits)
 	return s
 }
 
@@ -114,8 +114,8 @@ func trusted(t *testing.T, magents ...*Server) {
 	t.Helper()
 	eventually(t, "all nodes are up", func() bool {
 		for _, s := range magents {
-			for i := range s.pool.Nodes {
-				if s.pool.Health.Load(i).State() != health.Up {
+			for i := range s.pools[0].pool.Nodes {
+				if s.pools[0].pool.Health.Load(i).State() != health.Up {
 					return false
 				}
 			}
@@ -172,8 +172,8 @@ func (at *site) holds(s *Server, n int, other map[int]string) {
 		if !is {
 			want = fmt.Sprint(i)
 		}
-		for c := range s.pool.Copies {
-			node := s.pool.Replica(c, []byte(mix(i)))
+		for c := range s.pools[0].pool.Copies {
+			node := s.pools[0].pool.Replica(c, []byte(mix(i)))
 			item, there := at.nodes[node].Get(mix(i))
 			if string(item.Value) == want && there == (want != "") {
 				continue
@@ -192,10 +192,10 @@ func (at *site) holds(s *Server, n int, other map[int]string) {
 func (s *Server) midway(t *testing.T, i int) {
 	t.Helper()
 	eventually(t, "the refill is on its way", func() bool {
-		p := s.keepers[i].progress.Load()
+		p := s.pools[0].keepers[i].progress.Load()
 		return p != nil && p.Total > 0 && p.Done > p.Total/10
 	})
-	if p := s.keepers[i].progress.Load(); p == nil || p.Done > p.Total*9/10 {
+	if p := s.pools[0].keepers[i].progress.Load(); p == nil || p.Done > p.Total*9/10 {
 		t.Fatalf("the refill is over before the test has looked: %+v", p)
 	}
 }
@@ -307,7 +307,7 @@ func (at *site) around(node int) (*Server, *byway) {
 		}
 	}
 	s := at.build(cfg)
-	s.keepers[node].debtors.ledger = fleet.NewLedger(fleet.LedgerConfig{Address: at.nodes[node].Addr(), Sources: s.sourcesOf(node), ID: s.id,
+	s.pools[0].keepers[node].debtors.ledger = fleet.NewLedger(fleet.LedgerConfig{Address: at.nodes[node].Addr(), Sources: s.pools[0].sourcesOf(node), ID: s.id,
 		Lead: at.times.settled, Patience: at.times.debtor})
 	at.serve(s)
 	return s, r

@@ -31,6 +31,7 @@ type slot struct {
 	// out is a reply that may not leave yet: it is not this slot's turn, or
 	// followers have not answered.
 	out     *bytebufferpool.ByteBuffer
+	lane    *lane  // of the pool that is asked; nil: all that the client may reach are, or none
 	version uint64 // what the heir answered, as a token: it may be restarted since; 0 for no item
 }
 

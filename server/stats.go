@@ -25,7 +25,7 @@ func (s *session) stats(line []byte, req *codec.Request) {
 	word, _, _ := bytes.Cut(req.Arg.In(line), []byte(" ")) // what follows is not looked at
 	switch what := string(word); what {
 	case "", "items", "slabs", "settings", "conns", "sizes":
-		l.gatherStats(s, line, req, what)
+		s.gatherStats(line, req, what)
 	case "reset":
 		s.everyone(line, req)
 	case "proxy", "nodes":
@@ -48,7 +48,7 @@ type statsCall struct {
 	session *session
 	seq     uint32
 	what    string
-	nodes   []*bytebufferpool.ByteBuffer // the STAT lines of each, in the order of the copy
+	nodes   []*bytebufferpool.ByteBuffer // the STAT lines of each, in the order of the pools and of the copy
 	left    int
 	spoke   bool   // a node has answered to the end
 	failed  []byte // an error, if none did
@@ -56,7 +56,7 @@ type statsCall struct {
 
 // statsCopy is the copy that speaks for the pool: the first whose nodes are all up,
 // else the one with most that are.
-func (l *loop) statsCopy() upstream.Placement {
+func (l *lane) statsCopy() upstream.Placement {
 	best, most := 0, 0
 	for i, pl := range l.pool.Copies {
 		up := 0
@@ -75,25 +75,32 @@ func (l *loop) statsCopy() upstream.Placement {
 	return l.pool.Copies[best]
 }
 
-// gatherStats asks the nodes of one copy.
-func (l *loop) gatherStats(s *session, line []byte, req *codec.Request, what string) {
-	call := &statsCall{session: s, seq: s.open(slot{op: codec.OpStats, began: l.arrived()}), what: what}
-	for _, node := range l.statsCopy().Nodes {
-		if !l.pool.Health.Writable(node) {
-			call.failed = l.pool.Nodes[node].Down()
-			continue
-		}
-		c := l.group.Conn(node, s.id)
-		p := upstream.Pending{Owner: call, Seq: uint32(len(call.nodes)), Op: codec.OpStats}
-		if c.Send(text.AppendLine(c.Room(len(line)+8), line, req), p, codec.Span{}) {
-			call.nodes = append(call.nodes, bytebufferpool.Get())
-			call.left++
-		} else {
-			call.failed = c.Node().Error(upstream.CauseFull)
-		}
+// gatherStats asks the nodes of one copy of each pool that the client reaches.
+func (s *session) gatherStats(line []byte, req *codec.Request, what string) {
+	call := &statsCall{session: s, seq: s.open(slot{op: codec.OpStats, began: s.loop.arrived()}), what: what}
+	for _, l := range s.routes.lanes {
+		call.ask(l, line, req)
 	}
 	if call.left == 0 {
 		s.fail(call.seq, call.failed)
+	}
+}
+
+// ask asks the nodes of one copy of a pool.
+func (t *statsCall) ask(l *lane, line []byte, req *codec.Request) {
+	for _, node := range l.statsCopy().Nodes {
+		if !l.pool.Health.Writable(node) {
+			t.failed = l.pool.Nodes[node].Down()
+			continue
+		}
+		c := l.group.Conn(node, t.session.id)
+		p := upstream.Pending{Owner: t, Seq: uint32(len(t.nodes)), Op: codec.OpStats}
+		if c.Send(text.AppendLine(c.Room(len(line)+8), line, req), p, codec.Span{}) {
+			t.nodes = append(t.nodes, bytebufferpool.Get())
+			t.left++
+		} else {
+			t.failed = c.Node().Error(upstream.CauseFull)
+		}
 	}
 }
 

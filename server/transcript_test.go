@@ -242,12 +242,12 @@ func (p *player) begin() {
 	p.world.byHand = p.byHand
 	p.world.loop.streamAbove = p.stream
 	if p.full > 0 {
-		limits := p.world.loop.limits()
+		limits := p.world.lane.limits()
 		limits.Pending = p.full
 		p.world.regroup(limits)
 	}
 	if p.limits != nil {
-		p.world.loop.repairs = repair.NewQueue(*p.limits)
+		p.world.lane.repairs = repair.NewQueue(*p.limits)
 	}
 	for _, n := range p.world.nodes {
 		n.version = cmp.Or(p.said[n.name], p.said[""])
@@ -296,7 +296,7 @@ func (p *player) step(line string) string {
 func (p *player) health(name string) string {
 	for i, n := range p.world.nodes {
 		if n.name == name {
-			return p.world.loop.pool.Health.Load(i).State().String()
+			return p.world.lane.pool.Health.Load(i).State().String()
 		}
 	}
 	return "unknown"
@@ -424,26 +424,26 @@ func (p *player) node(n *fakeNode, what string) {
 	case "trip":
 		for i := range p.world.nodes {
 			if p.world.nodes[i] == n {
-				p.world.loop.pool.Monitor.Trip(i, p.world.loop.pool.Health.Load(i), "another loop")
+				p.world.lane.pool.Monitor.Trip(i, p.world.lane.pool.Health.Load(i), "another loop")
 			}
 		}
 	case "slow":
 		for i := range p.world.nodes {
 			if p.world.nodes[i] == n {
-				p.world.loop.pool.Monitor.Demote(i, p.world.loop.pool.Health.Load(i), "slow")
+				p.world.lane.pool.Monitor.Demote(i, p.world.lane.pool.Health.Load(i), "slow")
 			}
 		}
 	case "cold":
 		for i := range p.world.nodes {
 			if p.world.nodes[i] == n {
-				p.world.loop.pool.Monitor.Distrust(i, p.world.loop.pool.Health.Load(i), health.Warming, "flushed")
+				p.world.lane.pool.Monitor.Distrust(i, p.world.lane.pool.Health.Load(i), health.Warming, "flushed")
 			}
 		}
 	case "local":
 		d := n.dials[0]
 		n.dials = n.dials[1:]
 		d.conn.Refused(d.attempt, upstream.CauseLocal)
-		p.world.loop.group.Flush()
+		p.world.lane.group.Flush()
 		p.world.loop.settle()
 	case "up":
 		p.world.forgive(n)

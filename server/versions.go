@@ -25,7 +25,7 @@ import (
 const leadRoom = 98
 
 // appendLead appends the line of a write as c, the lead, which holds copy, gets it.
-func (l *loop) appendLead(dst, line []byte, req *codec.Request, c *upstream.Conn, copy uint8) []byte {
+func (l *lane) appendLead(dst, line []byte, req *codec.Request, c *upstream.Conn, copy uint8) []byte {
 	if l.pool.Alone() || l.together(req) {
 		return text.AppendLine(dst, line, req)
 	}
@@ -40,7 +40,7 @@ func (l *loop) appendLead(dst, line []byte, req *codec.Request, c *upstream.Conn
 }
 
 // appendRead appends the line of an mg or me as c, which holds copy, gets it.
-func (l *loop) appendRead(dst, line []byte, req *codec.Request, c *upstream.Conn, copy uint8) []byte {
+func (l *lane) appendRead(dst, line []byte, req *codec.Request, c *upstream.Conn, copy uint8) []byte {
 	if asked, ok := converge.AskedVersion(line, req); ok && !l.pool.Alone() {
 		return converge.AppendLead(dst, line, req, converge.Lead{Cas: decode(asked, c, copy)})
 	}
@@ -48,7 +48,7 @@ func (l *loop) appendRead(dst, line []byte, req *codec.Request, c *upstream.Conn
 }
 
 // leadOp is what req has become in what appendLead made of it.
-func (l *loop) leadOp(req *codec.Request) codec.Op {
+func (l *lane) leadOp(req *codec.Request) codec.Op {
 	if l.pool.Alone() || l.together(req) {
 		return req.Op
 	}

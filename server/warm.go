@@ -62,23 +62,23 @@ type account struct {
 }
 
 // targetOf is node as it is asked beside the traffic.
-func (s *Server) targetOf(node int) probe.Target {
+func (s *poolServer) targetOf(node int) probe.Target {
 	n := s.pool.Nodes[node]
-	return probe.Target{Network: n.Network, Address: n.Address, Connect: s.of.ConnectTimeout, Timeout: s.of.Timeout}
+	return probe.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Timeout: s.conf.Timeout}
 }
 
 // newProber is for asking node something now and then; it is to be forgotten.
-func (s *Server) newProber(node int) *probe.Prober { return probe.New(s.targetOf(node), "", false) }
+func (s *poolServer) newProber(node int) *probe.Prober { return probe.New(s.targetOf(node), "", false) }
 
 // sourcesOf is the peers of node, as all magents of its pool order them.
-func (s *Server) sourcesOf(node int) (sources []probe.Target) {
+func (s *poolServer) sourcesOf(node int) (sources []probe.Target) {
 	for _, peer := range s.pool.Peers(node) {
 		sources = append(sources, s.targetOf(peer))
 	}
 	return sources
 }
 
-func (s *Server) newAccount(node int) *account {
+func (s *poolServer) newAccount(node int) *account {
 	return &account{ledger: fleet.NewLedger(fleet.LedgerConfig{Address: s.pool.Nodes[node].Address, Sources: s.sourcesOf(node), ID: s.id,
 		Lead: s.times.settled, Patience: s.times.debtor})}
 }
@@ -148,7 +148,7 @@ var errFell = errors.New("the node has fallen")
 func (k *keeper) shares() bool { return len(k.srv.pool.Peers(k.node.Index)) > 0 }
 
 // convene begins to take part in what magents agree on.
-func (s *Server) convene() {
+func (s *poolServer) convene() {
 	s.survey(s.ctx)
 	for _, k := range s.keepers {
 		if !k.shares() {
@@ -165,7 +165,7 @@ func (s *Server) convene() {
 // survey finds out, before any client is served, which nodes others owe writes, are
 // refilling, or have yet to: a node without a marker beside one that has one. Where there
 // is no marker at all nobody has been here before, and the nodes are taken as they are.
-func (s *Server) survey(ctx context.Context) {
+func (s *poolServer) survey(ctx context.Context) {
 	marks := make([]fleet.Mark, len(s.pool.Nodes))
 	var asked sync.WaitGroup
 	for i, k := range s.keepers {
@@ -189,7 +189,7 @@ func (s *Server) survey(ctx context.Context) {
 		})
 	}
 	asked.Wait()
-	if !s.of.Resync {
+	if !s.conf.Resync {
 		return
 	}
 	warm := func(i int) bool { return marks[i].Standing == fleet.Warm }
@@ -266,7 +266,7 @@ func (k *keeper) confer(ctx context.Context, p *probe.Prober, unmarked bool) boo
 		k.distrust(ctx, seen, health.Stale, owed)
 		return false
 	}
-	if !s.of.Resync {
+	if !s.conf.Resync {
 		return false
 	}
 	mark, err := fleet.Look(ctx, p)
@@ -291,7 +291,7 @@ func (k *keeper) distrust(ctx context.Context, seen health.Word, to health.State
 	s := k.srv
 	s.operator.Lock()
 	defer s.operator.Unlock()
-	bound, cancel := context.WithTimeout(ctx, 2*s.of.Timeout)
+	bound, cancel := context.WithTimeout(ctx, 2*s.conf.Timeout)
 	defer cancel()
 	if open, err := s.handOver(bound); err == nil {
 		defer open()
@@ -328,7 +328,7 @@ func (k *keeper) follow(ctx context.Context, c health.Change) {
 // tell its life cannot be: nobody could say which life it is that is warm.
 func (k *keeper) refills() bool {
 	_, met := k.node.Life()
-	return met && (k.srv.of.Resync || k.byHand.Load() != nil)
+	return met && (k.srv.conf.Resync || k.byHand.Load() != nil)
 }
 
 // whole notes that the node holds all that there is to hold, for all that is known.
@@ -390,7 +390,7 @@ func (k *keeper) warm(ctx context.Context, seen health.Word) {
 func (k *keeper) emptyByHand(ctx context.Context) error {
 	k.debtors.enter()
 	k.debtors.renew(ctx)
-	pause(ctx, 2*k.srv.of.ProbeInterval)
+	pause(ctx, 2*k.srv.conf.ProbeInterval)
 	return k.forsake(ctx, nil)
 }
 
@@ -406,7 +406,7 @@ func (k *keeper) rest() {
 // close leaves the node's ledger if it may, once rest has returned.
 func (k *keeper) close() {
 	if k.debtors.entered.Load() && k.owesNothing() {
-		ctx, cancel := context.WithTimeout(context.Background(), k.srv.of.ConnectTimeout+k.srv.of.Timeout)
+		ctx, cancel := context.WithTimeout(context.Background(), k.srv.conf.ConnectTimeout+k.srv.conf.Timeout)
 		_ = k.debtors.leave(ctx, func() error { return nil }) // else the others would take it for dead
 		cancel()
 	}
@@ -420,7 +420,7 @@ func (k *keeper) owesNothing() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
 	var owes atomic.Bool
-	err := k.srv.onLoops(ctx, func(l *loop) {
+	err := k.srv.onLanes(ctx, func(l *lane) {
 		if j := l.debts[k.node.Index]; j.Len() > 0 || j.Overflowed() {
 			owes.Store(true)
 		}

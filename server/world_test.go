@@ -32,6 +32,7 @@ import (
 type world struct {
 	t       testing.TB
 	loop    *loop
+	lane    *lane // its only one
 	tasks   taskQueue
 	clients []*fakeConn // in the order they came
 	nodes   []*fakeNode
@@ -128,11 +129,14 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 	}, limits)
 	pool.Monitor.Start()
 	t.Cleanup(pool.Monitor.Close)
-	srv := &Server{cfg: cfg, of: &cfg.Pools[0], pool: pool, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{})}
+	srv := &Server{cfg: cfg, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{})}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	t.Cleanup(srv.cancel)
+	srv.pools = []*poolServer{{Server: srv, conf: &srv.cfg.Pools[0], log: srv.log, pool: pool}}
+	srv.cfg.Listen = make([]config.Listen, 1)
 	w.loop = newLoop(srv)
-	w.regroup(w.loop.limits())
+	w.lane = w.loop.lanes[0]
+	w.regroup(w.lane.limits())
 	w.loop.el = &w.tasks
 	w.loop.poll = poller{-1}
 	srv.loops = []*loop{w.loop}
@@ -149,7 +153,6 @@ const spares = 512
 func (w *world) stock() {
 	carries, inquiries := make([]carry, spares), make([]inquiry, spares)
 	for i := range spares {
-		carries[i].loop = w.loop
 		carries[i].next, w.loop.carries = w.loop.carries, &carries[i]
 		inquiries[i].next, w.loop.inquiries = w.loop.inquiries, &inquiries[i]
 	}
@@ -177,16 +180,16 @@ func (w *world) over() {
 	if carries != spares || inquiries != spares {
 		w.t.Errorf("%d carries and %d inquiries are there at the end, %d of each were to begin with", carries, inquiries, spares)
 	}
-	if n := w.loop.group.Chunks(); n != 0 {
+	if n := w.lane.group.Chunks(); n != 0 {
 		w.t.Errorf("%d chunks are still in use", n)
 	}
-	if n := w.loop.group.Pending(); n != 0 {
+	if n := w.lane.group.Pending(); n != 0 {
 		w.t.Errorf("%d requests wait for nodes that will not answer", n)
 	}
-	if g := &w.loop.gate; g.writing != 0 || g.effects != 0 {
+	if g := &w.lane.gate; g.writing != 0 || g.effects != 0 {
 		w.t.Errorf("%d writes and %d effects count as under way", g.writing, g.effects)
 	}
-	if waiting, running := w.loop.repairs.Len(); waiting+running > 0 {
+	if waiting, running := w.lane.repairs.Len(); waiting+running > 0 {
 		w.t.Errorf("%d repairs wait and %d run", waiting, running)
 	}
 	for _, c := range w.clients {
@@ -221,13 +224,13 @@ func (w *world) tally() {
 // nothing takes any time here.
 func (w *world) regroup(limits upstream.Limits) {
 	limits.Clock = nil
-	w.loop.group = upstream.NewGroup(w.loop.pool, w, limits)
+	w.lane.group = upstream.NewGroup(w.lane.pool, w, limits)
 }
 
 // start connects to every node, as Server.Start does.
 func (w *world) start() {
 	for i := range w.nodes {
-		w.loop.group.Connect(i)
+		w.lane.group.Connect(i)
 	}
 	w.settle()
 }
@@ -245,8 +248,8 @@ func (w *world) probe(ctx context.Context, i int) (time.Duration, error) {
 // arrive has a node come back as one that has lived through its absence. The test
 // waits for it, so the loop may be looked at.
 func (w *world) arrive(_ context.Context, i int) (health.State, string, error) {
-	w.loop.pool.Nodes[i].SetLife(0) // the next greeting tells
-	if w.loop.debts[i].Len() > 0 {
+	w.lane.pool.Nodes[i].SetLife(0) // the next greeting tells
+	if w.lane.debts[i].Len() > 0 {
 		return health.Stale, "it has missed writes", nil
 	}
 	return health.Up, "it answers", nil
@@ -296,13 +299,13 @@ func (w *world) healed() bool {
 	for i, n := range w.nodes {
 		select {
 		case paid := <-n.ended:
-			if w.loop.pool.Health.Load(i).State() != health.Stale {
+			if w.lane.pool.Health.Load(i).State() != health.Stale {
 				return true // it has fallen, and the monitor does not wait
 			}
 			if n.paid <- paid; paid {
 				w.moved(n)
 			}
-			for deadline := time.Now().Add(10 * time.Second); w.loop.pool.Health.Load(i).State() == health.Stale; runtime.Gosched() {
+			for deadline := time.Now().Add(10 * time.Second); w.lane.pool.Health.Load(i).State() == health.Stale; runtime.Gosched() {
 				if time.Now().After(deadline) {
 					w.t.Fatalf("%s stays as it is when its healing has ended", n.name)
 				}
@@ -324,7 +327,7 @@ func (w *world) answerDial() bool {
 		n.dials = n.dials[1:]
 		if n.refuse {
 			d.conn.Refused(d.attempt, upstream.CauseRefused)
-			w.loop.group.Flush()
+			w.lane.group.Flush()
 			w.loop.settle()
 			return true
 		}
@@ -333,7 +336,7 @@ func (w *world) answerDial() bool {
 		n.conn.open()
 		if !w.byHand && !n.conn.closed {
 			n.conn.writes = n.conn.writes[1:]
-			n.conn.traffic([]byte(n.greeting(w.loop.pool.Alone())))
+			n.conn.traffic([]byte(n.greeting(w.lane.pool.Alone())))
 		}
 		return true
 	}
@@ -363,7 +366,7 @@ func (w *world) client(name string) *fakeConn {
 			return c
 		}
 	}
-	c := &fakeConn{world: w, name: name, ctx: newSession(w.loop, false)}
+	c := &fakeConn{world: w, name: name, ctx: newSession(w.loop, 0)}
 	w.loop.any.clients.Add(1)
 	w.clients = append(w.clients, c)
 	c.open()
@@ -384,7 +387,7 @@ func (w *world) node(name string) *fakeNode {
 func (w *world) forgive(n *fakeNode) {
 	for i := range w.nodes {
 		if w.nodes[i] == n {
-			w.loop.debts[i].Clear()
+			w.lane.debts[i].Clear()
 		}
 	}
 }
@@ -399,12 +402,12 @@ func (w *world) revive(n *fakeNode) {
 		w.t.Fatalf("nobody probes %s", n.name)
 	}
 	c := w.moved(n)
-	w.loop.group.Connect(c.Node)
+	w.lane.group.Connect(c.Node)
 	if c.To == health.Stale {
 		n.ended = make(chan bool, 1) // an earlier healing may not have ended
-		alone := !slices.ContainsFunc(w.loop.pool.Peers(c.Node), w.loop.pool.Health.Readable)
-		w.loop.heal(c.Node, <-n.heal, alone, n.ended)
-		w.loop.group.Flush()
+		alone := !slices.ContainsFunc(w.lane.pool.Peers(c.Node), w.lane.pool.Health.Readable)
+		w.lane.heal(c.Node, <-n.heal, alone, n.ended)
+		w.lane.group.Flush()
 		w.loop.settle()
 	}
 	w.settle()
@@ -580,7 +583,7 @@ func (w *world) finish() {
 			w.t.Errorf("left on the wire of %s: %q", c.name, writes)
 		}
 	}
-	if n := w.loop.group.Pending(); n != 0 {
+	if n := w.lane.group.Pending(); n != 0 {
 		w.t.Errorf("%d requests are still in flight", n)
 	}
 	for s := range w.loop.sessions {
@@ -606,7 +609,7 @@ func (w *world) metric(name string) string {
 
 // repairs is the state of the loop's queue of repairs, and what it has seen.
 func (w *world) repairs() string {
-	q := w.loop.repairs
+	q := w.lane.repairs
 	waiting, running := q.Len()
 	n := q.Counts()
 	s := fmt.Sprintf("%d wait, %d run", waiting, running)

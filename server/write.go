@@ -18,10 +18,17 @@ import (
 // store serves the commands that carry a value; rest is what follows the line.
 func (s *session) store(line, rest []byte, req *codec.Request) []byte {
 	size := int(req.Value) + s.valueEnd()
+	l := s.routes.lane(s.loop.route(line, req))
 	if size >= bigValue {
 		s.window = windowSmall
 	}
 	switch {
+	case l == nil:
+		if req.Op == codec.OpMetaSet || !req.Quiet() {
+			s.refuse(req.Op, string(lineNoPool))
+		}
+		s.waste = size
+		return rest
 	case int(req.Value) > s.loop.cfg.MaxValue:
 		s.tooLarge(line, req)
 		s.waste = size
@@ -31,7 +38,8 @@ func (s *session) store(line, rest []byte, req *codec.Request) []byte {
 		return rest[size:]
 	}
 	// The line's place is in front of the value, once its lead is known.
-	s.value = s.loop.group.Gather(len(line) + leadRoom + int(req.Value) + len(endOfLine))
+	s.into = l
+	s.value = l.group.Gather(len(line) + leadRoom + int(req.Value) + len(endOfLine))
 	s.value.Buf = s.value.Buf[:len(line)+leadRoom]
 	s.head = append(s.loop.takeBuffer(), line...)
 	s.want = size
@@ -46,7 +54,7 @@ func (s *session) gather(data []byte) []byte {
 	if s.want -= n; s.want > 0 {
 		return data[n:]
 	}
-	if s.loop.gate.holds(s) {
+	if s.into.gate.holds(s) {
 		s.stalled = true
 		return data[n:]
 	}
@@ -59,7 +67,7 @@ func (s *session) gather(data []byte) []byte {
 	text.Parse(line, &req)
 	value := ck.Buf[len(line)+leadRoom:]
 	if !s.whole(value, &req) || !s.lead(line, value, ck, &req, s.slotOf(&req)) {
-		s.loop.group.Release(ck)
+		s.into.group.Release(ck)
 	}
 	s.loop.giveBuffer(line)
 	return data[n:]
@@ -134,8 +142,14 @@ func (s *session) slotOf(req *codec.Request) slot {
 // lead has a write carried out, first of all by its lead. The value may lie in ck,
 // behind room for the line: it reports whether it took that.
 func (s *session) lead(line, value []byte, ck *upstream.Chunk, req *codec.Request, sl slot) (taken bool) {
-	l := s.loop
-	key := l.route(line, req)
+	key := s.loop.route(line, req)
+	l := s.routes.lane(key)
+	if l == nil {
+		sl.fault = codec.FaultNone
+		s.noPool(s.open(sl))
+		return false
+	}
+	sl.lane = l
 	c, copy := l.leader(key, 0, s.id)
 	sl.copy, sl.tried = copy, 1<<copy
 	if !l.pool.Alone() {
@@ -146,11 +160,11 @@ func (s *session) lead(line, value []byte, ck *upstream.Chunk, req *codec.Reques
 	seq := s.open(sl)
 	switch {
 	case c == nil:
-		s.noReplica(seq, key)
+		s.noReplica(l, seq, key)
 		return false
 	case l.together(req):
 		return s.everywhere(seq, key, line, value, ck, req)
-	case l.asksFirst(req):
+	case l.converges && asksFirst(req):
 		if heir, copy := l.heir(key, copy, s.id); heir != nil {
 			s.slots.at(seq).heir = copy
 			return s.askHeir(c, heir, seq, line, value, ck, req)
@@ -205,7 +219,7 @@ func (s *session) leadReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 			return
 		}
 	}
-	if s.loop.pool.Alone() {
+	if sl.lane.pool.Alone() {
 		s.settled(p.Seq)
 		return
 	}
@@ -217,7 +231,7 @@ var lineVA = []byte("VA 0\r\n")
 
 // keepAnswer holds the lead's answer as the client is to have it.
 func (s *session) keepAnswer(c *upstream.Conn, sl *slot, r *codec.Reply, b []byte) {
-	l := s.loop
+	l := sl.lane
 	if l.pool.Alone() {
 		s.keep(sl, b)
 		return
@@ -234,7 +248,8 @@ func (s *session) keepAnswer(c *upstream.Conn, sl *slot, r *codec.Reply, b []byt
 
 // led gives the followers the effect of the write p, which the lead has answered.
 func (s *session) led(p *upstream.Pending, answer []byte) {
-	l, sl := s.loop, s.slots.at(p.Seq)
+	sl := s.slots.at(p.Seq)
+	l := sl.lane
 	everywhere := sl.is(slotEverywhere)
 	if sl.left == 0 { // else the lead is counted already
 		sl.left = 1
@@ -268,8 +283,8 @@ func (s *session) carried(seq uint32, p *upstream.Pending, lost bool) {
 	}
 	if sl.left == 1 && sl.is(slotLost) {
 		sl.flags &^= slotLost
-		lead := s.loop.pool.Replica(int(sl.copy), s.loop.routeKey(p))
-		s.moveLead(s.loop.group.Conn(lead, s.id), p, upstream.CauseReset, true)
+		lead := sl.lane.pool.Replica(int(sl.copy), s.loop.routeKey(p))
+		s.moveLead(sl.lane.group.Conn(lead, s.id), p, upstream.CauseReset, true)
 		return
 	}
 	s.acknowledged(seq)

@@ -78,7 +78,7 @@ type giver struct {
 	wake        chan struct{} // has one when somebody is to go
 	over, ended chan struct{} // no more come; and all have gone
 	told        bool
-	changes     uint64 // of the health table when the successor was told of it last
+	changes     uint64 // of the states of nodes when the successor was told of it last
 
 	mu   sync.Mutex
 	next []passed
@@ -120,7 +120,7 @@ func (g *giver) give(p passed) {
 	defer f.Close()
 	s := g.srv
 	var err error
-	if changes := s.pool.Health.Changes(); !g.told || changes != g.changes {
+	if changes := s.changes(); !g.told || changes != g.changes {
 		g.told, g.changes = true, changes
 		err = g.successor.Send(succession.Message{Body: succession.Body{Kind: succession.Away, Names: s.away()}})
 	}
@@ -134,6 +134,13 @@ func (g *giver) give(p passed) {
 
 // away is the addresses of the nodes that may have missed writes from this magent.
 func (s *Server) away() (addresses []string) {
+	for _, p := range s.pools {
+		addresses = append(addresses, p.away()...)
+	}
+	return addresses
+}
+
+func (s *poolServer) away() (addresses []string) {
 	for i, n := range s.pool.Nodes {
 		if state := s.pool.Health.Load(i).State(); state == health.Down || state == health.Stale {
 			addresses = append(addresses, n.Address)
@@ -153,9 +160,9 @@ func (s *Server) Instruct(successor *succession.Link) error {
 	s.succeeded.Store(true)
 	g := s.readiness.given.Load()
 	wanted := succession.Body{Kind: succession.Wanted, GivenUp: g != nil && g.why == givenAway}
-	for i, n := range s.pool.Nodes {
-		if s.keepers[i].drain.Load() {
-			wanted.Names = append(wanted.Names, n.Address)
+	for _, k := range s.keepers() {
+		if k.drain.Load() {
+			wanted.Names = append(wanted.Names, k.node.Address)
 		}
 	}
 	return successor.Send(succession.Message{Body: wanted})
@@ -231,8 +238,10 @@ func (s *Server) bequeath(successor *succession.Link) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
 	lost := s.onLoops(ctx, func(l *loop) {
-		for _, j := range l.debts {
-			j.Forfeit()
+		for _, lane := range l.lanes {
+			for _, j := range lane.debts {
+				j.Forfeit()
+			}
 		}
 	})
 	return errors.Join(fmt.Errorf("the process that takes over does not take what nodes have missed: %w", err), lost)
@@ -242,7 +251,7 @@ func (s *Server) bequeath(successor *succession.Link) error {
 func (s *Server) sendDebts(successor *succession.Link) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
-	for _, k := range s.keepers {
+	for _, k := range s.keepers() {
 		aside, err := k.setAside(ctx)
 		if err != nil {
 			return err

@@ -127,7 +127,7 @@ func TestRequestsInFlightAreAnswered(t *testing.T) {
 	io.WriteString(c.conn, "get k\r\nget k\r\n")
 	eventually(t, "it is on its way", func() bool {
 		flying := make(chan int, len(old.loops))
-		_ = old.onLoops(t.Context(), func(l *loop) { n, _ := l.group.InFlight(0); flying <- n })
+		_ = old.onLoops(t.Context(), func(l *loop) { n, _ := l.lanes[0].group.InFlight(0); flying <- n })
 		return <-flying+<-flying > 0
 	})
 	s, ours, theirs := at.successor(old)
@@ -166,16 +166,16 @@ func TestDebtsAreBequeathed(t *testing.T) {
 				other[i] = "new"
 			}
 			if untold {
-				old.owed(t, func(l *loop) { l.debts[0].Forfeit() })
+				old.owed(t, func(l *loop) { l.lanes[0].debts[0].Forfeit() })
 			}
 			s, ours, theirs := at.successor(old)
-			if state := s.pool.Health.Load(0).State(); state != health.Down {
+			if state := s.pools[0].pool.Health.Load(0).State(); state != health.Down {
 				t.Errorf("the node is %s from the start, want down", state)
 			}
 			if err := <-at.handsOver(old, s, ours, theirs); err != nil {
 				t.Fatal(err)
 			}
-			if st := s.keepers[0].debtors.look(t.Context()); !slices.Equal(st.Waiting, []string{s.id}) || len(st.Dead) > 0 {
+			if st := s.pools[0].keepers[0].debtors.look(t.Context()); !slices.Equal(st.Waiting, []string{s.id}) || len(st.Dead) > 0 {
 				t.Errorf("the ledger is %+v, want %s alone in it", st, s.id)
 			}
 			if n := s.Snapshot().Nodes[0].Debt; n < 90 && !untold {
@@ -207,7 +207,7 @@ func TestDebtsThatNobodyTakes(t *testing.T) {
 	if err := old.Yield(ctx, ours); err == nil {
 		t.Error("nobody took it, and that is no error")
 	}
-	if st := s.keepers[0].debtors.look(t.Context()); !slices.Contains(slices.Concat(st.Waiting, st.Dead), old.id) {
+	if st := s.pools[0].keepers[0].debtors.look(t.Context()); !slices.Contains(slices.Concat(st.Waiting, st.Dead), old.id) {
 		t.Errorf("the ledger is %+v, want %s in it", st, old.id)
 	}
 	at.nodes[0].Thaw()
@@ -223,10 +223,10 @@ func TestNodesThatAreAwayAreToldFirst(t *testing.T) {
 	at.vouched()
 	s, ours, theirs := at.successor(old)
 	trusted(t, s)
-	seen := old.pool.Health.Load(0)
-	old.keepers[0].debtors.enter()
-	old.keepers[0].debtors.renew(t.Context())
-	if !old.pool.Monitor.Trip(0, seen, "as the test says") {
+	seen := old.pools[0].pool.Health.Load(0)
+	old.pools[0].keepers[0].debtors.enter()
+	old.pools[0].keepers[0].debtors.renew(t.Context())
+	if !old.pools[0].pool.Monitor.Trip(0, seen, "as the test says") {
 		t.Fatal("it is not down")
 	}
 	g := &giver{srv: old, successor: ours}

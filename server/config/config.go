@@ -103,14 +103,14 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("there are two pools %q", p.Name))
 		}
 		for _, err := range p.validate() {
-			errs = append(errs, fmt.Errorf("%s%w", c.of(p), err))
+			errs = append(errs, fmt.Errorf("%s%w", c.Of(p), err))
 		}
 	}
 	return errors.Join(append(errs, c.validateNodes()...)...)
 }
 
-// of is what a message about p begins with: nothing, if it is the one that flags describe.
-func (c *Config) of(p *Pool) string {
+// Of is what a message about p begins with: nothing, if it is the one that flags describe.
+func (c *Config) Of(p *Pool) string {
 	if len(c.Pools) == 1 && p.Name == DefaultName {
 		return ""
 	}
@@ -205,7 +205,7 @@ func (c *Config) Warnings() []string {
 			out = append(out, fmt.Sprintf("no listener gives the pool %s any key", p.Name))
 		}
 		for _, w := range p.warnings() {
-			out = append(out, c.of(p)+w)
+			out = append(out, c.Of(p)+w)
 		}
 	}
 	return out
