@@ -79,9 +79,11 @@ func (at *site) buildOn(given *succession.Sockets, cfg config.Config) *Server {
 	if err != nil {
 		at.t.Fatal(err)
 	}
-	limits := limitsOf(s.pools[0].conf)
-	limits.Hold = 0
-	s.pools[0].pool.Monitor = health.NewMonitor(s.pools[0].pool.Health, s.pools[0].watch(), limits)
+	for _, p := range s.pools {
+		limits := limitsOf(p.conf)
+		limits.Hold = 0
+		p.pool.Monitor = health.NewMonitor(p.pool.Health, p.watch(), limits)
+	}
 	return s
 }
 
@@ -114,8 +116,8 @@ func trusted(t *testing.T, magents ...*Server) {
 	t.Helper()
 	eventually(t, "all nodes are up", func() bool {
 		for _, s := range magents {
-			for i := range s.pools[0].pool.Nodes {
-				if s.pools[0].pool.Health.Load(i).State() != health.Up {
+			for _, k := range s.keepers() {
+				if k.srv.pool.Health.Load(k.node.Index).State() != health.Up {
 					return false
 				}
 			}

@@ -195,7 +195,11 @@ func proxyStats(what string, snap Snapshot, ready bool) []byte {
 		stat("bytes_written", snap.BytesOut)
 		return append(out, lineEnd...)
 	}
+	several := slices.ContainsFunc(snap.Nodes, func(n NodeSnapshot) bool { return n.Pool != snap.Nodes[0].Pool })
 	for _, n := range snap.Nodes {
+		if several {
+			n.Name = n.Pool + "/" + n.Name
+		}
 		stat(n.Name+":copy", n.Copy)
 		stat(n.Name+":state", n.State)
 		stat(n.Name+":since", n.Since.Unix())

@@ -80,6 +80,7 @@ type Status struct {
 
 // Node is one node of the pool as this magent sees it.
 type Node struct {
+	Pool   string    `json:"pool"` // that it is in
 	Name   string    `json:"name"`
 	Copy   int       `json:"copy"` // the first that it is in
 	State  string    `json:"state"`

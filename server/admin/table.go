@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -15,8 +16,15 @@ func WriteTable(w io.Writer, s Status, now time.Time) error {
 		ready = "not ready: " + s.Ready.Why(false)
 	}
 	fmt.Fprintf(t, "magent %s, up %s, %s\n", s.Version, age(now.Sub(s.Since)), ready)
+	several := slices.ContainsFunc(s.Nodes, func(n Node) bool { return n.Pool != s.Nodes[0].Pool })
+	if several {
+		fmt.Fprint(t, "POOL\t")
+	}
 	fmt.Fprintln(t, "NODE\tCOPY\tSTATE\tFOR\tDEBT\tCAUSE\tREFILL")
 	for _, n := range s.Nodes {
+		if several {
+			fmt.Fprintf(t, "%s\t", n.Pool)
+		}
 		state := n.State
 		if n.Drain {
 			state += ", drained"

@@ -146,38 +146,38 @@ func (e emitter) trouble(s *server.Snapshot) {
 }
 
 func (e emitter) node(n *server.NodeSnapshot) {
-	e.put(nodeInfo, 1, n.Name, strconv.Itoa(n.Copy), n.Version)
+	e.put(nodeInfo, 1, n.Pool, n.Name, strconv.Itoa(n.Copy), n.Version)
 	for state := health.Up; state <= health.Down; state++ {
-		e.put(nodeState, bit(n.State == state.String()), n.Name, state.String())
+		e.put(nodeState, bit(n.State == state.String()), n.Pool, n.Name, state.String())
 	}
-	e.put(nodeSince, float64(n.Since.UnixMilli())/1000, n.Name)
-	e.count(nodeChanges, n.Epoch, n.Name)
+	e.put(nodeSince, float64(n.Since.UnixMilli())/1000, n.Pool, n.Name)
+	e.count(nodeChanges, n.Epoch, n.Pool, n.Name)
 	for cause, times := range n.Falls {
-		e.count(nodeFalls, times, n.Name, cause)
+		e.count(nodeFalls, times, n.Pool, n.Name, cause)
 	}
-	e.put(nodeFlaps, float64(n.Flaps), n.Name)
-	e.put(nodeHeld, max(0, time.Until(n.HeldUntil).Seconds()), n.Name)
-	e.put(nodeDrained, bit(n.Drained), n.Name)
-	e.count(nodeProbes, n.Probes, n.Name)
-	e.count(nodeProbesBad, n.ProbesBad, n.Name)
-	e.put(nodeProbeTook, n.RTT.Seconds(), n.Name)
-	e.put(nodeDebt, float64(n.Debt), n.Name)
-	e.put(nodeConns, float64(n.Conns), n.Name)
-	e.put(nodeInFlight, float64(n.InFlight), n.Name)
-	e.latencies(nodeTook, &n.Traffic.Took, n.Name)
-	e.count(nodeReceived, n.Traffic.Received, n.Name)
-	e.count(nodeSent, n.Traffic.Sent, n.Name)
+	e.put(nodeFlaps, float64(n.Flaps), n.Pool, n.Name)
+	e.put(nodeHeld, max(0, time.Until(n.HeldUntil).Seconds()), n.Pool, n.Name)
+	e.put(nodeDrained, bit(n.Drained), n.Pool, n.Name)
+	e.count(nodeProbes, n.Probes, n.Pool, n.Name)
+	e.count(nodeProbesBad, n.ProbesBad, n.Pool, n.Name)
+	e.put(nodeProbeTook, n.RTT.Seconds(), n.Pool, n.Name)
+	e.put(nodeDebt, float64(n.Debt), n.Pool, n.Name)
+	e.put(nodeConns, float64(n.Conns), n.Pool, n.Name)
+	e.put(nodeInFlight, float64(n.InFlight), n.Pool, n.Name)
+	e.latencies(nodeTook, &n.Traffic.Took, n.Pool, n.Name)
+	e.count(nodeReceived, n.Traffic.Received, n.Pool, n.Name)
+	e.count(nodeSent, n.Traffic.Sent, n.Pool, n.Name)
 	r := n.Refill
 	if r == nil {
 		return
 	}
-	e.count(refillDone, r.Done, n.Name)
-	e.count(refillTotal, r.Total, n.Name)
-	e.put(refillKeys, r.Keys, n.Name)
-	e.put(refillBytes, r.Bytes, n.Name)
-	e.put(refillRate, r.Full, n.Name)
+	e.count(refillDone, r.Done, n.Pool, n.Name)
+	e.count(refillTotal, r.Total, n.Pool, n.Name)
+	e.put(refillKeys, r.Keys, n.Pool, n.Name)
+	e.put(refillBytes, r.Bytes, n.Pool, n.Name)
+	e.put(refillRate, r.Full, n.Pool, n.Name)
 	if eta, ok := r.ETA(); ok {
-		e.put(refillETA, eta.Seconds(), n.Name)
+		e.put(refillETA, eta.Seconds(), n.Pool, n.Name)
 	}
 }
 

@@ -27,10 +27,10 @@ func (still) Snapshot() server.Snapshot {
 	s := server.Snapshot{Started: time.Unix(1700000000, 0), Loops: 2, Silent: 1}
 	s.Reads.Record(3*time.Millisecond, 7)
 	s.Nodes = []server.NodeSnapshot{
-		{Name: "10.0.0.1:11211", State: "warming", Since: time.Unix(1700000100, 5e8), Version: "1.6.18",
+		{Pool: "default", Name: "10.0.0.1:11211", State: "warming", Since: time.Unix(1700000100, 5e8), Version: "1.6.18",
 			Report: health.Report{Falls: map[string]uint64{"timeout": 2}, HeldUntil: time.Now().Add(time.Hour)},
 			Refill: &server.Refill{Done: 10, Total: 30, Keys: 5, Bytes: 500, Full: 0.5, Since: time.Now().Add(-time.Minute)}},
-		{Name: "10.0.0.2:11211", Copy: 1, State: "up"},
+		{Pool: "default", Name: "10.0.0.2:11211", Copy: 1, State: "up"},
 	}
 	return s
 }
