@@ -91,9 +91,9 @@ func client(t *testing.T, where string) *Client {
 func example() Status {
 	eta, began := 4, time.Date(2024, 5, 1, 12, 0, 0, 0, time.UTC)
 	return Status{Version: "1.2.3", Since: began, Ready: Ready{Ready: true, Cold: []string{"10.0.0.1:11211 is warming"}}, Nodes: []Node{
-		{Name: "10.0.0.1:11211", State: "warming", Cause: "it was restarted", Since: began.Add(3 * time.Hour), Epoch: 7,
+		{Pool: "default", Name: "10.0.0.1:11211", State: "warming", Cause: "it was restarted", Since: began.Add(3 * time.Hour), Epoch: 7,
 			Refill: &Refill{Phase: "copying", Done: 120000, Total: 200000, Keys: 20000, Bytes: 9.1e6, ETA: &eta}},
-		{Name: "cache-b", Copy: 1, State: "up", Cause: "start", Since: began, Debt: 12, Drain: true},
+		{Pool: "default", Name: "cache-b", Copy: 1, State: "up", Cause: "start", Since: began, Debt: 12, Drain: true},
 	}}
 }
 
@@ -333,6 +333,11 @@ cache-b         1     up, drained  3d3h  12    start             -
 		if got := age(d); got != want {
 			t.Errorf("%v is %s, want %s", d, got, want)
 		}
+	}
+	out.Reset()
+	s.Nodes[0].Pool = "other"
+	if err := WriteTable(&out, s, s.Since); err != nil || !strings.Contains(out.String(), "\nPOOL     NODE ") || !strings.Contains(out.String(), "\nother    10.0.0.1:11211 ") {
+		t.Errorf("%v\n%s", err, &out)
 	}
 	out.Reset()
 	s.Ready = Ready{Reasons: []string{"it is stopping"}, Cold: []string{"a is down"}}

@@ -77,7 +77,7 @@ func TestEveryMetricIsShown(t *testing.T) {
 	states := map[string]float64{}
 	for _, m := range got["magent_node_state"].Metric {
 		if m.Label[0].GetValue() == "10.0.0.1:11211" {
-			states[m.Label[1].GetValue()] = m.Gauge.GetValue()
+			states[m.Label[2].GetValue()] = m.Gauge.GetValue()
 		}
 	}
 	if want := map[string]float64{"up": 0, "slow": 0, "warming": 1, "stale": 0, "down": 0}; !maps.Equal(states, want) {

@@ -61,12 +61,16 @@ func Proxy(t testing.TB, top Topology) *Proxied {
 	return p
 }
 
-// Serve starts a proxy of cfg, listening on a free port and a unix socket; its
-// log goes to the test's.
+// Serve starts a proxy of cfg, listening on a free port and a unix socket, with the routes
+// of the first two listeners of cfg if there are such; its log goes to the test's.
 func Serve(t testing.TB, cfg config.Config) *Proxied {
 	t.Helper()
 	p := &Proxied{Unix: filepath.Join(t.TempDir(), "socket")}
-	cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}, {Network: "unix", Address: p.Unix}}
+	listen := []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}, {Network: "unix", Address: p.Unix}}
+	for i := range min(len(cfg.Listen), len(listen)) {
+		listen[i].Routes = cfg.Listen[i].Routes
+	}
+	cfg.Listen = listen
 	var err error
 	if p.Server, err = server.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil))); err != nil {
 		t.Fatal(err)
