@@ -21,5 +21,7 @@ type jumper struct{ slots slots }
 func newJump(_ keyHash, servers []Server) Picker { return &jumper{newSlots(servers)} }
 
 func (j *jumper) Pick(key []byte) int {
-	return j.slots.node(uint32(jump.Hash(xxhash.Sum64(key), int(j.slots.count()))))
+	return j.slots.node(uint32(jump.Hash(j.sum(key), int(j.slots.count()))))
 }
+
+func (j *jumper) sum(key []byte) uint64 { return xxhash.Sum64(key) }

@@ -16,6 +16,8 @@ func newMagentModulo(_ keyHash, servers []Server) Picker {
 
 func (m magentModulo) Pick(key []byte) int { return int(djb(key) % m.nodes) }
 
+func (m magentModulo) sum(key []byte) uint64 { return uint64(djb(key)) }
+
 // djb is Bernstein's h*33 + c from 5381, of 32 bits without the top one. Chars
 // are signed, as they were on the x86 machines that filled those caches; an ARM
 // build of magent places keys with bytes from 0x80 up elsewhere.
@@ -37,6 +39,8 @@ func newMagentKetama(_ keyHash, servers []Server) Picker {
 
 func (m *magentKetama) Pick(key []byte) int { return m.ring.at(hashMD5(key)) }
 
+func (m *magentKetama) sum(key []byte) uint64 { return uint64(hashMD5(key)) }
+
 // magent06Ketama is -k as magent 0.6 has it: the same ring, but the key hash is
 // cut to the first byte of the MD5. That is below every point of any usual
 // ring, so all keys go to the node of the lowest point; all but those of hash
@@ -56,6 +60,14 @@ func (m *magent06Ketama) Pick(key []byte) int {
 		return m.ring.at(uint32(h))
 	}
 	return m.modulo.Pick(key)
+}
+
+// sum is the hash of the modulo for a key that goes by that.
+func (m *magent06Ketama) sum(key []byte) uint64 {
+	if h := md5.Sum(key)[0]; h != 0 {
+		return uint64(h)
+	}
+	return m.modulo.sum(key)
 }
 
 // newMagentRing builds magent's ring, all nodes of one weight. magent leaves ties

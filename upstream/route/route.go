@@ -193,11 +193,33 @@ type tagged struct {
 	whole       Picker
 }
 
-func (t *tagged) Pick(key []byte) int {
+func (t *tagged) Pick(key []byte) int { return t.whole.Pick(t.part(key)) }
+
+// part is what stands for key.
+func (t *tagged) part(key []byte) []byte {
 	if i := bytes.IndexByte(key, t.open); i >= 0 {
 		if n := bytes.IndexByte(key[i+1:], t.close); n > 0 {
-			key = key[i+1 : i+1+n]
+			return key[i+1 : i+1+n]
 		}
 	}
-	return t.whole.Pick(key)
+	return key
+}
+
+// hasher is every Picker that goes by a hash of the key.
+type hasher interface {
+	// sum is the hash that places key.
+	sum(key []byte) uint64
+}
+
+// Hashed is which part of key p goes by, a view, and what the distribution's hash makes
+// of it. ok is false if it goes by nothing, as there is one server.
+func Hashed(p Picker, key []byte) (part []byte, hash uint64, ok bool) {
+	if t, tag := p.(*tagged); tag {
+		p, key = t.whole, t.part(key)
+	}
+	h, ok := p.(hasher)
+	if !ok {
+		return key, 0, false
+	}
+	return key, h.sum(key), true
 }

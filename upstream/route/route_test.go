@@ -173,3 +173,35 @@ func eachSpec(f func(Spec)) {
 		}
 	}
 }
+
+// TestHashed has what magent 0.6 and 0.7 make of these keys, and XXH64 of nothing.
+func TestHashed(t *testing.T) {
+	for _, c := range []struct {
+		spec      Spec
+		key, part string
+		hash      uint64
+	}{
+		{Spec{Distribution: "magent-modulo"}, "foo", "foo", 193491849},
+		{Spec{Distribution: "magent-modulo", Tag: "{}"}, "a{foo}b", "foo", 193491849},
+		{Spec{Distribution: "magent-modulo", Tag: "{}"}, "foo{}", "foo{}", uint64(djb([]byte("foo{}")))},
+		{Spec{Distribution: "magent-ketama"}, "foo", "foo", 3675831724},
+		{Spec{Distribution: "magent06-ketama"}, "foo", "foo", 3675831724 & 255},
+		{Spec{Distribution: "magent06-ketama"}, "key273", "key273", 148758730},
+		{Spec{Distribution: "ketama", Hash: "md5"}, "foo", "foo", 3675831724},
+		{Spec{Distribution: "modula", Hash: "md5"}, "foo", "foo", 3675831724},
+		{Spec{Distribution: "jump"}, "", "", 0xef46db3751d8e999},
+	} {
+		part, hash, ok := Hashed(mustNew(t, c.spec, loopback(11211, 3)), []byte(c.key))
+		if string(part) != c.part || hash != c.hash || !ok {
+			t.Errorf("%+v, %q: %q, %d, %v; want %q, %d", c.spec, c.key, part, hash, ok, c.part, c.hash)
+		}
+	}
+	eachSpec(func(spec Spec) {
+		if _, _, ok := Hashed(mustNew(t, spec, loopback(11211, 2)), []byte("k")); !ok {
+			t.Errorf("%+v tells no hash", spec)
+		}
+		if _, _, ok := Hashed(mustNew(t, spec, loopback(11211, 1)), []byte("k")); ok {
+			t.Errorf("%+v tells a hash of a single server", spec)
+		}
+	})
+}

@@ -32,6 +32,8 @@ func newKetama(hash keyHash, servers []Server) Picker {
 
 func (k *ketama) Pick(key []byte) int { return k.ring.at(k.hash(key)) }
 
+func (k *ketama) sum(key []byte) uint64 { return uint64(k.hash(key)) }
+
 // ketamaDigests returns the number of digests of each node: 40 at average
 // weight, proportionally more or fewer, rounded down, and in float32 with
 // the originals' order of operations, so that equal weights may give 39. A node
@@ -101,3 +103,5 @@ func newModula(hash keyHash, servers []Server) Picker {
 func (m *modula) Pick(key []byte) int {
 	return m.order[m.slots.node(m.hash(key)%m.slots.count())]
 }
+
+func (m *modula) sum(key []byte) uint64 { return uint64(m.hash(key)) }
