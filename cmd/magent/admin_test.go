@@ -29,6 +29,11 @@ func (p *toldProxy) Status() admin.Status { return p.status }
 func (p *toldProxy) Ready() admin.Ready { return p.status.Ready }
 func (p *toldProxy) Healthy() error     { return nil }
 
+func (p *toldProxy) Explain(_ context.Context, q admin.Question) (admin.Explanation, error) {
+	p.told <- fmt.Sprintf("explain %q %v in %q", q.Key, q.Value, q.Pool)
+	return admin.Explanation{Key: admin.Text(q.Key), KeyBytes: q.Key}, nil
+}
+
 func (p *toldProxy) Failover(_ context.Context, leave bool) error {
 	p.told <- fmt.Sprintf("failover, leave %v", leave)
 	return nil
@@ -110,6 +115,9 @@ func TestAdminCommands(t *testing.T) {
 		{newDrain(), []string{"a", "--undo"}, "drain a false", "a is no longer drained"},
 		{newHAFailover(), nil, "failover, leave false", "the address has left this machine: this magent is not ready"},
 		{newHAFailover(), []string{"--leave"}, "failover, leave true", "the address has left this machine, and so does this magent"},
+		{newExplain(), []string{"a b"}, `explain "a b" false in ""`, "key        \"a b\" (3 bytes)"},
+		{newExplain(), []string{"--base64", "YQBi", "--value"}, `explain "a\x00b" true in ""`, `key        "a\x00b" (3 bytes)`},
+		{newExplain(), []string{"k", "--json", "--pool", "p"}, `explain "k" false in "p"`, "{\n  \"key\": \"k\",\n  \"key_base64\": \"aw==\","},
 		{newHAResume(), nil, "resume", "this magent takes the address again"},
 	} {
 		text, err := types(t, c.cmd, append(c.args, "--admin", where)...)
@@ -138,6 +146,9 @@ func refusedCommands(t *testing.T, where string) {
 		{newReady(), []string{"--admin", where, "--warm"}, "not warm: a is down"},
 		{newReady(), []string{"--admin", where + "-none"}, "not ready: no magent answers at "},
 		{newReady(), []string{"--admin", where, "--timeout", "1ns"}, "not ready: no answer in 1ns"},
+		{newExplain(), nil, "say which key"},
+		{newExplain(), []string{"a", "b"}, "is to be quoted"},
+		{newExplain(), []string{"a b", "--base64"}, `"a b" is not base64`},
 		{newHAFailover(), []string{"now"}, `unexpected argument "now"`},
 		{newResync(), []string{"a", "--admin", where}, "--from must say"},
 		{newResync(), []string{"--from", "b", "--admin", where}, "say which node"},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"time"
@@ -72,9 +71,7 @@ func newStatus() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				e := json.NewEncoder(os.Stdout)
-				e.SetIndent("", "  ")
-				return e.Encode(s)
+				return printJSON(s)
 			}
 			return admin.WriteTable(os.Stdout, s, time.Now())
 		},

@@ -5,6 +5,7 @@
 //	GET  /status    Status
 //	GET  /healthz   {"ok": true}, as long as the event loops turn
 //	GET  /readyz    Ready; 503 if it is not. With ?warm=1, 503 if it is not warm
+//	GET  /explain   Explanation of ?key=KEY, with the front of its value after &value=1, of &pool=NAME
 //	GET  /metrics   for Prometheus, as Options has it
 //	GET  /debug/pprof/...
 //	POST /resync    {"node": "10.0.0.1:11211", "from": "10.0.0.2:11211"}
@@ -48,6 +49,8 @@ type Proxy interface {
 	Failover(ctx context.Context, leave bool) error
 	// Resume has it be ready again after a Failover.
 	Resume() error
+	// Explain says where a key is and what the nodes hold of it.
+	Explain(ctx context.Context, q Question) (Explanation, error)
 }
 
 // Ready is whether clients are served, and what is against it.

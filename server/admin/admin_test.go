@@ -37,6 +37,9 @@ func (f *fake) Drain(node string, on bool) error { return f.note("drain %s %v", 
 func (f *fake) Ready() Ready                     { return f.status.Ready }
 func (f *fake) Healthy() error                   { return f.err }
 func (f *fake) Resume() error                    { return f.note("resume") }
+func (f *fake) Explain(_ context.Context, q Question) (Explanation, error) {
+	return Explanation{KeyBytes: q.Key}, f.note("explain %q %v in %s", q.Key, q.Value, q.Pool)
+}
 func (f *fake) Failover(_ context.Context, leave bool) error {
 	return f.note("failover, leave %v", leave)
 }
@@ -112,7 +115,13 @@ func TestClientAndServer(t *testing.T) {
 				t.Errorf("%s: %v", where, err)
 			}
 		}
-		f.wants(t, "resync a from b", "drain a true", "drain a false", "failover, leave false", "failover, leave true", "resume")
+		for _, key := range []string{"k", "a b&value=1", "\x00\xff%00+"} {
+			if e, err := c.Explain(ctx, Question{Key: []byte(key), Value: key == "k", Pool: "p&q"}); err != nil || string(e.KeyBytes) != key {
+				t.Errorf("%s: explain %q: %q, %v", where, key, e.KeyBytes, err)
+			}
+		}
+		f.wants(t, "resync a from b", "drain a true", "drain a false", "failover, leave false", "failover, leave true", "resume",
+			`explain "k" true in p&q`, `explain "a b&value=1" false in p&q`, `explain "\x00\xff%00+" false in p&q`)
 		f.err = errors.New("there is no node a: there are x and y")
 		if err := c.Resync(ctx, "a", "b"); err == nil || err.Error() != f.err.Error() {
 			t.Errorf("%s: a refusal is %v", where, err)
@@ -136,6 +145,7 @@ func TestRefusals(t *testing.T) {
 		{method: "POST", path: "/resume", body: `{"leave":true}`, code: 400, want: "unknown field"},
 		{method: "GET", path: "/nothing", code: 404, want: "there is no GET /nothing: there are GET /status"},
 		{method: "POST", path: "/status", code: 404, want: "there is no POST /status"},
+		{method: "GET", path: "/explain", code: 400, want: "say which key"},
 		{method: "GET", path: "/drain", code: 404, want: "there is no GET /drain"},
 		{method: "GET", path: "/status", host: "evil.example:80", code: 403, want: "loopback"},
 		{method: "GET", path: "/status", host: "localhost", code: 200, want: `"nodes"`},

@@ -48,6 +48,18 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.do(ctx, http.MethodGet, "/status", nil, &s)
 }
 
+// Explain asks where a key is and what the nodes hold of it.
+func (c *Client) Explain(ctx context.Context, q Question) (e Explanation, err error) {
+	query := url.Values{"key": {string(q.Key)}}
+	if q.Value {
+		query.Set("value", "1")
+	}
+	if q.Pool != "" {
+		query.Set("pool", q.Pool)
+	}
+	return e, c.do(ctx, http.MethodGet, "/explain?"+query.Encode(), nil, &e)
+}
+
 // Resync has node refilled from the node called from. It does not wait for the end.
 func (c *Client) Resync(ctx context.Context, node, from string) error {
 	return c.do(ctx, http.MethodPost, "/resync", resync{node, from}, nil)

@@ -77,6 +77,7 @@ func (h *handler) routes() http.Handler {
 	mux.HandleFunc("GET /status", h.status)
 	mux.HandleFunc("GET /healthz", h.healthz)
 	mux.HandleFunc("GET /readyz", h.readyz)
+	mux.HandleFunc("GET /explain", h.explain)
 	mux.HandleFunc("POST /resync", h.resync)
 	mux.HandleFunc("POST /drain", h.drain)
 	mux.HandleFunc("POST /failover", h.failover)
@@ -86,7 +87,7 @@ func (h *handler) routes() http.Handler {
 	}
 	profiles(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /status, GET /healthz, GET /readyz, GET /metrics, GET /debug/pprof/, "+
+		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /status, GET /healthz, GET /readyz, GET /explain, GET /metrics, GET /debug/pprof/, "+
 			"POST /resync, POST /drain, POST /failover and POST /resume", r.Method, r.URL.Path)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -152,6 +153,21 @@ func (h *handler) readyz(w http.ResponseWriter, r *http.Request) {
 		code = http.StatusServiceUnavailable
 	}
 	answer(w, code, ready)
+}
+
+// explain takes the key from the path, where any byte can be put as %XX.
+func (h *handler) explain(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	if !query.Has("key") {
+		refuse(w, http.StatusBadRequest, "say which key: /explain?key=KEY")
+		return
+	}
+	e, err := h.proxy.Explain(r.Context(), Question{Key: []byte(query.Get("key")), Value: query.Get("value") == "1", Pool: query.Get("pool")})
+	if err != nil {
+		refuse(w, http.StatusConflict, "%v", err)
+		return
+	}
+	answer(w, http.StatusOK, e)
 }
 
 // failover may take as long as addresses may take to leave, which the operator says.

@@ -78,6 +78,16 @@ func (j *Journal) Note(key []byte, base64 bool) {
 	j.bytes += len(key)
 }
 
+// Has reports whether key, which is as it was written, is in the Journal. One that has
+// overflowed has none.
+func (j *Journal) Has(key []byte, base64 bool) bool {
+	if j.n == 0 {
+		return false
+	}
+	h := j.hash(key, base64)
+	return j.has(&j.shards[h>>56], h, key, base64)
+}
+
 // Forfeit says that the node has missed what cannot be told in keys, such as a
 // flush_all: the Journal is as if it had overflowed.
 func (j *Journal) Forfeit() {

@@ -71,6 +71,17 @@ func (p *pair) note(key string, base64 bool) {
 	clear(b) // the Journal has a copy
 	p.w.note(noted{key, base64})
 	p.same()
+	p.has(key)
+}
+
+// has wants both to know, or not to know, key in either form.
+func (p *pair) has(key string) {
+	p.t.Helper()
+	for _, base64 := range []bool{false, true} {
+		if got, want := p.j.Has([]byte(key), base64), p.w.has[noted{key, base64}]; got != want {
+			p.t.Errorf("%q, base64 %v: there is %v, want %v", key, base64, got, want)
+		}
+	}
 }
 
 func (p *pair) next() bool {
@@ -82,6 +93,7 @@ func (p *pair) next() bool {
 	}
 	_ = append(key, "another"...) // must not tread on the key behind it
 	p.same()
+	p.has(want.key)
 	return ok
 }
 

@@ -124,7 +124,7 @@ func (n *Node) once(ctx context.Context, answers func() error) error {
 		d := net.Dialer{Timeout: n.target.Connect}
 		conn, err := d.DialContext(ctx, n.target.Network, n.target.Address)
 		if err != nil {
-			return err
+			return dialError{err}
 		}
 		n.conn = conn
 	}
@@ -263,6 +263,11 @@ func (p *prefix) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// dialError is that no connection was made.
+type dialError struct{ error }
+
+func (e dialError) Unwrap() error { return e.error }
+
 // strange is the error of what is no answer.
 func strange(line []byte) error { return fmt.Errorf("the node answered %.80q", line) }
 
@@ -275,11 +280,14 @@ func isError(line []byte) bool {
 // explain says in one line what became of an exchange.
 func (n *Node) explain(ctx context.Context, err error) error {
 	var no syscall.Errno
+	var timeout net.Error
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.As(err, &dialError{}) && errors.As(err, &timeout) && timeout.Timeout():
+		return fmt.Errorf("no connection within %v", n.target.Connect)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("the node was silent for %v", n.target.Silence)
 	case errors.Is(err, io.EOF):
