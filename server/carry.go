@@ -31,9 +31,9 @@ type carry struct {
 	line    []byte           // the VA line whose value is being gathered
 	value   *upstream.Chunk
 	job     repair.Job
-	running bool // its job's turn has come
-	again   bool // the job is to repair from another lead than the first one
-	healing *healing
+	running bool   // its job's turn has come
+	again   bool   // the job is to repair from another lead than the first one
+	errand  errand // who has the key repaired; nil if it is a write that is carried
 	changes uint64 // of the health table when it began
 	next    *carry
 }
@@ -223,14 +223,14 @@ func (c *carry) concluded(o repair.Outcome) {
 	if !lost && c.leadHasMoved() {
 		return
 	}
-	h := c.healing
-	if h != nil && lost {
-		h.leaderless(c.follow.Key(), c.follow.Options().Base64)
+	e := c.errand
+	if e != nil && lost {
+		e.leaderless(c.follow.Key(), c.follow.Options().Base64)
 	}
-	c.healing = nil
+	c.errand = nil
 	c.next, l.carries = l.carries, c
-	if h != nil { // no write waits for it, nor is it one that a new lead could miss
-		h.ended()
+	if e != nil { // no write waits for it, nor is it one that a new lead could miss
+		e.ended(o)
 		return
 	}
 	l.gate.effected()

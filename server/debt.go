@@ -138,7 +138,7 @@ func (h *healing) more() {
 			break
 		}
 		h.running++
-		l.mendKey(h, key, base64)
+		l.mendKey(h, h.node, key, base64, repair.CauseDebt, h.giveUp)
 	}
 	h.filling = false
 	if h.running == 0 {
@@ -148,7 +148,7 @@ func (h *healing) more() {
 
 // ended hears that one repair has ended, however it did: a key that is still owed is
 // in the journal again, and the node is down.
-func (h *healing) ended() {
+func (h *healing) ended(repair.Outcome) {
 	if h.running--; !h.filling {
 		h.more()
 	}
@@ -160,19 +160,28 @@ func (h *healing) leaderless(key []byte, base64 bool) {
 	h.stuck = true
 }
 
-// mendKey repairs key at h's node.
-func (l *lane) mendKey(h *healing, key []byte, base64 bool) {
+// errand is who has keys repaired although nobody has just written them.
+type errand interface {
+	// leaderless hears, before the end, that nobody leads key, or that its lead was lost.
+	leaderless(key []byte, base64 bool)
+	// ended hears that the repair of one key has ended.
+	ended(o repair.Outcome)
+}
+
+// mendKey repairs key at node for e. With giveUp, node's copy of a key that nobody leads
+// is deleted.
+func (l *lane) mendKey(e errand, node int, key []byte, base64 bool, cause repair.Cause, giveUp bool) {
 	c := l.takeCarry()
-	c.follow.Mend(key, repair.Options{Base64: base64, Explicit: l.group.Explicit()}, repair.CauseDebt)
-	c.healing, c.again, c.salt, c.changes = h, false, 0, l.pool.Health.Changes()
-	c.nodes = [2]int{repair.Lead: h.node, repair.Follower: h.node}
+	c.follow.Mend(key, repair.Options{Base64: base64, Explicit: l.group.Explicit()}, cause)
+	c.errand, c.again, c.salt, c.changes = e, false, 0, l.pool.Health.Changes()
+	c.nodes = [2]int{repair.Lead: node, repair.Follower: node}
 	switch lead := c.leader(); {
-	case lead != nil && lead.Node().Index == h.node: // Warming, and nobody has more
+	case lead != nil && lead.Node().Index == node: // Warming, and nobody has more
 		c.concluded(repair.Overtaken)
 	case lead != nil:
 		c.nodes[repair.Lead] = lead.Node().Index
 		c.wish()
-	case h.giveUp:
+	case giveUp:
 		c.giveUp()
 	default:
 		c.concluded(repair.LeadLost)

@@ -172,6 +172,12 @@ func TestExplainInPools(t *testing.T) {
 			t.Errorf("%s: %+v", c.key, e)
 		}
 	}
+	for pool, fault := range map[string]string{"": "say which pool: there are " + mine + ", other", "none": "there is no pool none", "other": "one copy of each key", mine: ""} {
+		d, err := s.Diff(t.Context(), admin.DiffQuestion{Pool: pool}, func(admin.DiffProgress) {})
+		if (err == nil) != (fault == "") || err != nil && !strings.Contains(err.Error(), fault) || err == nil && d.Pool != mine {
+			t.Errorf("a diff of %q: %+v, %v", pool, d, err)
+		}
+	}
 }
 
 // The lead is that of the loops, whatever states the replicas are in.

@@ -24,6 +24,7 @@ type poolServer struct {
 	pool     *upstream.Pool
 	keepers  []*keeper  // by node
 	operator sync.Mutex // held while a node is drained, or is no longer
+	diffing  sync.Mutex // held while copies are compared
 }
 
 func newPoolServer(of *Server, index int) (*poolServer, error) {

@@ -181,12 +181,11 @@ type refillRun struct {
 func (r *refillRun) from(ctx context.Context, source int) error {
 	s, k := r.keeper.srv, r.keeper
 	n := s.pool.Nodes[source]
-	keys := dump.NewHottest(r.room(ctx, source))
-	target := dump.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Silence: s.times.silence}
+	keys := dump.NewHottest(s.passRoom(ctx, source))
 	for first, more := true, true; more; first = false {
 		r.enter("listing " + n.Name)
 		mine := uint64(0)
-		list, err := dump.Crawl(ctx, target, func(e dump.Entry) {
+		list, err := dump.Crawl(ctx, s.listing(source), func(e dump.Entry) {
 			if !ours(e.Key) && s.leads(k.node.Index, e.Key) == source {
 				mine++
 				keys.Add(e)
@@ -213,10 +212,16 @@ func ours(key []byte) bool {
 	return len(key) >= len(fleet.Prefix) && string(key[:len(fleet.Prefix)]) == fleet.Prefix
 }
 
-// room is for as many keys as the source says that it has, and some that come meanwhile.
-func (r *refillRun) room(ctx context.Context, source int) dump.Limits {
+// listing is where, and with which patience, node is asked for its keys.
+func (s *poolServer) listing(node int) dump.Target {
+	n := s.pool.Nodes[node]
+	return dump.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Silence: s.times.silence}
+}
+
+// passRoom is for as many keys as the source says that it has, and some that come meanwhile.
+func (s *poolServer) passRoom(ctx context.Context, source int) dump.Limits {
 	l := dump.Limits{Keys: passKeys, Bytes: passBytes}
-	if items, err := r.keeper.srv.items(ctx, source); err == nil {
+	if items, err := s.items(ctx, source); err == nil {
 		l.Keys = min(l.Keys, items+items/4+1024)
 		l.Bytes = min(l.Bytes, 128*l.Keys)
 	}

@@ -34,6 +34,16 @@ func (p *toldProxy) Explain(_ context.Context, q admin.Question) (admin.Explanat
 	return admin.Explanation{Key: admin.Text(q.Key), KeyBytes: q.Key}, nil
 }
 
+func (p *toldProxy) Diff(_ context.Context, q admin.DiffQuestion, progress func(admin.DiffProgress)) (admin.Diff, error) {
+	p.told <- fmt.Sprintf("diff %+v", q)
+	progress(admin.DiffProgress{Phase: "comparing"})
+	d := admin.Diff{Pool: "default", Compared: 7, Different: 2, Mended: 1}
+	if q.Repair {
+		d.Mended = 2
+	}
+	return d, nil
+}
+
 func (p *toldProxy) Failover(_ context.Context, leave bool) error {
 	p.told <- fmt.Sprintf("failover, leave %v", leave)
 	return nil
@@ -118,6 +128,8 @@ func TestAdminCommands(t *testing.T) {
 		{newExplain(), []string{"a b"}, `explain "a b" false in ""`, "key        \"a b\" (3 bytes)"},
 		{newExplain(), []string{"--base64", "YQBi", "--value"}, `explain "a\x00b" true in ""`, `key        "a\x00b" (3 bytes)`},
 		{newExplain(), []string{"k", "--json", "--pool", "p"}, `explain "k" false in "p"`, "{\n  \"key\": \"k\",\n  \"key_base64\": \"aw==\","},
+		{newDiff(), []string{"--repair", "--rate", "5,1k"}, "diff {Pool: Sample:10000 Repair:true Pause:200 Keys:5 Bytes:1024}", "compared 7 keys of pool default: 2 copies differ from their leads', 2 of them mended"},
+		{newDiff(), []string{"--all", "--pause", "1s", "--repair", "--json", "--pool", "p"}, "diff {Pool:p Sample:0 Repair:true Pause:1000 Keys:20000 Bytes:67108864}", "{\n  \"pool\": \"default\",\n  \"compared\": 7,"},
 		{newHAResume(), nil, "resume", "this magent takes the address again"},
 	} {
 		text, err := types(t, c.cmd, append(c.args, "--admin", where)...)
@@ -131,6 +143,10 @@ func TestAdminCommands(t *testing.T) {
 	}
 	if text, err := types(t, newReady(), "--admin", where); err != nil || text != "ready\n" {
 		t.Errorf("ready: %v, %q", err, text)
+	}
+	text, err = types(t, newDiff(), "--sample", "3", "--admin", where)
+	if told := <-p.told; err != exitStatus(1) || !strings.HasPrefix(text, "compared 7 keys") || told != "diff {Pool: Sample:3 Repair:false Pause:200 Keys:20000 Bytes:67108864}" {
+		t.Errorf("a diff that finds something ends with %v, having said %s and asked %s", err, text, told)
 	}
 	refusedCommands(t, where)
 }
@@ -149,6 +165,9 @@ func refusedCommands(t *testing.T, where string) {
 		{newExplain(), nil, "say which key"},
 		{newExplain(), []string{"a", "b"}, "is to be quoted"},
 		{newExplain(), []string{"a b", "--base64"}, `"a b" is not base64`},
+		{newDiff(), []string{"--all", "--sample", "5"}, "it is either --sample or --all"},
+		{newDiff(), []string{"--sample", "0"}, "--sample must be a number of keys"},
+		{newDiff(), []string{"--sample", "2000000", "--admin", where}, "a sample has 1 to 1000000 keys"},
 		{newHAFailover(), []string{"now"}, `unexpected argument "now"`},
 		{newResync(), []string{"a", "--admin", where}, "--from must say"},
 		{newResync(), []string{"--from", "b", "--admin", where}, "say which node"},

@@ -10,6 +10,7 @@
 //	GET  /debug/pprof/...
 //	POST /resync    {"node": "10.0.0.1:11211", "from": "10.0.0.2:11211"}
 //	POST /drain     {"node": "10.0.0.1:11211", "on": true}
+//	POST /diff      DiffQuestion; answered line by line, at the end by {"diff": Diff}
 //	POST /failover  {"leave": false}
 //	POST /resume    {}
 //
@@ -51,6 +52,8 @@ type Proxy interface {
 	Resume() error
 	// Explain says where a key is and what the nodes hold of it.
 	Explain(ctx context.Context, q Question) (Explanation, error)
+	// Diff compares the copies of keys, and calls progress now and then.
+	Diff(ctx context.Context, q DiffQuestion, progress func(DiffProgress)) (Diff, error)
 }
 
 // Ready is whether clients are served, and what is against it.

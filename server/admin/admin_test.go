@@ -40,6 +40,12 @@ func (f *fake) Resume() error                    { return f.note("resume") }
 func (f *fake) Explain(_ context.Context, q Question) (Explanation, error) {
 	return Explanation{KeyBytes: q.Key}, f.note("explain %q %v in %s", q.Key, q.Value, q.Pool)
 }
+func (f *fake) Diff(_ context.Context, q DiffQuestion, progress func(DiffProgress)) (Diff, error) {
+	for i := range f.status.Nodes {
+		progress(DiffProgress{Phase: f.status.Nodes[i].Name, Compared: uint64(i)})
+	}
+	return Diff{Compared: uint64(q.Sample)}, f.note("diff %+v", q)
+}
 func (f *fake) Failover(_ context.Context, leave bool) error {
 	return f.note("failover, leave %v", leave)
 }

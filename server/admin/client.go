@@ -103,11 +103,7 @@ func (c *Client) do(ctx context.Context, method, path string, body, out any) err
 		return err
 	}
 	if status != http.StatusOK {
-		var no refusal
-		if json.Unmarshal(text, &no) != nil || no.Error == "" {
-			return fmt.Errorf("%s answers %d %s: it is no magent", c.where, status, http.StatusText(status))
-		}
-		return errors.New(no.Error)
+		return c.refused(text, status)
 	}
 	if out == nil {
 		return nil
@@ -118,27 +114,45 @@ func (c *Client) do(ctx context.Context, method, path string, body, out any) err
 	return nil
 }
 
+// refused is the error of an answer that is no success, in the magent's words.
+func (c *Client) refused(text []byte, status int) error {
+	var no refusal
+	if json.Unmarshal(text, &no) != nil || no.Error == "" {
+		return fmt.Errorf("%s answers %d %s: it is no magent", c.where, status, http.StatusText(status))
+	}
+	return errors.New(no.Error)
+}
+
 // ask makes one request, with body unless it is nil, and returns the answer.
 func (c *Client) ask(ctx context.Context, method, path string, body any) (answer []byte, status int, err error) {
-	text, err := json.Marshal(body)
+	resp, err := c.send(ctx, method, path, body)
 	if err != nil {
 		return nil, 0, err
-	}
-	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(text))
-	if err != nil {
-		return nil, 0, err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(r)
-	if err != nil {
-		return nil, 0, c.explain(err)
 	}
 	defer resp.Body.Close()
-	text, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return nil, 0, c.explain(err)
 	}
 	return text, resp.StatusCode, nil
+}
+
+// send makes one request, with body unless it is nil. The answer is to be read and closed.
+func (c *Client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	return resp, nil
 }
 
 // explain says why nobody answers, and what that may come of.

@@ -1,12 +1,12 @@
 // Package dump tells which keys a node holds, by memcached's own list of them: the
 // answer to "lru_crawler metadump".
 //
-//	node ──▶ Crawl ──▶ Parser ──▶ func(Entry) ──▶ Hottest
+//	node ──▶ Crawl ──▶ Parser ──▶ func(Entry) ──▶ Hottest, Sample
 //
 // Parser reads the list, Crawl fetches it, and Hottest keeps the hottest keys of it in
-// bounded memory, pass after pass, until all have had their turn. Parser and Hottest
-// do no I/O, know no clock and belong to one goroutine; Crawl runs on its caller's, and
-// blocks. The package imports std and codec/text.
+// bounded memory, pass after pass, until all have had their turn; Sample keeps some keys
+// of several lists. All but Crawl do no I/O, know no clock and belong to one goroutine;
+// Crawl runs on its caller's, and blocks. The package imports std and codec/text.
 //
 // # What the list is worth
 //
