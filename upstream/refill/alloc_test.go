@@ -35,7 +35,7 @@ func TestCopiesDoNotAllocate(t *testing.T) {
 		answer(Source, values)
 		rounds++
 		batch = strconv.AppendInt(append(batch[:0], "HD c"...), int64(rounds*n), 10)
-		batch = strconv.AppendInt(append(batch, " O"...), int64((rounds*n-1)%defaultKeys), 10)
+		batch = strconv.AppendInt(append(batch, " O"...), int64((rounds*n-1)%(defaultKeys+1)), 10)
 		batch = append(batch, "\r\nMN\r\n"...)
 		answer(Target, batch)
 		answer(Source, looks)

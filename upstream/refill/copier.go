@@ -89,8 +89,7 @@ const (
 	// target may have stood still between.
 	late = 500 * time.Millisecond
 	// month is the longest TTL, in seconds, that a node is given as such. A longer one it
-	// is given as a time of its clock, which need not be ours, and which is up to two
-	// seconds behind as it counts whole ones. So the copy is asked for what has come of it.
+	// is given as a time of its clock: see clocks.go.
 	month = 60 * 60 * 24 * 30
 	// maxLate is how often a key is read again for its TTL's sake.
 	maxLate = 3
@@ -111,10 +110,12 @@ const (
 //
 //	Add ─▶ source.waits ⇄ target.waits ─▶ ended
 //
-// Adds are not answered one by one, but in batches: see batch.
+// Adds are not answered one by one, but in batches: see batch. A key with a TTL above a
+// month may wait for the nodes' clocks: see clocks.go.
 //
-// Invariants: of the entries, each is free or in the ring of one side. The adds of a batch
-// stand together in the target's ring, and those of the open one are the last there.
+// Invariants: of the entries, each is free, in the ring of one side, or unjudged. The adds
+// of a batch stand together in the target's ring, and those of the open one are the last
+// there.
 type Copier struct {
 	limits Limits
 	free   []*entry
@@ -124,10 +125,13 @@ type Copier struct {
 	open   batch  // of adds, to which more may come
 	erred  bool   // the target refused an add of the first batch, and did not say which
 	line   []byte // room for a request
-	skew   int64  // seconds that the target's clock is ahead of ours, as far as known
 	counts Counts
-	rest   []Key
-	doubt  []Key
+
+	unjudged []*entry // were copied, and wait for what time it is at the source
+	parked   []Key    // wait until the clocks are known
+	hurried  bool     // nothing is parked any more
+	rest     []Key
+	doubt    []Key
 }
 
 // side is what goes on with one node.
@@ -136,6 +140,7 @@ type side struct {
 	part []byte // the beginning of an answer
 	need int    // bytes that an answer is known to have at least; 0: not known
 	lost bool
+	time timekeeper
 	ring []*entry // those that wait for its answers
 	tail int
 	n    int
@@ -177,14 +182,15 @@ type entry struct {
 	most    uint64      // to that, or, if that is 0, unknown
 	refused bool        // a node answered SERVER_ERROR
 	late    bool        // the TTL was old when it was written, or has been changed since
-	weighs  bool        // the copy is asked for its TTL
+	clock   bool        // it is no key: the side is asked what time it is
 	op      codec.Op    // of the request that is not answered
 	to      Side        // and who got it
 	asked   time.Time   // when the item was asked for
 	version uint64      // of the copy, 0 if it is not known
 	ttl     int64       // as read
 	left    int64       // at the second look
-	skew    int64       // the Copier's, at the beginning
+	before  int64       // what time it was at the source, as known at that look
+	expires int64       // the time of the target's clock that the copy was given; 0: none
 	reads   uint8
 	lates   uint8
 }
@@ -203,18 +209,23 @@ func NewCopier(l Limits) *Copier {
 		c.free[i] = &entries[i]
 	}
 	for i := range c.sides {
-		c.sides[i].ring = make([]*entry, l.Keys)
+		c.sides[i].ring = make([]*entry, l.Keys+1)
+		c.sides[i].time.entry = &entry{clock: true, op: codec.OpStats, to: Side(i)}
 	}
 	return c
 }
 
 // Room reports whether Add may be called.
-func (c *Copier) Room() bool {
-	return len(c.free) > 0 && (c.bytes < c.limits.Bytes || c.InFlight() == 0) && !c.sides[Source].lost && !c.sides[Target].lost
+func (c *Copier) Room() bool { return c.room() && len(c.parked) < maxParked }
+
+// room reports whether there is an entry for another key.
+func (c *Copier) room() bool {
+	idle := len(c.free) == c.limits.Keys
+	return len(c.free) > 0 && (c.bytes < c.limits.Bytes || idle) && !c.sides[Source].lost && !c.sides[Target].lost
 }
 
 // InFlight is how many keys have not ended.
-func (c *Copier) InFlight() int { return c.limits.Keys - len(c.free) }
+func (c *Copier) InFlight() int { return c.limits.Keys - len(c.free) + len(c.parked) }
 
 // Owes reports whether a side has a request to answer.
 func (c *Copier) Owes(s Side) bool { return c.sides[s].n > 0 }
@@ -237,6 +248,10 @@ func (c *Copier) Add(k Key, now time.Time) {
 	if !c.Room() {
 		panic("refill: a key is added where there is no room")
 	}
+	c.start(k, now)
+}
+
+func (c *Copier) start(k Key, now time.Time) {
 	coded := odd(k.Name)
 	if len(k.Name) == 0 || len(k.Name) > text.MaxKey || coded && base64.StdEncoding.EncodedLen(len(k.Name)) > text.MaxKey {
 		c.counts.Ended[Failed]++ // one can come by the binary protocol only
@@ -244,7 +259,7 @@ func (c *Copier) Add(k Key, now time.Time) {
 	}
 	e := c.free[len(c.free)-1]
 	c.free = c.free[:len(c.free)-1]
-	*e = entry{repair: e.repair, name: append(e.name[:0], k.Name...), size: max(0, k.Size), skew: c.skew}
+	*e = entry{repair: e.repair, name: append(e.name[:0], k.Name...), size: max(0, k.Size)}
 	c.bytes += e.size
 	c.begin(e, coded, repair.Cold(), now)
 }
@@ -276,7 +291,7 @@ func (c *Copier) begin(e *entry, coded bool, from repair.Begin, now time.Time) {
 		key = base64.StdEncoding.AppendEncode(buf[:0], key)
 	}
 	e.repair.Reset(key, repair.Options{Base64: coded, Explicit: c.limits.Explicit})
-	line, step := e.repair.Start(c.line[:0], from, now.Unix()+e.skew)
+	line, step := e.repair.Start(c.line[:0], from, c.at(now))
 	c.follow(e, line, step, nil, now)
 }
 
@@ -322,6 +337,9 @@ func (c *Copier) answer(s *side, b []byte, now time.Time) (int, error) {
 		return 0, fmt.Errorf("sent unasked: %.60q", b)
 	}
 	e := s.ring[s.tail]
+	if e.clock {
+		return c.hear(s, b, now)
+	}
 	var r codec.Reply
 	switch err := text.ParseReply(b, codec.ShapeMeta, &r); {
 	case errors.Is(err, text.ErrShort):
@@ -465,7 +483,7 @@ func (c *Copier) settled(e *entry, erred bool, now time.Time) {
 // wrote notes that the target has taken e, or may have.
 func (c *Copier) wrote(e *entry, version uint64, now time.Time) {
 	e.added, e.version = true, version
-	e.late = e.ttl != repair.Forever && now.Sub(e.asked) > late
+	e.late = e.ttl != repair.Forever && e.expires == 0 && now.Sub(e.asked) > late
 }
 
 // opaque is the number that an answer echoes, -1 if it has none.
@@ -538,10 +556,6 @@ func (e *entry) named(r *codec.Reply, line []byte) bool {
 
 // answered goes on with e.
 func (c *Copier) answered(e *entry, r *codec.Reply, a *repair.Reply, value []byte, now time.Time) {
-	if e.weighs {
-		c.weighed(e, a, now)
-		return
-	}
 	switch a.Code {
 	case repair.CodeError:
 		e.refused = true
@@ -556,17 +570,21 @@ func (c *Copier) answered(e *entry, r *codec.Reply, a *repair.Reply, value []byt
 			return
 		}
 		e.reads++
+		if e.expires = 0; e.ttl > month && !c.timed(e, now) {
+			return
+		}
 	case repair.CodeHD:
 		switch {
 		case e.op == codec.OpMetaSet:
 			c.wrote(e, a.Cas, now)
 		case e.to == Source:
+			e.before = c.sides[Source].time.says
 			if e.left = a.TTL; !e.aged(now) {
 				e.late = true
 			}
 		}
 	}
-	request, step := e.repair.Parsed(c.line[:0], a, now.Unix()+e.skew)
+	request, step := e.repair.Parsed(c.line[:0], a, c.at(now))
 	c.follow(e, request, step, value, now)
 }
 
@@ -605,17 +623,15 @@ func (c *Copier) follow(e *entry, request []byte, step repair.Step, value []byte
 }
 
 // add puts an add into the open batch. What makes it quiet is a q in place of the c that
-// it ends in. A TTL that is weighed at the target is that of a version, which is asked for.
+// it ends in.
 func (c *Copier) add(e *entry, request, value []byte) {
 	s, b := &c.sides[Target], &c.open
 	b.quiet = len(s.out) + len(request) - len("c\r\n")
 	s.out = append(s.out, request[:len(request)-len("\r\n")]...)
-	if e.loud = e.ttl > month; !e.loud {
-		s.out[b.quiet] = 'q'
-	}
+	s.out[b.quiet] = 'q'
 	s.out = strconv.AppendInt(append(s.out, opaqueFlag...), int64(s.push(e)), 10)
 	s.out = append(append(s.out, crlf...), value...)
-	e.adding, e.last, e.said, e.batch = true, false, repair.CodeError, b.number
+	e.adding, e.loud, e.last, e.said, e.batch = true, false, false, repair.CodeError, b.number
 	b.last = e
 	b.keys++
 	b.bytes += len(request) + len(value)
@@ -661,39 +677,15 @@ func (c *Copier) again(e *entry, now time.Time) bool {
 	return true
 }
 
-// weigh asks for the TTL of the copy.
-func (c *Copier) weigh(e *entry) {
-	e.op, e.to, e.wants, e.weighs = codec.OpMetaGet, Target, false, true
-	c.close()
-	s := &c.sides[Target]
-	s.out = repair.AppendGet(s.out, e.repair.Key(), e.coded, " c t u")
-	s.push(e)
-}
-
-// weighed compares it with the item's. Both count whole seconds, and not the same: a
-// difference of none now is one of a second at most at any other time.
-func (c *Copier) weighed(e *entry, a *repair.Reply, now time.Time) {
-	e.weighs = false
-	if a.Code == repair.CodeHD && a.Cas == e.version { // else somebody has written since
-		if is := e.left - a.TTL; is != 0 {
-			if e.skew += is; c.again(e, now) {
-				return
-			}
-		} else {
-			c.skew = e.skew
-		}
-	}
-	c.end(e, Copied)
-}
-
 // ended ends e, but for one whose TTL may not be right.
 func (c *Copier) ended(e *entry, o repair.Outcome, now time.Time) {
 	switch o {
 	case repair.Copied:
 		switch {
 		case e.late && c.again(e, now):
-		case e.left > month && !c.sides[Target].lost:
-			c.weigh(e)
+		case e.expires != 0 && !c.sides[Source].lost && !c.sides[Target].lost:
+			c.unjudged = append(c.unjudged, e)
+			c.ask(Source, now)
 		default:
 			c.end(e, Copied)
 		}
@@ -750,8 +742,16 @@ func (c *Copier) Lose(side Side, now time.Time) {
 	if side == Target {
 		c.open = batch{}
 	}
+	c.Hurry()
+	for _, e := range c.unjudged {
+		c.end(e, Copied)
+	}
+	c.unjudged = c.unjudged[:0]
 	for s.n > 0 {
 		e := s.pop()
+		if e.clock {
+			continue
+		}
 		request, step := e.repair.Lost(c.line[:0])
 		c.follow(e, request, step, nil, now)
 	}
@@ -759,8 +759,9 @@ func (c *Copier) Lose(side Side, now time.Time) {
 		return
 	}
 	for other := &c.sides[Source]; other.n > 0; { // it cannot be written, so it need not be read
-		e := other.pop()
-		c.giveUp(e, e.written)
+		if e := other.pop(); !e.clock {
+			c.giveUp(e, e.written)
+		}
 	}
 }
 

@@ -32,41 +32,107 @@ var conversations = []struct {
 		t> HD c4 O0|
 		s< mg k c t u k|
 		s> HD c7 t2592000 kk|`},
-	{"a longer one is a time of the clock", "k", "copied", `
+	{"a longer one is a time of the clock, which is to be known", "k", "copied", knownClocks(0) + `
 		s< mg k v f t c h u k|
 		s> VA 0 f4294967295 t2592001 c7 h0 kk||
-		t< ms k 0 F4294967295 T1702592001 ME c O0||
-		t> HD c4 O0|
+		t< ms k 0 F4294967295 T1702592003 ME c O3||
+		t> HD c4 O3|
 		s< mg k c t u k|
 		s> HD c7 t2592001 kk|
-		t< mg k c t u k|
-		t> HD c4 t2592001 kk|`},
-	{"the target's clock is another", "k", "copied, 1 again", `
+		s< stats|
+		s> STAT time 1700000002|END|`},
+	{"the target's clock is another", "k", "copied", knownClocks(60) + `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t3000000 c7 h0 kk|x|
-		t< ms k 1 F0 T1703000000 ME c O0|x|
-		t> HD c4 O0|
+		t< ms k 1 F0 T1703000062 ME c O3|x|
+		t> HD c4 O3|
 		s< mg k c t u k|
 		s> HD c7 t3000000 kk|
-		t< mg k c t u k|
-		t> HD c4 t2999940 kk|
+		s< stats|
+		s> STAT time 1700000002|END|`},
+	{"a tick of the source is late", "k", "copied, 1 again", knownClocks(0) + `
+		s< mg k v f t c h u k|
+		+1s
+		s> VA 1 f0 t3000000 c7 h0 kk|x|
+		s< stats|
+		t< stats|ms k 1 F0 T1703000003 ME c O4|x|
+		s> STAT time 1700000002|END|
+		t> STAT time 1700000003|END|HD c4 O4|
+		s< mg k c t u k|
+		s> HD c7 t3000000 kk|
+		s< stats|
+		s> STAT time 1700000002|END|
+		s< mg k v f t c h u k|
+		+1s
+		s> VA 1 f0 t2999998 c7 h0 kk|x|
+		s< stats|
+		t< stats|ms k 1 F0 T1703000002 C4 c|x|
+		s> STAT time 1700000004|END|
+		t> STAT time 1700000004|END|HD c5|
+		s< mg k c t u k|
+		s> HD c7 t2999998 kk|
+		s< stats|
+		s> STAT time 1700000004|END|`},
+	{"a tick of the source comes at the look", "k", "copied, 1 again", knownClocks(0) + `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t3000000 c7 h0 kk|x|
-		t< ms k 1 F0 T1703000060 C4 c|x|
-		t> HD c5|
+		t< ms k 1 F0 T1703000002 ME c O3|x|
+		t> HD c4 O3|
 		s< mg k c t u k|
 		s> HD c7 t3000000 kk|
-		t< mg k c t u k|
-		t> HD c5 t3000000 kk|`},
-	{"the target's TTL is another's", "k", "copied", `
+		s< stats|
+		+1s
+		s> STAT time 1700000003|END|
+		s< mg k v f t c h u k|
+		s> VA 1 f0 t2999999 c7 h0 kk|x|
+		t< stats|ms k 1 F0 T1703000002 C4 c|x|
+		t> STAT time 1700000003|END|HD c5|
+		s< stats|mg k c t u k|
+		s> STAT time 1700000003|END|HD c7 t2999999 kk|
+		s< stats|
+		s> STAT time 1700000003|END|`},
+	{"a clock that does not tell is ours", "k", "copied", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t3000000 c7 h0 kk|x|
-		t< ms k 1 F0 T1703000000 ME c O0|x|
-		t> HD c4 O0|
+		s< stats|
+		t< stats|
+		s> END|
+		t> END|
+		+1s
+		s< stats|
+		t< stats|
+		s> END|
+		t> END|
+		+1s
+		s< stats|
+		t< stats|
+		s> END|
+		t> END|
+		+10ms
+		s< mg k v f t c h u k|
+		s> VA 1 f0 t2999998 c7 h0 kk|x|
+		t< ms k 1 F0 T1703000000 ME c O3|x|
+		t> HD c4 O3|
+		s< mg k c t u k|
+		s> HD c7 t2999998 kk|
+		s< stats|
+		s> END|`},
+	{"the source is lost while the clocks are not known", "k", "1 left", `
+		s< mg k v f t c h u k|
+		s> VA 1 f0 t3000000 c7 h0 kk|x|
+		s< stats|
+		t< stats|
+		s!
+		t> END|`},
+	{"the target is lost while the source is asked for its time", "k", "copied", knownClocks(0) + `
+		s< mg k v f t c h u k|
+		s> VA 1 f0 t3000000 c7 h0 kk|x|
+		t< ms k 1 F0 T1703000002 ME c O3|x|
+		t> HD c4 O3|
 		s< mg k c t u k|
 		s> HD c7 t3000000 kk|
-		t< mg k c t u k|
-		t> HD c9 t50 kk|`},
+		s< stats|
+		t!`},
 	{"the target has it", "k", "present", `
 		s< mg k v f t c h u k|
 		s> VA 1 f0 t9 c7 h0 kk|x|
@@ -250,6 +316,23 @@ var conversations = []struct {
 		t!`},
 }
 
+// knownClocks is how a conversation about a TTL above a month begins, with a target whose
+// clock is seconds ahead: two ticks of both clocks are looked at first.
+func knownClocks(ahead int) string {
+	talk := `
+		s< mg k v f t c h u k|
+		s> VA 1 f0 t3000002 c7 h0 kk|x|`
+	for i := range 3 {
+		talk += fmt.Sprintf(`
+		s< stats|
+		t< stats|
+		s> STAT pid 1|STAT time %d|STAT threads 1|END|
+		t> STAT pid 1|STAT time %d|STAT threads 1|END|
+		+%ds`, 1_700_000_000+i, 1_700_000_000+i+ahead, 1-i/2)
+	}
+	return talk
+}
+
 // told is what a Copier has to say of its keys.
 func told(c *Copier) string {
 	var say []string
@@ -295,6 +378,7 @@ func talk(t *testing.T, c *Copier, lines string, answer func(s Side, b []byte, n
 				t.Fatal(err)
 			}
 			now = now.Add(d)
+			c.Wake(now)
 		case verb == '!':
 			c.Lose(side, now)
 		case verb == '<':

@@ -32,6 +32,10 @@
 // condition. Package repair says why that converges; the explorer of package converge
 // goes through it with every kind of writer.
 //
+// An item with a TTL of more than 30 days expires at a time of a node's clock. The source
+// is asked what time it is behind the second look, and the key is Copied if it was that
+// before the look as well: see clocks.go.
+//
 // # What a death leaves
 //
 // Between the add and the second look the target may hold what has been deleted. If

@@ -166,6 +166,7 @@ func (r *run) visit() {
 // something.
 func (r *run) offer() (rest, wait time.Duration) {
 	r.now = time.Now()
+	r.copier.Wake(r.now)
 	rest, wait = r.add()
 	for side := range r.links {
 		r.write(Side(side))
@@ -332,6 +333,7 @@ func (r *run) end() {
 		return
 	}
 	r.ending = true
+	r.copier.Hurry()
 	r.led()
 	r.silence = min(r.silence, haste)
 	now := time.Now()
@@ -357,9 +359,9 @@ func (r *run) result() (Counts, error) {
 	err := r.failed
 	switch {
 	case err != nil:
-	case len(rest) > 0:
+	case len(doubt) > 0:
 		err = &Error{Side: Target, Err: errors.New("refused to delete a key")}
-	case !r.complete:
+	case !r.complete || len(rest) > 0:
 		err = &Error{Err: r.ctx.Err()}
 	default:
 		return counts, nil
