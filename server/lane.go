@@ -59,6 +59,7 @@ func (l *lane) limits() upstream.Limits {
 	return upstream.Limits{
 		Conns:     l.conf.ConnsPerNode,
 		Timeout:   l.beats(l.conf.Timeout),
+		Last:      l.beats(health.LastPatience * l.conf.Timeout),
 		Dial:      l.beats(l.conf.ConnectTimeout + time.Second),
 		Hedge:     l.beats(l.conf.Hedge.After),
 		HedgeAuto: l.conf.Hedge.Auto,

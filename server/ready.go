@@ -42,7 +42,8 @@ const (
 )
 
 // readyPatience is how long a request of our own may take: as long as one of a client's,
-// for which every copy may be asked in turn, and a stall beside.
+// for which every copy may be asked in turn, and a stall beside. Of clients that wait longer
+// for a replica that is late, and the last, nobody would say that they are served.
 func (s *Server) readyPatience() time.Duration {
 	longest := time.Duration(0)
 	for _, p := range s.pools {

@@ -73,6 +73,9 @@ func (s *poolServer) watch() health.Watch {
 			return s.keepers[i].heal(ctx, seen)
 		},
 		Needed: s.needed,
+		Last: func(i int, err error) bool {
+			return errors.Is(err, probe.ErrLate) && !s.pool.Alone() && !s.covered(i, health.Slow)
+		},
 		Notify: s.changed,
 	}
 }

@@ -477,14 +477,51 @@ func (c *Conn) settle(r *codec.Reply, b []byte) (again bool) {
 
 // check fails c if its front request, or its dial, has waited too long.
 func (c *Conn) check() {
-	limit, cause := c.group.limits.Timeout, CauseTimeout
-	if c.dialing {
-		limit, cause = c.group.limits.Dial, CauseSlowDial
-	}
-	if (c.dialing || c.ring.len() > 0) && c.group.counts-c.stamp > limit {
-		c.fail(cause)
+	g := c.group
+	waited := g.counts - c.stamp
+	switch {
+	case c.dialing && waited > g.limits.Dial:
+		c.fail(CauseSlowDial)
+	case !c.dialing && c.ring.len() > 0 && waited > g.limits.Timeout && (waited > g.limits.Last || !c.spared()):
+		c.fail(CauseTimeout)
 	}
 }
+
+// spared reports whether c's node, which is late, is not to be given up for it yet, as it
+// is the last: a late answer is better than none. Else it is down when this returns, if it
+// is to be. So of two that are found late at one moment, on two loops, one is spared.
+func (c *Conn) spared() bool {
+	m := c.group.pool.Monitor
+	return m != nil && !c.group.pool.Alone() && m.TripUnless(c.node.Index, c.epoch, CauseTimeout.String(), c.needed)
+}
+
+// needed reports whether nobody is as good for what c was asked first, of what it has not
+// answered: no other replica of its key may be read, or only one that may lack it.
+func (c *Conn) needed() bool {
+	pool := c.group.pool
+	own := pool.Health.Load(c.node.Index).State()
+	if own > health.Warming {
+		return false // nobody reads it
+	}
+	for i := range min(c.ring.len(), mostKeyless) {
+		p := c.ring.at(i)
+		if len(p.Key()) == 0 {
+			continue
+		}
+		var buf [text.MaxKey]byte
+		key := p.route(buf[:])
+		for copy := range pool.Copies {
+			if node, state := pool.State(copy, key); node != c.node.Index && state <= max(own, health.Slow) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// mostKeyless is how many requests may stand before one with a key: a greeting, and an mn.
+const mostKeyless = 8
 
 // Overflow ends c because it takes no more requests: a node that misses a write
 // must not be read.

@@ -81,6 +81,7 @@ type Group struct {
 type Limits struct {
 	Conns   int    // connections per node; at least 1
 	Timeout uint32 // ticks that the oldest request of a Conn may wait without a byte arriving
+	Last    uint32 // the same, if no other replica of its key is as good; less than Timeout: as that
 	Dial    uint32 // ticks after which a dial that reported nothing is given up
 	Pending int    // requests in flight on one Conn; 0 means DefaultPending
 	Hedge   uint32 // ticks without an answer after which a read is late; 0: never

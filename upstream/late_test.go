@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"magent/codec"
+	"magent/upstream/health"
 )
 
 // lateRig is a rig whose reads are late when two ticks are over.
@@ -197,5 +198,73 @@ func TestNothingIsLateWithoutADelay(t *testing.T) {
 func TestPendingIsSmall(t *testing.T) {
 	if size := unsafe.Sizeof(Pending{}); size > 56 {
 		t.Errorf("a Pending takes %d bytes", size)
+	}
+}
+
+// A node that is late is given up after Timeout, if another replica can be asked for what
+// it was asked first, and after Last if none can, or only one that may lack it. Of two that
+// are late at once one is given up first.
+func TestTheLastIsSpared(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		other health.State
+		late  bool // the other is, too
+		want  []int
+	}{
+		{"another is up", health.Up, false, []int{11}},
+		{"another is slow", health.Slow, false, []int{11}},
+		{"another may lack keys", health.Warming, false, []int{41}},
+		{"another may be wrong", health.Stale, false, []int{41}},
+		{"another is down", health.Down, false, []int{41}},
+		{"another is late as well", health.Up, true, []int{11, 41}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRigOf(2, Limits{Timeout: 10, Dial: 10, Last: 40})
+			first, _ := r.open(t, 0)
+			second, _ := r.open(t, 1)
+			r.watch()
+			pool := r.group.pool
+			pool.Health.Move(1, pool.Health.Load(1), c.other)
+			key := "mg YQ== b v\r\n" // what stands in base64 is placed by what it stands for
+			send(first, &ear{}, 1, codec.OpMetaGet, key, codec.Span{Off: 3, Len: 4})
+			if c.late {
+				send(second, &ear{}, 2, codec.OpMetaGet, key, codec.Span{Off: 3, Len: 4})
+			}
+			r.group.Flush()
+			var given []int
+			for tick := 1; tick <= 60; tick++ {
+				up := pool.Health.Changes()
+				r.group.Tick()
+				if pool.Health.Changes() > up {
+					given = append(given, tick)
+				}
+			}
+			if !slices.Equal(given, c.want) {
+				t.Errorf("given up after %v ticks, want %v", given, c.want)
+			}
+		})
+	}
+}
+
+// What has no key, and a pool of one copy, are not waited for longer than any.
+func TestNoLastIsSpared(t *testing.T) {
+	for name, r := range map[string]*rig{
+		"no key":   newRigOf(2, Limits{Timeout: 10, Dial: 10, Last: 40}),
+		"one copy": newRigOf(1, Limits{Timeout: 10, Dial: 10, Last: 40}),
+	} {
+		c, _ := r.open(t, 0)
+		r.watch()
+		table := r.group.pool.Health
+		if name == "no key" {
+			table.Move(1, table.Load(1), health.Down)
+			send(c, &ear{}, 1, codec.OpMetaNoop, "mn\r\n", codec.Span{})
+		} else {
+			send(c, &ear{}, 1, codec.OpGet, "get a\r\n", codec.Span{Off: 4, Len: 1})
+		}
+		r.group.Flush()
+		r.ticks(12)
+		if c.wire != nil || table.Up(0) {
+			t.Errorf("%s: it is waited for", name)
+		}
 	}
 }

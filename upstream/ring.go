@@ -61,6 +61,17 @@ func (p *Pending) whole() bool {
 	return p.Op.Class() != codec.ClassStore || len(p.Line()) < len(p.Request())
 }
 
+// route is the key as placement sees it, maybe in buf, which must hold text.MaxKey bytes.
+func (p *Pending) route(buf []byte) []byte {
+	if !p.Op.Meta() {
+		return p.Key()
+	}
+	line := p.Line()
+	var req codec.Request
+	text.Parse(line, &req)
+	return text.RouteKey(req.Key.In(line), req.Meta, buf)
+}
+
 // Line is the first line of the request, without the value that may follow: what a
 // client stores may look like anything.
 func (p *Pending) Line() []byte {

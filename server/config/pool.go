@@ -26,7 +26,7 @@ type Pool struct {
 	Ack        Ack    // when the client is told; default AckAll
 	RepairRate int    // repairs begun per second that no client waits for; 0 is no bound; default 10000
 
-	Timeout        time.Duration // how long a node may leave a request unanswered; default 250ms
+	Timeout        time.Duration // how long a node may leave a request unanswered, the last replica of a key four times as long; default 250ms
 	ConnectTimeout time.Duration // how long a connection to a node may take; default 100ms
 	RetryTimeout   time.Duration // the longest wait between probes of a node that is down; default 500ms
 	Hedge          Hedge         // when a read asks the next replica too; default off

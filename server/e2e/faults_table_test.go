@@ -29,6 +29,7 @@ const (
 	// The proxy has its default of --timeout.
 	defaultTimeout = 250 * time.Millisecond
 	flapEvery      = 300 * time.Millisecond
+	bothStill      = 400 * time.Millisecond // more than the timeout, and less than that of the last
 )
 
 // A row is a fault and what must hold under it.
@@ -145,6 +146,18 @@ var rows = []row{
 			}
 		},
 		bounds: []bound{{"slowest", defaultTimeout + 20*time.Millisecond, all}},
+	},
+	{
+		fault: "both: SIGSTOP for 400 ms", node: memcachedTarget, lasts: func(*pace) time.Duration { return bothStill },
+		strike: func(x *exposure) {
+			x.at(0)
+			x.lead.freeze()
+			x.follower.freeze()
+			x.at(bothStill)
+			x.lead.thaw()
+			x.follower.thaw()
+		},
+		bounds: []bound{{"slowest", bothStill + 20*time.Millisecond, all}},
 	},
 	{
 		fault: "both: kill -9, and restarted", node: memcachedTarget, outage: true, lasts: func(p *pace) time.Duration { return 2 * p.frozen },

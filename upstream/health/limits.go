@@ -25,6 +25,11 @@ type Limits struct {
 	Slow OutlierLimits
 }
 
+// LastPatience is how many times as long as another a node may be late before it is taken
+// for down, if it is the last that has some keys: late answers are better than none. But who
+// is frozen must not keep clients waiting for ever.
+const LastPatience = 4
+
 // OutlierLimits says what is too slow, which takes a node from Up to Slow, and what
 // is fast enough, which brings it back. That there is room between them keeps a
 // node that is neither from going to and fro.

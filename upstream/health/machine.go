@@ -25,6 +25,7 @@ type event struct {
 	rtt    time.Duration // of a probeGood
 	peer   time.Duration // of a probeGood: the best RTT of the other nodes; 0: not known
 	needed bool          // of a probeGood: damping does not hold the node back
+	last   bool          // of a probeBad: there is no answer yet, and nobody else has some of the node's keys
 	to     State         // of an arrived, or a distrusted
 }
 
@@ -88,7 +89,7 @@ func (m *machine) step(now time.Duration, ev event) verdict {
 	case probeGood:
 		arrive = m.answered(now, ev)
 	case probeBad:
-		m.unanswered(now)
+		m.unanswered(now, ev.last)
 	case tripped:
 		if m.state != Down {
 			m.fall(now)
@@ -152,14 +153,18 @@ func (m *machine) answered(now time.Duration, ev event) bool {
 	return false
 }
 
-func (m *machine) unanswered(now time.Duration) {
+func (m *machine) unanswered(now time.Duration, last bool) {
 	m.good = 0
 	if m.state == Down {
 		m.wait = min(max(2*m.wait, m.limits.Backoff), m.limits.Ceiling)
 		m.probe = now + m.wait
 		return
 	}
-	if m.bad++; m.bad >= m.limits.Fall {
+	fall := m.limits.Fall
+	if last {
+		fall *= LastPatience
+	}
+	if m.bad++; m.bad >= fall {
 		m.fall(now)
 		return
 	}

@@ -18,6 +18,7 @@ var events = map[string]event{
 	"n": {kind: probeGood, rtt: ms, peer: ms, needed: true},
 	"s": {kind: probeGood, rtt: 50 * ms, peer: ms},
 	"-": {kind: probeBad},
+	"l": {kind: probeBad, last: true},
 	"t": {kind: tripped},
 	"d": {kind: demoted},
 	"p": {kind: promoted},
@@ -228,11 +229,15 @@ func (w *twin) step(now time.Duration, ev event) (arrive bool) {
 			bad, good = 0, good+1
 		}
 	}
+	fall := w.limits.Fall
+	if ev.last {
+		fall *= LastPatience
+	}
 	held := now < w.until && !(ev.needed && w.state == Down)
 	switch {
 	case w.state == Down && ev.kind == probeGood:
 		return good >= w.limits.Rise && !held
-	case w.state != Down && (ev.kind == tripped || ev.kind == probeBad && bad >= w.limits.Fall):
+	case w.state != Down && (ev.kind == tripped || ev.kind == probeBad && bad >= fall):
 		w.enter(Down, now+w.falls.fail())
 	case w.state == Up && ev.kind == demoted:
 		w.enter(Slow, now+w.slows.fail())
@@ -252,7 +257,7 @@ func (w *twin) enter(to State, until time.Duration) { w.state, w.until, w.since 
 // The machine agrees with its twin on whatever it is told, so it never arrives before
 // its hold is over unless it is needed, and it never leaves a Down node unasked.
 func TestMachineIsItsTwin(t *testing.T) {
-	names := []string{"+", "+", "+", "n", "s", "-", "-", "t", "d", "p", "a", "w", "x"}
+	names := []string{"+", "+", "+", "n", "s", "-", "-", "l", "l", "t", "d", "p", "a", "w", "x"}
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		l := Limits{Interval: 50 * ms, Fall: 1 + r.IntN(3), Rise: 1 + r.IntN(3), Backoff: 2 * ms, Ceiling: 10 * ms,
@@ -286,6 +291,19 @@ func TestMachineIsItsTwin(t *testing.T) {
 				t.Fatalf("seed %d:%s the next probe is due at %v", seed, script, v.probe)
 			}
 			arrive = v.arrive
+		}
+	}
+}
+
+// Of the last that has some keys, probes that are late count less, and others as much.
+func TestLateProbesOfTheLast(t *testing.T) {
+	for _, script := range []string{
+		"l:up@500 l:up@1000 l:up@1500 l:up@2000 l:up@2500 l:up@3000 l:up@3500 l:up@4000 l:up@4500 l:up@5000 l:up@5500 l:down@5500",
+		"l:up@500 l:up@1000 l:up@1500 -:down@1500",
+	} {
+		m := newMachine(Up, testLimits, unjittered)
+		if got := play(t, &m, script); got != script {
+			t.Errorf("%s, want %s", got, script)
 		}
 	}
 }

@@ -36,6 +36,9 @@ type Watch struct {
 	Heal func(ctx context.Context, i int, seen Word) (to State, cause string, err error)
 	// Needed reports whether node i holds keys of which no other replica is readable.
 	Needed func(i int) bool
+	// Last reports whether a Probe of node i that failed with err may have been answered
+	// late, and node i holds keys of which no other replica is as good; nil: never.
+	Last func(i int, err error) bool
 	// Notify hears of every change, in order per node.
 	Notify func(Change)
 }
@@ -70,6 +73,7 @@ type Monitor struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
+	late    sync.Mutex // held by TripUnless
 }
 
 // node is what the Monitor knows of one. Whoever holds mu may move its word.
@@ -133,6 +137,19 @@ func (m *Monitor) Trip(i int, seen Word, cause string) bool {
 	}
 	changed, _ := m.step(n, event{kind: tripped}, cause, cause)
 	return changed
+}
+
+// TripUnless is Trip unless spare says that the node is to be spared, which it reports.
+// Those that are called at one moment are carried out one after the other: each knows what
+// became of the node of the one before.
+func (m *Monitor) TripUnless(i int, seen Word, cause string, spare func() bool) (spared bool) {
+	m.late.Lock()
+	defer m.late.Unlock()
+	if spare() {
+		return true
+	}
+	m.Trip(i, seen, cause)
+	return false
 }
 
 // counts reports whether evidence from when the word was seen counts against a node

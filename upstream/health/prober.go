@@ -79,7 +79,7 @@ func (m *Monitor) probe(n *node, seen Word) {
 		return
 	}
 	rtt, err := m.watch.Probe(ctx, n.index)
-	ev := event{kind: probeBad}
+	ev := event{kind: probeBad, last: err != nil && m.watch.Last != nil && m.watch.Last(n.index, err)}
 	if err == nil {
 		ev = event{kind: probeGood, rtt: rtt, peer: m.best(n), needed: seen.State() == Down && m.watch.Needed(n.index)}
 	}

@@ -22,6 +22,17 @@ type unfit string
 
 func (u unfit) Error() string { return string(u) }
 
+// ErrLate is in the chain of what is returned for a node that is connected, and has not
+// answered in time.
+var ErrLate = errors.New("no answer in time")
+
+// lateError says what has not been answered.
+type lateError string
+
+func (e lateError) Error() string { return string(e) }
+
+func (e lateError) Is(target error) bool { return target == ErrLate }
+
 // closedError is what came of a request whose connection ended before the first byte
 // of the answer.
 type closedError struct{ error }
@@ -124,7 +135,7 @@ func (p *Prober) explain(err error, heard int, what string) error {
 		return fmt.Errorf("answered %s to %s", u, what)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("%s within %v", nothing, p.target.Timeout)
+		return lateError(fmt.Sprintf("%s within %v", nothing, p.target.Timeout))
 	}
 	var no syscall.Errno
 	closed := err == io.EOF

@@ -100,6 +100,9 @@ func TestFaults(t *testing.T) {
 			}
 			_, err := p.RoundTrip(context.Background())
 			says(t, err, c.want)
+			if is, want := errors.Is(err, probe.ErrLate), strings.Contains(c.want, "within"); is != want {
+				t.Errorf("it counts as late: %v, want %v", is, want)
+			}
 			if err := n.SetFault(""); err != nil {
 				t.Fatal(err)
 			}
