@@ -25,3 +25,23 @@ func TestNoRequestAllocates(t *testing.T) {
 		})
 	}
 }
+
+// TestNoCountedRequestAllocates is the same while keys and clients are counted, which is
+// done where a command comes: what becomes of it makes no difference.
+func TestNoCountedRequestAllocates(t *testing.T) {
+	for _, e := range plainExchanges() {
+		if e.allocates {
+			continue
+		}
+		t.Run(e.String(), func(t *testing.T) {
+			r := newRig(t, e)
+			r.world.loop.begin(newCensus())
+			for range 100 {
+				r.run()
+			}
+			if n := testing.AllocsPerRun(100, r.run); n != 0 {
+				t.Errorf("%v allocations, want 0", n)
+			}
+		})
+	}
+}

@@ -60,6 +60,9 @@ func (handler) OnTraffic(c gnet.Conn) gnet.Action {
 	case *session:
 		l := ctx.loop
 		ctx.count.BytesIn += uint64(len(data))
+		if t := ctx.tally; t != nil {
+			t.in += uint64(len(data))
+		}
 		if ctx.fed = ctx.parting; !ctx.ending {
 			ctx.feed(data)
 		}
@@ -102,6 +105,7 @@ func (s *session) opened(c gnet.Conn) {
 	l.lastID++
 	s.id = l.lastID
 	l.sessions[s] = struct{}{}
+	l.meet(s)
 	if l.draining || l.hushed != nil && s.uses(l.hushed) {
 		s.part()
 	}

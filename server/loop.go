@@ -65,6 +65,7 @@ type loop struct {
 	deferred  bool          // Run is to come
 	batch     uint32        // when what it is to flush began to come, as of upstream.Group.Micros
 	waits     waits
+	census    *census // nil: nobody wants to know
 
 	// streamAbove is the size in bytes of a reply above which it goes to the
 	// client as it comes. A smaller one that came in two reads goes in one write:

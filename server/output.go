@@ -173,6 +173,9 @@ func (s *session) send() {
 	s.out, s.big, s.owner = out[:0], nil, nil
 	if s.wire != nil {
 		s.count.BytesOut += uint64(len(out) + len(big))
+		if t := s.tally; t != nil {
+			t.out += uint64(len(out) + len(big))
+		}
 		switch {
 		case big == nil && len(out) > 0:
 			s.wire.Write(out)

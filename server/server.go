@@ -39,6 +39,7 @@ type Server struct {
 	drainFirst []string // nodes that are drained from the start
 
 	readiness *readiness
+	counting  chan struct{}                  // has one while it is counted for Top
 	moving    sync.Mutex                     // held while the addresses are given up
 	succeeded atomic.Bool                    // another process is to take this one's place: see Instruct
 	leaving   context.Context                // over when Leave begins
@@ -77,7 +78,7 @@ func newServer(cfg config.Config, log *slog.Logger, t times, given *succession.S
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID(), times: t}
+	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID(), times: t, counting: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.leaving, s.leave = context.WithCancel(s.ctx)
 	for i := range cfg.Pools {

@@ -22,6 +22,7 @@ type session struct {
 	loop   *loop
 	routes *routes   // those of the listener that the client came to
 	count  *Counters // the loop's; or, of our own client, some that nobody reads
+	tally  *activity // what the client does, while the loop has a census; else nil
 	wire   wire      // nil once the client is gone
 	id     uint32    // which Conn of several it uses
 
@@ -202,6 +203,9 @@ func (s *session) command(data []byte) []byte {
 // serve carries out one command; rest is what follows its line.
 func (s *session) serve(line, rest []byte, req *codec.Request) []byte {
 	s.count.Commands[req.Op]++
+	if s.tally != nil {
+		s.tallied(line, req)
+	}
 	switch req.Op.Class() {
 	case codec.ClassRead:
 		if req.Op.MultiKey() {

@@ -450,6 +450,9 @@ func (c *fakeConn) Context() any { return c.ctx }
 // LocalAddr is no address of TCP, as that of a unix socket is none.
 func (c *fakeConn) LocalAddr() net.Addr { return &net.UnixAddr{} }
 
+// RemoteAddr is that of a client, or a node, on this machine.
+func (c *fakeConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+
 func (c *fakeConn) open() {
 	if _, action := (handler{}).OnOpen(c); action == gnet.Close {
 		c.end(nil)

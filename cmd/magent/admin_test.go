@@ -44,6 +44,11 @@ func (p *toldProxy) Diff(_ context.Context, q admin.DiffQuestion, progress func(
 	return d, nil
 }
 
+func (p *toldProxy) Top(_ context.Context, q admin.TopQuestion) (admin.Top, error) {
+	p.told <- fmt.Sprintf("top %+v", q)
+	return admin.Top{Seconds: 2, Requests: 100, Keys: 200}, nil
+}
+
 func (p *toldProxy) Failover(_ context.Context, leave bool) error {
 	p.told <- fmt.Sprintf("failover, leave %v", leave)
 	return nil
@@ -130,6 +135,8 @@ func TestAdminCommands(t *testing.T) {
 		{newExplain(), []string{"k", "--json", "--pool", "p"}, `explain "k" false in "p"`, "{\n  \"key\": \"k\",\n  \"key_base64\": \"aw==\","},
 		{newDiff(), []string{"--repair", "--rate", "5,1k"}, "diff {Pool: Sample:10000 Repair:true Pause:200 Keys:5 Bytes:1024}", "compared 7 keys of pool default: 2 copies differ from their leads', 2 of them mended"},
 		{newDiff(), []string{"--all", "--pause", "1s", "--repair", "--json", "--pool", "p"}, "diff {Pool:p Sample:0 Repair:true Pause:1000 Keys:20000 Bytes:67108864}", "{\n  \"pool\": \"default\",\n  \"compared\": 7,"},
+		{newTop(), nil, "top {Millis:2000 Keys:20 Clients:10}", "50 requests/s for 100 keys/s, from 0 addresses, in 2.0 s\n"},
+		{newTop(), []string{"--for", "5s", "--keys", "1", "--clients", "2", "--json"}, "top {Millis:5000 Keys:1 Clients:2}", "{\n  \"seconds\": 2,\n"},
 		{newHAResume(), nil, "resume", "this magent takes the address again"},
 	} {
 		text, err := types(t, c.cmd, append(c.args, "--admin", where)...)
@@ -168,6 +175,8 @@ func refusedCommands(t *testing.T, where string) {
 		{newDiff(), []string{"--all", "--sample", "5"}, "it is either --sample or --all"},
 		{newDiff(), []string{"--sample", "0"}, "--sample must be a number of keys"},
 		{newDiff(), []string{"--sample", "2000000", "--admin", where}, "a sample has 1 to 1000000 keys"},
+		{newTop(), []string{"--for", "2m", "--admin", where}, "it is counted for 1 to 60000 ms"},
+		{newTop(), []string{"--for", "0s", "--admin", where}, "1ms at least"},
 		{newHAFailover(), []string{"now"}, `unexpected argument "now"`},
 		{newResync(), []string{"a", "--admin", where}, "--from must say"},
 		{newResync(), []string{"--from", "b", "--admin", where}, "say which node"},
@@ -179,6 +188,23 @@ func refusedCommands(t *testing.T, where string) {
 	} {
 		if text, err := types(t, c.cmd, c.args...); err == nil || text != "" || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %v: %v, %q; want %q", c.cmd.Name(), c.args, err, text, c.want)
+		}
+	}
+}
+
+func TestFit(t *testing.T) {
+	const text = "héllo\n\nlonger line\nlast\n"
+	for _, c := range []struct {
+		width, height int
+		want          string
+	}{
+		{80, 24, text},
+		{6, 24, "héllo\n\nlonger\nlast\n"},
+		{5, 3, "héllo\n\nlonge\n"},
+		{1, 1, "h\n"},
+	} {
+		if got := fit(text, c.width, c.height); got != c.want {
+			t.Errorf("%d by %d: %q, want %q", c.width, c.height, got, c.want)
 		}
 	}
 }

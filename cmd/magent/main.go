@@ -64,7 +64,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return config.Explain(err) })
 	start, serve, ha := newStart(), newServe(), newHA()
-	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newReady(), newDrain(), newResync(), newExplain(), newDiff(), ha, newVersion(), newFaults())
+	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newReady(), newDrain(), newResync(), newExplain(), newDiff(), newTop(), ha, newVersion(), newFaults())
 	for _, c := range slices.Concat(root.Commands(), ha.Commands()) {
 		if !c.DisableFlagParsing && c.Flags().Lookup("help") == nil {
 			c.Flags().BoolP("help", "h", false, "print this")
@@ -121,6 +121,7 @@ primary (-s) and a backup (-b), reads move to the backup when the primary fails.
   magent resync NODE --from NODE             refill a node from another
   magent explain KEY                         where a key is, and what each node holds of it
   magent diff                                compare the copies of keys, and mend what differs
+  magent top                                 which keys are asked for most, and who asks most
   magent ha init                             write what two machines that share an address need
   magent ha check                            verify one of them, and say what mends it
   magent ha failover                         give the virtual address up, to the other machine

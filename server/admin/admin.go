@@ -11,6 +11,7 @@
 //	POST /resync    {"node": "10.0.0.1:11211", "from": "10.0.0.2:11211"}
 //	POST /drain     {"node": "10.0.0.1:11211", "on": true}
 //	POST /diff      DiffQuestion; answered line by line, at the end by {"diff": Diff}
+//	POST /top       TopQuestion; answered by Top when it has been counted
 //	POST /failover  {"leave": false}
 //	POST /resume    {}
 //
@@ -54,6 +55,8 @@ type Proxy interface {
 	Explain(ctx context.Context, q Question) (Explanation, error)
 	// Diff compares the copies of keys, and calls progress now and then.
 	Diff(ctx context.Context, q DiffQuestion, progress func(DiffProgress)) (Diff, error)
+	// Top counts which keys are asked for most, and who asks most.
+	Top(ctx context.Context, q TopQuestion) (Top, error)
 }
 
 // Ready is whether clients are served, and what is against it.

@@ -46,6 +46,9 @@ func (f *fake) Diff(_ context.Context, q DiffQuestion, progress func(DiffProgres
 	}
 	return Diff{Compared: uint64(q.Sample)}, f.note("diff %+v", q)
 }
+func (f *fake) Top(_ context.Context, q TopQuestion) (Top, error) {
+	return Top{Seconds: q.For().Seconds()}, f.note("top %+v", q)
+}
 func (f *fake) Failover(_ context.Context, leave bool) error {
 	return f.note("failover, leave %v", leave)
 }
@@ -126,8 +129,11 @@ func TestClientAndServer(t *testing.T) {
 				t.Errorf("%s: explain %q: %q, %v", where, key, e.KeyBytes, err)
 			}
 		}
+		if top, err := c.Top(ctx, TopQuestion{Millis: 1500, Keys: 5, Clients: 6}); err != nil || top.Seconds != 1.5 {
+			t.Errorf("%s: top %+v, %v", where, top, err)
+		}
 		f.wants(t, "resync a from b", "drain a true", "drain a false", "failover, leave false", "failover, leave true", "resume",
-			`explain "k" true in p&q`, `explain "a b&value=1" false in p&q`, `explain "\x00\xff%00+" false in p&q`)
+			`explain "k" true in p&q`, `explain "a b&value=1" false in p&q`, `explain "\x00\xff%00+" false in p&q`, "top {Millis:1500 Keys:5 Clients:6}")
 		f.err = errors.New("there is no node a: there are x and y")
 		if err := c.Resync(ctx, "a", "b"); err == nil || err.Error() != f.err.Error() {
 			t.Errorf("%s: a refusal is %v", where, err)
@@ -152,6 +158,10 @@ func TestRefusals(t *testing.T) {
 		{method: "GET", path: "/nothing", code: 404, want: "there is no GET /nothing: there are GET /status"},
 		{method: "POST", path: "/status", code: 404, want: "there is no POST /status"},
 		{method: "GET", path: "/explain", code: 400, want: "say which key"},
+		{method: "POST", path: "/top", body: `{}`, code: 400, want: "it is counted for 1 to 60000 ms"},
+		{method: "POST", path: "/top", body: `{"for_ms":60001}`, code: 400, want: "it is counted for 1 to 60000 ms"},
+		{method: "POST", path: "/top", body: `{"for_ms":1,"keys":1001}`, code: 400, want: "at most 1000 keys and clients"},
+		{method: "POST", path: "/top", body: `{"keys":"all"}`, code: 400, want: "not the JSON that is expected"},
 		{method: "GET", path: "/drain", code: 404, want: "there is no GET /drain"},
 		{method: "GET", path: "/status", host: "evil.example:80", code: 403, want: "loopback"},
 		{method: "GET", path: "/status", host: "localhost", code: 200, want: `"nodes"`},

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 )
 
 // DiffQuestion is which keys are to be compared, and how.
@@ -97,15 +96,14 @@ func (h *handler) diff(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "%s", fault)
 		return
 	}
-	c := http.NewResponseController(w)
-	_ = errors.Join(c.SetWriteDeadline(time.Time{}), c.SetReadDeadline(time.Time{})) // that of a test knows none
+	unhurry(w)
 	begun := false
 	tell := func(l diffLine) {
 		if !begun {
 			w.Header().Set("Content-Type", "application/x-ndjson")
 			begun = true
 		}
-		_ = errors.Join(json.NewEncoder(w).Encode(l), c.Flush()) // who has gone does not mind
+		_ = errors.Join(json.NewEncoder(w).Encode(l), http.NewResponseController(w).Flush()) // who has gone does not mind
 	}
 	d, err := h.proxy.Diff(r.Context(), q, func(p DiffProgress) { tell(diffLine{Progress: &p}) })
 	switch {

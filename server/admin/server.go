@@ -81,6 +81,7 @@ func (h *handler) routes() http.Handler {
 	mux.HandleFunc("POST /resync", h.resync)
 	mux.HandleFunc("POST /drain", h.drain)
 	mux.HandleFunc("POST /diff", h.diff)
+	mux.HandleFunc("POST /top", h.top)
 	mux.HandleFunc("POST /failover", h.failover)
 	mux.HandleFunc("POST /resume", h.resume)
 	if h.options.Metrics != nil {
@@ -89,7 +90,7 @@ func (h *handler) routes() http.Handler {
 	profiles(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /status, GET /healthz, GET /readyz, GET /explain, GET /metrics, GET /debug/pprof/, "+
-			"POST /resync, POST /drain, POST /diff, POST /failover and POST /resume", r.Method, r.URL.Path)
+			"POST /resync, POST /drain, POST /diff, POST /top, POST /failover and POST /resume", r.Method, r.URL.Path)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h.welcome(w, r) {

@@ -159,6 +159,7 @@ var law = []struct {
 		"github.com/panjf2000/gnet/v2", "github.com/panjf2000/gnet/v2/...", "github.com/cespare/xxhash/v2", "github.com/valyala/bytebufferpool", "golang.org/x/sys/..."},
 		"server joins upstream, codec and gnet; the command line is cmd's"},
 	{"server/admin", nil, "the endpoint knows the proxy by what it declares itself: std only"},
+	{"server/sketch", nil, "a sketch is arithmetic: std only"},
 	{"server/succession", []string{"golang.org/x/sys/..."}, "what passes between two processes knows nothing of the proxy: std and x/sys"},
 	{"server/metrics", []string{"magent/server", "magent/codec", "magent/upstream", "magent/upstream/...", "github.com/prometheus/client_golang/prometheus",
 		"github.com/prometheus/client_golang/prometheus/...", "github.com/prometheus/client_model/go"}, "what is shown is what server has counted"},
