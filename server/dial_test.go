@@ -26,6 +26,7 @@ func TestDialCause(t *testing.T) {
 		{syscall.EADDRNOTAVAIL, upstream.CauseLocal},
 		{syscall.ETIMEDOUT, upstream.CauseSlowDial},
 		{os.ErrDeadlineExceeded, upstream.CauseSlowDial},
+		{context.DeadlineExceeded, upstream.CauseSlowDial},
 		{syscall.ECONNREFUSED, upstream.CauseRefused},
 		{errors.New("no such thing"), upstream.CauseRefused},
 	} {

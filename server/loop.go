@@ -314,7 +314,8 @@ func dialCause(err error) upstream.Cause {
 			return upstream.CauseLocal
 		}
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
+	// Of the two errors of a dial that was too slow net gives the one that it comes by first.
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
 		return upstream.CauseSlowDial
 	}
 	return upstream.CauseRefused

@@ -88,9 +88,16 @@ func (c *Conn) Opened(w Wire, attempt uint32) bool {
 	return true
 }
 
-// Refused tells c that its dial number attempt failed.
+// Refused tells c that its dial number attempt failed. One that was too slow is made anew
+// for as long as the node is spared, or nobody waits for it: it may be us who were held up.
 func (c *Conn) Refused(attempt uint32, cause Cause) {
-	if c.dialing && attempt == c.attempt {
+	g := c.group
+	switch {
+	case !c.dialing || attempt != c.attempt:
+	case cause == CauseSlowDial && g.counts-c.stamp <= g.limits.Last && (c.ring.len() == 0 || c.spared(cause)):
+		c.attempt++
+		g.reactor.Dial(c, c.attempt)
+	default:
 		c.fail(cause)
 	}
 }
@@ -482,7 +489,7 @@ func (c *Conn) check() {
 	switch {
 	case c.dialing && waited > g.limits.Dial:
 		c.fail(CauseSlowDial)
-	case !c.dialing && c.ring.len() > 0 && waited > g.limits.Timeout && (waited > g.limits.Last || !c.spared()):
+	case !c.dialing && c.ring.len() > 0 && waited > g.limits.Timeout && (waited > g.limits.Last || !c.spared(CauseTimeout)):
 		c.fail(CauseTimeout)
 	}
 }
@@ -490,9 +497,9 @@ func (c *Conn) check() {
 // spared reports whether c's node, which is late, is not to be given up for it yet, as it
 // is the last: a late answer is better than none. Else it is down when this returns, if it
 // is to be. So of two that are found late at one moment, on two loops, one is spared.
-func (c *Conn) spared() bool {
+func (c *Conn) spared(cause Cause) bool {
 	m := c.group.pool.Monitor
-	return m != nil && !c.group.pool.Alone() && m.TripUnless(c.node.Index, c.epoch, CauseTimeout.String(), c.needed)
+	return m != nil && !c.group.pool.Alone() && m.TripUnless(c.node.Index, c.epoch, cause.String(), c.needed)
 }
 
 // needed reports whether nobody is as good for what c was asked first, of what it has not

@@ -246,6 +246,43 @@ func TestTheLastIsSpared(t *testing.T) {
 	}
 }
 
+// A dial that is too slow is made anew, if the node is spared or nobody waits for it, until
+// Last has passed; and not if another can be asked.
+func TestSlowDialToTheLast(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		other health.State
+		waits bool // somebody does
+		again int  // how often it is dialled anew
+	}{
+		{"another is up", health.Up, true, 0},
+		{"another is down", health.Down, true, 4},
+		{"nobody waits", health.Up, false, 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRigOf(2, Limits{Timeout: 10, Dial: 100, Last: 40})
+			r.watch()
+			table := r.group.pool.Health
+			table.Move(1, table.Load(1), c.other)
+			conn := r.group.Conn(0, 0)
+			if r.group.Connect(0); c.waits {
+				send(conn, &ear{}, 1, codec.OpGet, "get a\r\n", codec.Span{Off: 4, Len: 1})
+			}
+			dials := 0
+			for ; len(r.dials) > 0 && dials < 10; dials++ {
+				d := r.dials[0]
+				r.dials = nil
+				r.ticks(9)
+				d.conn.Refused(d.attempt, CauseSlowDial)
+				d.conn.Refused(d.attempt, CauseSlowDial) // which concerns nobody
+			}
+			if dials != 1+c.again || table.Up(0) {
+				t.Errorf("%d dials, want %d; it is %v", dials, 1+c.again, table.Load(0).State())
+			}
+		})
+	}
+}
+
 // What has no key, and a pool of one copy, are not waited for longer than any.
 func TestNoLastIsSpared(t *testing.T) {
 	for name, r := range map[string]*rig{

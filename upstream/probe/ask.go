@@ -22,11 +22,11 @@ type unfit string
 
 func (u unfit) Error() string { return string(u) }
 
-// ErrLate is in the chain of what is returned for a node that is connected, and has not
-// answered in time.
+// ErrLate is in the chain of what is returned for a node that has not answered in time, or
+// not been connected.
 var ErrLate = errors.New("no answer in time")
 
-// lateError says what has not been answered.
+// lateError says what has not come in time.
 type lateError string
 
 func (e lateError) Error() string { return string(e) }
@@ -57,6 +57,10 @@ func (p *Prober) ask(ctx context.Context, what, request string, t take) (time.Du
 	if p.conn == nil {
 		d := net.Dialer{Timeout: p.target.Connect}
 		c, err := d.DialContext(ctx, p.target.Network, p.target.Address)
+		var timed net.Error
+		if errors.As(err, &timed) && timed.Timeout() {
+			return 0, lateError(err.Error())
+		}
 		if err != nil {
 			return 0, err
 		}
