@@ -27,8 +27,13 @@ LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.c
 TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tools \
          ip:iproute2 keepalived:keepalived monit:monit strace:strace git:git \
          systemd-analyze:systemd logrotate:logrotate promtool:prometheus
+TOOLS += php:php-cli node:nodejs npm:npm
 
-.PHONY: help run build test check lint fuzz bench report perf refill benchstat e2e soak faults drill install deps clean
+# Client libraries that have no command, and npm's, of which bin/clients/memjs says the version.
+LIBRARIES := python3-pymemcache python3-pylibmc php-memcached
+MEMJS     := 1.3.2
+
+.PHONY: help run build test check lint fuzz bench report perf refill benchstat e2e clients soak faults drill install deps clean
 
 help: ## this list
 	@echo "magent: a memcached proxy. 'make run' shows it at work, README.md says the rest."
@@ -82,6 +87,9 @@ e2e: deps ## the proxy before real memcacheds, at length: transcripts, different
 	go test -count=1 -timeout $(PATIENCE) ./server/e2e -long
 	go test -count=1 -timeout $(PATIENCE) ./server/e2e/harness ./server/e2e/model ./cmd/...
 
+clients: deps ## client libraries at work while nodes are killed and come back, at length, with their versions
+	go test -count=1 -timeout $(PATIENCE) -v ./server/e2e/clients -long
+
 soak: deps ## strike nodes at random for 10m and check what clients saw (SOAK=1h SEED=7)
 	go test -count=1 -timeout 0 -v -run TestOneReplicaIsEnough ./server/e2e -seed $(SEED) -soak $(SOAK)
 
@@ -98,12 +106,19 @@ deps: ## install Debian's memcached, nutcracker and the like where they are miss
 	@missing=; for tool in $(TOOLS); do \
 		command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; \
 	done; \
+	for library in $(LIBRARIES); do \
+		[ "$$(dpkg-query -W -f '$${db:Status-Status}' $$library 2>/dev/null)" = installed ] || missing="$$missing $$library"; \
+	done; \
 	if [ -n "$$missing" ]; then \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 		echo "installing$$missing"; \
 		$$sudo apt-get -q update; \
 		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy install $$missing; \
 	fi
+	@[ "$$(cat bin/clients/memjs 2>/dev/null)" = $(MEMJS) ] || { \
+		npm install --silent --no-audit --no-fund --no-save --prefix bin/clients memjs@$(MEMJS); \
+		echo $(MEMJS) > bin/clients/memjs; \
+	}
 
 clean: ## remove bin
 	rm -rf bin

@@ -167,6 +167,7 @@ var law = []struct {
 	{"server/e2e", []string{"magent/server", "magent/server/...", "magent/upstream/memnode",
 		"magent/bench/process", "magent/bench/process/proctest", "magent/bench/load", "magent/bench/keys", "magent/bench/wire", "golang.org/x/sys/..."},
 		"the end-to-end harness sees the proxy from outside"},
+	{"server/e2e/clients", []string{"github.com/bradfitz/gomemcache/memcache"}, "a client's program sees the proxy as people's programs do"},
 	{"tools/deploy", nil, "what is written, and what is judged, is made of what it is given: std only"},
 	{"bench", []string{"magent/bench/...", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/HdrHistogram/hdrhistogram-go",
 		"golang.org/x/sys/...", "golang.org/x/term"}, judge},
