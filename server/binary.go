@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bytes"
+
 	"github.com/valyala/bytebufferpool"
 
 	"magent/codec"
@@ -47,11 +49,22 @@ func (s *session) next(data []byte) []byte {
 		return s.frame(data)
 	}
 	s.protocol = protocolText
-	if data[0] == binary.Magic {
+	switch {
+	case data[0] == binary.Magic:
 		s.protocol = protocolBinary
+	case bytes.HasPrefix(data, helloOfTLS):
+		s.count.Commands[codec.OpNone]++
+		s.refuse(codec.OpNone, codec.FaultError.Line())
+		s.end()
+		return nil
 	}
 	return s.next(data)
 }
+
+// helloOfTLS is how a client begins that takes this for a port of TLS (RFC 8446, 5.1: a
+// handshake, in a record of any version). It has nothing like the end of a line, and waits
+// for an answer: whatever that is, it says then what is wrong.
+var helloOfTLS = []byte{22, 3}
 
 // frame reads one binary request from the front of data and returns what is behind it.
 // One that has not come whole up to its value, some 64 KiB at most, waits in line.

@@ -41,6 +41,9 @@ type loop struct {
 	partings  []parting         // that close at their next boundary
 	lingers   []*linger         // half-closed clients with replies to come
 	guests    []*guest          // refills that take their turns here
+	watched   []*session        // that have stopped in the middle of a command
+	sinceLook int               // ticks since the last look at these
+	silence   int               // looks that one of them may be silent for
 	parts     [3][]byte         // of join
 	key       [text.MaxKey]byte // of route
 	sentKey   [text.MaxKey]byte // of routeSent
@@ -90,6 +93,7 @@ func newLoop(srv *Server) *loop {
 	l.scratch = make([]byte, 0, scratchSize)
 	l.asText = make([]byte, 0, asTextRoom)
 	l.source = token.NewSource(rand.IntN(token.Sources))
+	l.silence = looks(l.cfg.ClientTimeout)
 	for _, p := range srv.pools {
 		lane := newLane(l, p)
 		l.lanes, l.converges = append(l.lanes, lane), l.converges || lane.converges
@@ -241,13 +245,14 @@ func (t tickTask) Run(context.Context) error {
 		l.lingerTick()
 		l.leavingTick()
 		l.partingTick()
+		l.stoppedTick()
 		l.waitingTick()
 		l.passTick()
 	}
 	l.flush()
 	l.settle()
 	l.entertain()
-	if !slices.ContainsFunc(l.lanes, (*lane).underWay) && len(l.guests) == 0 && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 && len(l.partings) == 0 &&
+	if !slices.ContainsFunc(l.lanes, (*lane).underWay) && len(l.guests) == 0 && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 && len(l.partings) == 0 && len(l.watched) == 0 &&
 		(l.away == nil || l.any.clients.Load() == 0) {
 		l.any.busy.Store(false)
 	}

@@ -49,6 +49,8 @@ type session struct {
 	quit    bool   // takes no more commands
 	parting bool   // close at the next boundary
 	fed     bool   // something has come since the last tick, while parting
+	watched bool   // it is on the loop's list of those that stopped in a command
+	silent  int    // looks at that list since something has come
 	relay   *relay // the value that the client has the front of
 	framing        // which protocol it speaks
 }
@@ -108,6 +110,9 @@ func (s *session) consume(data []byte) []byte {
 		default:
 			data = s.next(data)
 		}
+	}
+	if s.wire != nil && s.stopped() {
+		s.watch()
 	}
 	return data
 }

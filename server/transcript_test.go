@@ -29,7 +29,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //
 //	# comment
 //	pool 3 2                    3 nodes p1 p2 p3 and their backups b1 b2; "1 1" if not given
-//	option max-value 100        or timeout (ticks), hedge (ticks), client-buffer, writes, ack, greeting by-hand,
+//	option max-value 100        or timeout (ticks), hedge (ticks), client-buffer, client-timeout (ticks),
+//	                            writes, ack, greeting by-hand,
 //	                            version 1.6.45 (of all nodes, or of those named behind it),
 //	                            repairs waiting=1 running=1 rate=1 burst=1 (limits of the queue),
 //	                            stream-above (0 unless set: every value is relayed as it comes)
@@ -198,6 +199,8 @@ func (p *player) option(name, value string) func(*config.Config) {
 		return func(c *config.Config) { c.MaxValue = p.number(value) }
 	case "client-buffer":
 		return func(c *config.Config) { c.ClientBuffer = p.number(value) }
+	case "client-timeout":
+		return func(c *config.Config) { c.ClientTimeout = time.Duration(p.number(value)) * tick }
 	case "timeout":
 		return func(c *config.Config) { c.Pools[0].Timeout = time.Duration(p.number(value)) * tick }
 	case "hedge":

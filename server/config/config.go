@@ -25,6 +25,8 @@ type Config struct {
 	ClientBuffer int           // bytes of unread replies at which a client is closed; default 64 MiB
 	DrainTimeout time.Duration // how long Shutdown waits for what is in flight; default 5s
 
+	ClientTimeout time.Duration // how long a client may be silent in the middle of a command; 0 is for ever; default 1m
+
 	VIPs         []netip.Addr  // virtual addresses: another program moves them between machines, by what it hears of readiness
 	HandoverWait time.Duration // how long a magent that is to stop waits for these to leave; default 2s
 }
@@ -54,11 +56,12 @@ const MaxPrefix = 250
 // Default is a Config with every limit at its default, no address and no pool.
 func Default() Config {
 	return Config{
-		MaxClients:   4096,
-		MaxValue:     1 << 20,
-		ClientBuffer: 64 << 20,
-		DrainTimeout: 5 * time.Second,
-		HandoverWait: 2 * time.Second,
+		MaxClients:    4096,
+		MaxValue:      1 << 20,
+		ClientBuffer:  64 << 20,
+		DrainTimeout:  5 * time.Second,
+		ClientTimeout: time.Minute,
+		HandoverWait:  2 * time.Second,
 	}
 }
 
@@ -83,7 +86,7 @@ func (c *Config) Connections() (n int) {
 func (c *Config) Validate() error {
 	errs := atLeast([]limit{
 		{"max clients", int64(c.MaxClients), 1}, {"max value", int64(c.MaxValue), 1}, {"client buffer", int64(c.ClientBuffer), 1},
-		{"handover wait", int64(c.HandoverWait), 0}, {"loops", int64(c.Loops), 0},
+		{"handover wait", int64(c.HandoverWait), 0}, {"client timeout", int64(c.ClientTimeout), 0}, {"loops", int64(c.Loops), 0},
 	})
 	if len(c.Listen) == 0 {
 		errs = append(errs, errors.New("no address to listen on"))

@@ -57,6 +57,7 @@ type Flags struct {
 	maxValue, clientBuffer    size
 	vips                      []string
 	handoverWait              time.Duration
+	clientTimeout             time.Duration
 }
 
 const (
@@ -99,6 +100,7 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	f.bindHealth(fs, &p)
 	fs.Var(&f.maxValue, "max-value", "refuse values above this `size`, as memcached's -I does: 512k, 1m")
 	fs.Var(&f.clientBuffer, "client-buffer", "close a client that leaves replies of this `size` unread")
+	fs.DurationVar(&f.clientTimeout, "client-timeout", d.ClientTimeout, "close a client that is silent for this `duration` in the middle of a command; 0 is never")
 	fs.IntVar(&f.loops, "loops", 0, "run this `number` of event loops; 0 is half the cores")
 	fs.IntVar(&f.loops, "threads", 0, "the same as --loops")
 	_ = fs.MarkHidden("threads") // it was defined on the line above
@@ -174,6 +176,7 @@ func (f *Flags) Config() (Config, error) {
 	p.Rise, p.Fall, p.DebtLimit = f.rise, f.fall, int(f.debtLimit)
 	p.Resync, p.ResyncRate = !f.noResync, f.resyncRate
 	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
+	c.ClientTimeout = f.clientTimeout
 	c.VIPs, err = f.addresses()
 	fault(err)
 	c.HandoverWait = f.handoverWait
