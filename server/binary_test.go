@@ -33,12 +33,15 @@ func plainBinaryExchanges() (all []exchange) {
 			v := " = " + strings.Repeat("v", n)
 			shown := fmt.Sprintf(" = {v*%d}", n)
 			hit := value("key-1", n, " 77")
+			gets := func(copies []int, cas string) exchange { // one END answers all
+				return exchange{copies: copies, requests: depth, reply: many("get "+cas+" flags=0"+shown, depth),
+					steps: []step{{"clientb", many("get key-1", depth)}, {"p1", strings.Repeat(hit, depth) + "END\r\n"}}}.as(fmt.Sprint("size=", n))
+			}
 			sets := func(e exchange, cas string) exchange {
 				return e.over(many("set key-1"+v, depth), many("set"+cas, depth))
 			}
 			all = append(all,
-				exchange{copies: []int{1}, requests: depth, reply: many("get cas=77 flags=0"+shown, depth), // one END answers all
-					steps: []step{{"clientb", many("get key-1", depth)}, {"p1", strings.Repeat(hit, depth) + "END\r\n"}}}.as(fmt.Sprint("size=", n)),
+				gets([]int{1}, "cas=77"), gets([]int{1, 1}, "cas={p1:77}"),
 				sets(simple("", "HD c5\r\n").deep(depth), " cas=5"),
 				sets(stores("", "").deep(depth), " cas={p1:5}"),
 			)

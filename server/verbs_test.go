@@ -74,7 +74,15 @@ func plainExchanges() (all []exchange) {
 			)
 		}
 	}
+	// One END answers them all.
+	many := func(copies []int, verb, said, told string) exchange {
+		return exchange{copies: copies, requests: 16, reply: strings.Repeat(value("key-1", 100, told)+"END\r\n", 16),
+			steps: []step{{"client", strings.Repeat(verb+" key-1\r\n", 16)}, {"p1", strings.Repeat(value("key-1", 100, said), 16) + "END\r\n"}}}
+	}
 	return append(all,
+		many([]int{1, 1}, "get", "", ""),
+		many([]int{1}, "gets", " 77", " 77"),
+		many([]int{1, 1}, "gets", " 77", " {p1:77}"),
 		simple("delete key-1\r\n", "DELETED\r\n").deep(16),
 		duo("delete key-1\r\n", "DELETED\r\n", "p1> DELETED\r\n", "b1> HD\r\n", none).deep(16))
 }
