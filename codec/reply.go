@@ -26,6 +26,7 @@ type Reply struct {
 	Value uint32 // KindValue: bytes of the value, without its CRLF
 	Key   Span   // VALUE: the key. Meta: the argument of the k flag, if it is there
 	Coded bool   // meta: the key is in base64
+	Echo  bool   // meta: the O flag is there
 }
 
 // Size is the length of the whole frame.

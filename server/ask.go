@@ -65,7 +65,7 @@ func (s *session) askHeir(c, heir *upstream.Conn, seq uint32, line, value []byte
 	s.asking++
 
 	op := l.leadOp(req)
-	p := upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: op}
+	p := upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: op, Mark: bare(op, req.Meta)}
 	if ck != nil {
 		from := prepend(ck.Buf, len(line)+leadRoom, l.appendLead(l.scratch[:0], line, req, c, sl.copy))
 		a.held = l.group.HoldChunk(ck, from, p, keyOf(op, req))

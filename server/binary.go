@@ -112,6 +112,13 @@ func (s *session) request(buf, rest []byte, r *binary.Request) (behind []byte, s
 		s.unserved(r)
 		return rest, true
 	}
+	if r.Plain && r.Opcode.Loud() == binary.Get && s.asking == 0 {
+		// Most requests are this one, which awaits nobody: it need not be put as a command first.
+		s.asked = binary.Asked{Opcode: r.Opcode, Opaque: r.Opaque}
+		s.count.Commands[codec.OpGets]++
+		s.getKey(codec.OpGets, nil, r.Key.In(buf), slotKey|slotLast)
+		return rest, true
+	}
 	var req codec.Request
 	line := binary.AppendLine(l.asText[:0], buf, r, &req)
 	if s.awaits(line, &req) {
@@ -194,8 +201,13 @@ func (s *session) hit(c *upstream.Conn, p *upstream.Pending, sl *slot, r *codec.
 	}
 	s.begin()
 	s.out = binary.AppendHit(s.out, &h, sl.asked)
-	s.rest = int(h.Size) + len(endOfLine)
-	s.render(sl.asked, b[r.Line:], nil)
+	value, size := b[r.Line:], int(h.Size)
+	if size < bigValue && len(value) == size+len(endOfLine) {
+		s.out = append(s.out, value[:size]...)
+		return true
+	}
+	s.rest = size + len(endOfLine)
+	s.render(sl.asked, value, nil)
 	return true
 }
 

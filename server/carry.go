@@ -284,7 +284,7 @@ func (c *carry) post(line []byte, step repair.Step, from *upstream.Pending) bool
 		return false
 	}
 	conn := l.group.Conn(node, c.salt)
-	p := upstream.Pending{Owner: c, Op: step.Op}
+	p := upstream.Pending{Owner: c, Op: step.Op, Mark: bare(step.Op, 0)}
 	if step.Value != repair.ClientValue {
 		return conn.Send(append(conn.Room(len(line)), line...), p, c.keySpan())
 	}
@@ -335,7 +335,7 @@ func (c *carry) valued() {
 	from := prepend(ck.Buf, valueRoom, line)
 	c.heed(step)
 	node := c.nodes[repair.Follower]
-	p := upstream.Pending{Owner: c, Op: step.Op}
+	p := upstream.Pending{Owner: c, Op: step.Op, Mark: bare(step.Op, 0)}
 	if l.pool.Health.Writable(node) && l.group.Conn(node, c.salt).SendChunk(ck, from, p, c.keySpan()) {
 		return
 	}

@@ -174,7 +174,7 @@ func (s *session) lead(line, value []byte, ck *upstream.Chunk, req *codec.Reques
 		endReads(c)
 	}
 	op := l.leadOp(req)
-	p := upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: op}
+	p := upstream.Pending{Owner: s, Seq: seq, Leg: legLead, Op: op, Mark: bare(op, req.Meta)}
 	if ck != nil {
 		from := prepend(ck.Buf, len(line)+leadRoom, l.appendLead(l.scratch[:0], line, req, c, copy))
 		taken = c.SendChunk(ck, from, p, keyOf(op, req))
@@ -201,6 +201,15 @@ func keyOf(op codec.Op, req *codec.Request) codec.Span {
 	return codec.Span{Off: uint32(len(op.String())) + 1, Len: req.Key.Len}
 }
 
+// bare says of a request that goes to a node, with the flags meta, if the answer to it names
+// nothing but a version. What a repair or its like sends is always so, or names its key.
+func bare(op codec.Op, meta codec.Letters) upstream.Mark {
+	if (op == codec.OpMetaSet || op == codec.OpMetaDelete) && !meta.Any(codec.Letter('k')|codec.Letter('O')) {
+		return upstream.Bare
+	}
+	return 0
+}
+
 // leadReply hears what the lead did, and passes the effect on.
 func (s *session) leadReply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
 	sl := s.slots.at(p.Seq)
@@ -209,6 +218,13 @@ func (s *session) leadReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 	}
 	if sl.is(slotEverywhere) {
 		s.drop(sl) // a follower was faster
+	}
+	if sl.lane.pool.Alone() && sl.tellable(r) {
+		sl.flags &^= slotWaits
+		sl.result = resultOf(b)
+		s.emit(p.Seq, b)
+		s.finish(p.Seq)
+		return
 	}
 	answer := b
 	if r.Kind == codec.KindEnd {
@@ -224,6 +240,12 @@ func (s *session) leadReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 		return
 	}
 	s.led(p, answer)
+}
+
+// tellable reports whether the client is to have r as it is, and nothing else: the usual
+// case where nobody but the lead is waited for.
+func (s *slot) tellable(r *codec.Reply) bool {
+	return r.Kind == codec.KindLine && s.out == nil && s.fault == codec.FaultNone && !s.is(slotQuiet)
 }
 
 // lineVA stands for the line of an answer that had a value.

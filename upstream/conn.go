@@ -221,7 +221,7 @@ func (c *Conn) Resend(p *Pending) bool {
 	invariants.Check(p.whole(), "upstream: a request is sent again without its value")
 	c.seal()
 	again := *p
-	again.value = false
+	again.Mark &^= valued
 	c.segment(p.chunk, int(p.req.Off), int(p.req.End()))
 	c.push(again)
 	return true
@@ -386,7 +386,7 @@ func (c *Conn) frame(b []byte, r *codec.Reply) {
 		p.Owner.Reply(c, p, r, b)
 	case p.Op.Shape() == codec.ShapeMeta && r.Kind != codec.KindError && !p.names(r, b):
 		c.fail(CauseDesync)
-	case p.value && r.Kind != codec.KindEnd:
+	case p.has(valued) && r.Kind != codec.KindEnd:
 		c.fail(CauseDesync) // an error in place of the END that was due
 	default:
 		for c.settle(r, b) && c.wire != nil {
@@ -422,7 +422,7 @@ func (c *Conn) value(p *Pending, b []byte, r *codec.Reply) {
 		c.fail(CauseDesync)
 		return
 	}
-	p.value = true
+	p.Mark |= valued
 	c.body, c.last = r.Size()-len(b), b[len(b)-1]
 	p.Owner.Reply(c, p, r, b)
 	if c.body == 0 && c.wire != nil {
@@ -435,10 +435,10 @@ func (c *Conn) value(p *Pending, b []byte, r *codec.Reply) {
 func (c *Conn) find(key []byte) (skip int, ok bool) {
 	for i := 0; i < c.ring.len(); i++ {
 		p := c.ring.at(i)
-		if !p.value && bytes.Equal(key, p.Key()) {
+		if !p.has(valued) && bytes.Equal(key, p.Key()) {
 			return i, true
 		}
-		if p.value || !p.More {
+		if p.has(valued) || !p.More {
 			break
 		}
 	}

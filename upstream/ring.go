@@ -22,13 +22,25 @@ type Pending struct {
 	// More: this key shares its command with the next Pending, or may yet: a get
 	// of three keys is one command and three Pendings, the first two with More.
 	More  bool
-	value bool   // its VALUE has come, its END has not
+	Mark  Mark
 	at    uint32 // tick at which it was pushed
 	left  uint32 // when it was flushed, as of Group.Micros; 0: it was not, or nobody measures
 	key   codec.Span
 	req   codec.Span
 	chunk *Chunk
 }
+
+// Mark is what is known of a Pending beside its request.
+type Mark uint8
+
+const (
+	// Bare: an ms or md that asks for neither its key nor an opaque. Its owner may say so.
+	Bare   Mark = 1 << iota
+	valued      // its VALUE has come, its END has not
+)
+
+// has reports whether m is set.
+func (p *Pending) has(m Mark) bool { return p.Mark&m != 0 }
 
 // Key is the key that was asked for, as written; empty if there is none to check.
 // It is good until the Owner's method returns, as are the other views.
@@ -86,6 +98,9 @@ func (p *Pending) Line() []byte {
 func (p *Pending) names(r *codec.Reply, b []byte) bool {
 	if p.Op == codec.OpMetaDebug {
 		return true // an ME begins with its key, which may look like anything
+	}
+	if p.has(Bare) && !r.Echo && r.Key.Len == 0 {
+		return true
 	}
 	line := p.Line()
 	flags := flagsOf(line)

@@ -68,10 +68,13 @@ type Asked struct {
 // an ma answers with must be in b as a whole. An answer to a command that says the key
 // has it behind a k, in base64 if a b follows: see AppendKey.
 func AppendReply(dst, b []byte, asked Asked) (out []byte, n, value int) {
+	op := asked.Opcode
+	if cas, n := stored(b); n > 0 && op != Touch {
+		return appendStored(dst, cas, asked), n, NoValue
+	}
 	n = bytes.IndexByte(b, '\n') + 1
 	line := b[:n-len(crlf)]
 	word, rest := cut(line)
-	op := asked.Opcode
 	switch string(word) {
 	case "VALUE":
 		out, value = appendHit(dst, rest, asked)
@@ -101,6 +104,41 @@ func AppendReply(dst, b []byte, asked Asked) (out []byte, n, value int) {
 
 var crlf = []byte("\r\n")
 
+// stored reads the line of most answers to writes: HD and a version, or HD alone. n is how
+// long it is, 0 if b begins with another.
+func stored(b []byte) (cas uint64, n int) {
+	if len(b) < len("HD\r\n") || b[0] != 'H' || b[1] != 'D' {
+		return 0, 0
+	}
+	at := len("HD")
+	if b[at] == ' ' {
+		const most = 19 // digits that no number outgrows
+		if b[at+1] != 'c' {
+			return 0, 0
+		}
+		digits := b[len("HD c"):]
+		for i, c := range digits[:min(most, len(digits))] {
+			d := c - '0'
+			if d > 9 {
+				break
+			}
+			cas, at = cas*10+uint64(d), len("HD c")+i+1
+		}
+	}
+	if at+len(crlf) > len(b) || b[at] != '\r' {
+		return 0, 0
+	}
+	return cas, at + len(crlf)
+}
+
+// appendStored puts that a write was done, and the version that it made.
+func appendStored(dst []byte, cas uint64, asked Asked) []byte {
+	if asked.Opcode.Quiet() {
+		return dst
+	}
+	return appendHeader(dst, asked, StatusOK, header{cas: cas})
+}
+
 // header is the lengths and the version in the header of a response.
 type header struct {
 	extras, key, body int // body has the others in it
@@ -108,14 +146,9 @@ type header struct {
 }
 
 func appendHeader(dst []byte, asked Asked, s Status, h header) []byte {
-	var b [HeaderSize]byte
-	b[0], b[1], b[4] = magicReply, byte(asked.Opcode), byte(h.extras)
-	binary.BigEndian.PutUint16(b[2:], uint16(h.key))
-	binary.BigEndian.PutUint16(b[6:], uint16(s))
-	binary.BigEndian.PutUint32(b[8:], uint32(h.body))
-	binary.BigEndian.PutUint32(b[12:], asked.Opaque)
-	binary.BigEndian.PutUint64(b[16:], h.cas)
-	return append(dst, b[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, magicReply<<56|uint64(asked.Opcode)<<48|uint64(uint16(h.key))<<32|uint64(uint8(h.extras))<<24|uint64(s))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(h.body)<<32|uint64(asked.Opaque))
+	return binary.BigEndian.AppendUint64(dst, h.cas)
 }
 
 // Hit is what a VALUE line says.
@@ -187,15 +220,12 @@ func appendMiss(dst, rest []byte, asked Asked) []byte {
 
 // appendDone puts that something was done. A touch says the item's flags.
 func appendDone(dst, rest []byte, asked Asked) []byte {
-	if asked.Opcode.Quiet() {
-		return dst
-	}
 	w := readWords(rest, false)
-	if asked.Opcode == Touch {
-		dst = appendHeader(dst, asked, StatusOK, header{extras: 4, body: 4, cas: w.cas})
-		return binary.BigEndian.AppendUint32(dst, w.flags)
+	if asked.Opcode != Touch {
+		return appendStored(dst, w.cas, asked)
 	}
-	return appendHeader(dst, asked, StatusOK, header{cas: w.cas})
+	dst = appendHeader(dst, asked, StatusOK, header{extras: 4, body: 4, cas: w.cas})
+	return binary.BigEndian.AppendUint32(dst, w.flags)
 }
 
 func appendFailure[S string | []byte](dst []byte, s Status, words S, asked Asked) []byte {

@@ -14,6 +14,7 @@ type Frame struct {
 	Key   string
 	Line  int // bytes of the line, with its CRLF
 	Value int // bytes of the value
+	Echo  bool
 }
 
 // The answers of memcached, by the shape that the request calls for. A number of
@@ -87,11 +88,11 @@ func metaLine(line string, f Frame) (Frame, bool, bool) {
 	case line == "EN", strings.HasPrefix(line, "EN "):
 		f.Kind = codec.KindMiss
 	}
-	if !strings.HasPrefix(line, "ME") {
+	if named := false; !strings.HasPrefix(line, "ME") {
 		for _, w := range strings.Split(line, " ")[1:] {
-			if strings.HasPrefix(w, "k") {
-				f.Key = w[1:]
-				break
+			f.Echo = f.Echo || strings.HasPrefix(w, "O")
+			if strings.HasPrefix(w, "k") && !named {
+				f.Key, named = w[1:], true
 			}
 		}
 	}

@@ -145,7 +145,7 @@ func FuzzParseReply(f *testing.F) {
 				if r.Key.End() > r.Line {
 					t.Fatalf("%q: key %v is outside", rest, r.Key)
 				}
-				got = codectest.Frame{Kind: r.Kind, Key: string(r.Key.In(rest)), Line: int(r.Line), Value: int(r.Value)}
+				got = codectest.Frame{Kind: r.Kind, Key: string(r.Key.In(rest)), Line: int(r.Line), Value: int(r.Value), Echo: r.Echo}
 			}
 			want, short, ok := codectest.Reply(rest, s, MaxReplyLine)
 			if (err == nil) != ok || (err == ErrShort) != short || ok && got != want {

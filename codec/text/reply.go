@@ -132,17 +132,32 @@ func parseMeta(line []byte, r *codec.Reply) error {
 	case len(line) > 2 && line[2] != ' ':
 		return ErrReply
 	}
-	if k := bytes.Index(line, []byte(" k")); k >= 0 && !(line[0] == 'M' && line[1] == 'E') {
-		off := k + 2
-		n := bytes.IndexByte(line[off:], ' ')
-		if n < 0 {
-			n = len(line) - off
-		}
-		r.Key = codec.Span{Off: uint32(off), Len: uint32(n)}
-		rest := line[off+n:]
-		r.Coded = len(rest) >= 2 && rest[1] == 'b' && (len(rest) == 2 || rest[2] == ' ')
+	if line[0] != 'M' || line[1] != 'E' { // which begins with its key, that may look like anything
+		parseFlags(line, r)
 	}
 	return nil
+}
+
+// parseFlags looks for the flags that say what a meta line is about. Most have a version at
+// most, and are short.
+func parseFlags(line []byte, r *codec.Reply) {
+	for i := len("HD"); i+1 < len(line); i++ {
+		switch {
+		case line[i] != ' ':
+		case line[i+1] == 'O':
+			r.Echo = true
+		case line[i+1] == 'k' && r.Key.Off == 0:
+			off := i + len(" k")
+			n := bytes.IndexByte(line[off:], ' ')
+			if n < 0 {
+				n = len(line) - off
+			}
+			r.Key = codec.Span{Off: uint32(off), Len: uint32(n)}
+			rest := line[off+n:]
+			r.Coded = len(rest) >= 2 && rest[1] == 'b' && (len(rest) == 2 || rest[2] == ' ')
+			i = off + n - 1
+		}
+	}
 }
 
 func isUpper(c byte) bool { return c >= 'A' && c <= 'Z' }
