@@ -466,7 +466,7 @@ func (f *finding) is(o *finding) bool {
 
 // again compares the keys of what was found twice more, and returns what differs each time.
 func (d *comparison) again(ctx context.Context, all []finding) ([]finding, error) {
-	for range looks - 1 {
+	for range mostLooks - 1 {
 		if len(all) == 0 {
 			break
 		}

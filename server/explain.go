@@ -25,10 +25,10 @@ import (
 const (
 	// frontSize is how much of a value is shown, in bytes.
 	frontSize = 256
-	// looks is how often replicas that differ are looked at before that is said of them,
+	// mostLooks is how often replicas that differ are looked at before that is said of them,
 	// and lookPause the time between: a write that is under way makes them differ for a
 	// moment.
-	looks     = 3
+	mostLooks = 3
 	lookPause = 100 * time.Millisecond
 	// lookPatience is how long a node may take to be connected to, and be silent, when it is
 	// looked at: nobody is in the haste of a client.
@@ -268,7 +268,7 @@ func (s *poolServer) lookAt(ctx context.Context, k *keyed, q admin.Question, e *
 			return ctx.Err()
 		}
 		e.Verdict = verdict(k, e.Replicas)
-		if e.Verdict != admin.Differ || look == looks {
+		if e.Verdict != admin.Differ || look == mostLooks {
 			return nil
 		}
 		pause(ctx, lookPause)
