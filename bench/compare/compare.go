@@ -146,7 +146,7 @@ func contestants(cfg Config, w Workload, nodes, backups []*process.Process) (sid
 			cfg.say("%-15s %s is left out: it has %d nodes behind it, the others %d\n", w.Name, name, n, len(nodes))
 			return
 		}
-		t := Topology{Nodes: nodes, Flags: s.Flags, CPUs: cfg.ProxyCPUs}
+		t := Topology{Nodes: nodes, Flags: s.Flags, Read: s.Read, CPUs: cfg.ProxyCPUs}
 		if s.Copies > 1 {
 			t.Backups = backups
 		}
@@ -218,6 +218,9 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 	defer func() { err = errors.Join(err, process.StopAll(running)) }()
 	for _, i := range order {
 		s := &sides[i]
+		if err := s.topology.choose(); err != nil {
+			return nil, err
+		}
 		if procs[i], err = s.rival.Start(ctx, s.topology); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -228,8 +231,9 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 	}
 	reports := make([]*load.Report, len(sides))
 	for _, i := range order {
+		read := sides[i].topology.read(ctx)
 		rep, err := oneRun(ctx, cfg, w, sides[i].rival.charge(procs[i], nodes), procs[i].Addr, round)
-		if err != nil {
+		if err = errors.Join(err, read()); err != nil {
 			return nil, fmt.Errorf("%s: %w", sides[i].name, err)
 		}
 		reports[i] = rep

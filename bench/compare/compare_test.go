@@ -672,7 +672,7 @@ func TestAllFaultsAreSaid(t *testing.T) {
 // The gate alone narrows a comparison to what it judges.
 func TestGateFlag(t *testing.T) {
 	for args, want := range map[string]string{
-		"--gate 0.15": "nutcracker: get-c50 0 get-c50-p16 0 mixed-c1000 0 mixed-32k 0 set-2copies 1 set-2copies-c1 1 mixed-2copies 1 get-2copies 1 gets-2copies 1",
+		"--gate 0.15": "nutcracker: get-c50 0 get-c50-p16 0 mixed-c1000 0 mixed-32k 0 set-2copies 1 set-2copies-c1 1 mixed-2copies 1 get-2copies 1 gets-2copies 1 get-scraped 1",
 		"--gate 0.15 --workloads set-1copy,set-2copies --theirs direct": "direct: set-1copy 0 set-2copies 1",
 		"--workloads multiget20,set-2copies":                            "nutcracker direct: multiget20 0 set-2copies 4",
 	} {
@@ -697,7 +697,7 @@ func TestGateFlag(t *testing.T) {
 
 // The workloads that are standard, and the ratios that were promised.
 func TestStandardWorkloads(t *testing.T) {
-	promised := map[string]float64{"get-c50": 1, "get-c50-p16": 0.30, "mixed-c1000": 0.85, "mixed-32k": 1, "set-2copies": 1.6, "multiget20": 0}
+	promised := map[string]float64{"get-c50": 1, "get-c50-p16": 0.30, "mixed-c1000": 0.85, "mixed-32k": 1, "set-2copies": 1.6, "multiget20": 0, "get-scraped": 1.01}
 	for _, w := range Workloads() {
 		if must, ok := promised[w.Name]; ok && must != w.Must {
 			t.Errorf("%s must hold %v, promised is %v", w.Name, w.Must, must)

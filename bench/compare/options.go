@@ -42,7 +42,7 @@ func (o *Options) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.magent, "magent", "", "`path` of the magent binary to judge (default: this one)")
 	fs.StringVar(&o.before, "before", "", "`path` of another build of magent, the rival named before: what a change costs")
 	fs.StringVar(&o.ours, "ours", "magent", "what to judge, by `name`: magent, nutcracker or direct (nutcracker against itself shows the noise)")
-	fs.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker", "direct"}, "what to judge it against, by `names` with commas between them: magent, before, nutcracker, direct, which is the node without a proxy; bounds hold against the first that is a proxy (workloads named 2copies judge settings of --ours instead, unless that is before)")
+	fs.StringSliceVar(&o.theirs, "theirs", []string{"nutcracker", "direct"}, "what to judge it against, by `names` with commas between them: magent, before, nutcracker, direct, which is the node without a proxy; bounds hold against the first that is a proxy (workloads named 2copies, scraped and watched judge settings of --ours instead, unless that is before)")
 	fs.StringArrayVar(&o.rivals, "rival", nil, "another proxy, `NAME=PORT:PID[:NODEPID...]`, that listens on 127.0.0.1 already: started, pinned as --cpus-proxy says and set up over as many nodes as the workload has by whoever started it (a NODEPID's CPU is charged as a node's; unnamed nodes count as noise; workloads with another number of nodes than it names leave it out)")
 	fs.StringSliceVar(&o.workloads, "workloads", nil, "which workloads, by `names` with commas between them (default all)")
 	fs.IntVar(&o.cfg.Rounds, "rounds", 9, "`number` of times to measure each pair")

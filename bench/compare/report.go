@@ -34,12 +34,15 @@ type block struct {
 const hostName = "host"
 
 // blocks are by name. Those of rivals have what stands against ours; those of settings
-// have what ours costs when it is set up in other ways.
+// have what ours costs when it is set up in other ways, and those of readers what it costs
+// when it is looked at.
 var blocks = map[string]block{
 	hostName:         {anyRow, hostBlock},
 	"rivals":         {amongRivals, ratioBlock},
 	"rivals-sides":   {amongRivals, sideBlock},
 	"rivals-plots":   {amongRivals, plotBlock("rivals")},
+	"readers":        {amongReaders, ratioBlock},
+	"readers-sides":  {amongReaders, sideBlock},
 	"settings":       {amongSettings, ratioBlock},
 	"settings-sides": {amongSettings, sideBlock},
 	"settings-plots": {amongSettings, plotBlock("settings")},
@@ -48,9 +51,12 @@ var blocks = map[string]block{
 func anyRow(*Row) bool { return true }
 
 // amongSettings knows a side that is set up by its name, as contestants gives it.
-func amongSettings(r *Row) bool { return strings.Contains(r.Ours, ", ") }
+func amongSettings(r *Row) bool { return strings.Contains(r.Ours, ", ") && !amongReaders(r) }
 
-func amongRivals(r *Row) bool { return !amongSettings(r) }
+// amongReaders knows a side that is read by the end of that.
+func amongReaders(r *Row) bool { return strings.HasSuffix(r.Ours, eachSecond) }
+
+func amongRivals(r *Row) bool { return !amongSettings(r) && !amongReaders(r) }
 
 // Report writes the blocks of the document at path, and their plots into the directories
 // of their results. Where results is not empty, blocks of other results are of those from

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,8 +19,28 @@ type Topology struct {
 	Nodes, Backups []*process.Process
 	// Flags are a Setting's. Only our proxy takes any.
 	Flags []string
+	// Read is a Setting's, too, and Operators the address at which it is to be asked for.
+	Read, Operators string
 	// CPUs are the proxy's; empty means all.
 	CPUs []int
+}
+
+// choose finds an address for operators, if any are to ask.
+func (t *Topology) choose() error {
+	if t.Read == "" {
+		return nil
+	}
+	port, err := process.FreePort()
+	t.Operators = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	return err
+}
+
+// read has what operators ask for read until end is called, which says what went wrong.
+func (t *Topology) read(ctx context.Context) (end func() error) {
+	if t.Read == "" {
+		return func() error { return nil }
+	}
+	return newReader(ctx, "http://"+t.Operators+t.Read).close
 }
 
 // Rival is a kind of proxy, ours among them.
@@ -106,6 +127,9 @@ func magentRecipe(name, path string, t Topology) process.Recipe {
 		}
 		for _, n := range t.Backups {
 			args = append(args, "-b", n.Addr)
+		}
+		if t.Operators != "" {
+			args = append(args, "--admin-listen", t.Operators)
 		}
 		return append(args, t.Flags...), nil
 	}}

@@ -36,6 +36,9 @@ type Setting struct {
 	Copies int
 	// Flags are further flags of its command line.
 	Flags []string
+	// Read is the path of what its operators may ask for, and is asked for each second
+	// while it is measured; empty: nobody asks.
+	Read string
 }
 
 // String says what tells the setting from others.
@@ -44,8 +47,15 @@ func (s Setting) String() string {
 	if s.Copies > 1 {
 		words[0] = fmt.Sprintf("%d copies", s.Copies)
 	}
-	return strings.Join(append(words, s.Flags...), " ")
+	words = append(words, s.Flags...)
+	if s.Read != "" {
+		words = append(words, s.Read, eachSecond)
+	}
+	return strings.Join(words, " ")
 }
+
+// eachSecond ends what a Setting with a Read is called.
+const eachSecond = "each second"
 
 // Workloads are the standard ones. Values are 100 bytes, keys 20, the key space
 // 10000 keys, all of them stored, unless said otherwise.
@@ -87,6 +97,11 @@ func Workloads() []Workload {
 			Load: load.Config{Conns: 50}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
 		{Name: "gets-2copies", Title: "gets, 50 connections",
 			Load: load.Config{Conns: 50, Mix: load.Mix{wire.Gets: 1}}, Ours: twoCopies(), Against: []Setting{{}}, Must: 1.05},
+		// What it costs to be looked at.
+		{Name: "get-scraped", Title: "get, 50 connections",
+			Load: load.Config{Conns: 50}, Ours: Setting{Read: "/metrics"}, Against: []Setting{{}}, Must: 1.01},
+		{Name: "get-watched", Title: "get, 50 connections",
+			Load: load.Config{Conns: 50}, Ours: Setting{Read: "/overview"}, Against: []Setting{{}}},
 	}
 	for i := range all {
 		all[i].Load.Keys.Size = 20
