@@ -229,7 +229,7 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 		}
 		s.emit(p.Seq, b)
 	}
-	s.counted(sl, r.Kind)
+	s.counted(c, sl, r.Kind)
 	s.finish(p.Seq)
 }
 
@@ -281,8 +281,9 @@ func (s *session) partial(seq uint32, sl *slot, r *codec.Reply, b []byte) {
 	}
 }
 
-// counted keeps the score of hits and misses.
-func (s *session) counted(sl *slot, k codec.Kind) {
+// counted keeps the score of hits and misses; of clients' also that of the node that c
+// leads to.
+func (s *session) counted(c *upstream.Conn, sl *slot, k codec.Kind) {
 	switch {
 	case k == codec.KindError:
 		sl.result = ResultError
@@ -295,6 +296,9 @@ func (s *session) counted(sl *slot, k codec.Kind) {
 		sl.result = ResultMiss
 		s.count.Misses++
 		sl.lane.reads++
+	}
+	if !s.own() && k != codec.KindError {
+		c.Scored(sl.result == ResultHit)
 	}
 }
 

@@ -35,9 +35,7 @@ func (s *Server) Status() admin.Status {
 	snap := s.Snapshot()
 	status := admin.Status{Since: s.started, Ready: s.Ready()}
 	for i := range snap.Nodes {
-		n := &snap.Nodes[i]
-		status.Nodes = append(status.Nodes, admin.Node{Pool: n.Pool, Name: n.Name, Copy: n.Copy, State: n.State, Cause: n.Cause, Since: n.Since,
-			Epoch: n.Epoch, Debt: n.Debt, Drain: n.Drained, Refill: n.Refill.told()})
+		status.Nodes = append(status.Nodes, snap.Nodes[i].told())
 	}
 	return status
 }

@@ -108,6 +108,7 @@ func (s *poolServer) changed(c health.Change) {
 	}
 	if c.To == health.Down {
 		node.Fell(c.Cause)
+		s.fell(node.Name)
 	}
 	s.log.Log(context.Background(), level, "node "+c.To.String(), "node", node.Name, "was", c.From.String(), "cause", c.Cause, "epoch", c.Epoch)
 	s.keepers[c.Node].openGates()

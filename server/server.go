@@ -38,6 +38,7 @@ type Server struct {
 
 	drainFirst []string // nodes that are drained from the start
 
+	moves     moves
 	readiness *readiness
 	counting  chan struct{}                  // has one while it is counted for Top
 	moving    sync.Mutex                     // held while the addresses are given up
@@ -249,6 +250,7 @@ func (s *Server) end(ctx context.Context, successor *succession.Link) (err error
 			p.pool.Monitor.Close()
 		}
 		s.cancel()
+		s.moves.telling.Wait()
 		for _, k := range s.keepers() {
 			k.rest()
 		}

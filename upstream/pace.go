@@ -50,6 +50,8 @@ type Traffic struct {
 	Took     latency.Histogram // from the flush of a request to what ended its answer
 	Received uint64            // bytes
 	Sent     uint64            // bytes
+	Hits     uint64            // keys that clients asked it for, and it had
+	Misses   uint64            // keys that it had not, as the client was told
 }
 
 // Add adds what o has counted.
@@ -57,6 +59,17 @@ func (t *Traffic) Add(o *Traffic) {
 	t.Took.Add(&o.Took)
 	t.Received += o.Received
 	t.Sent += o.Sent
+	t.Hits += o.Hits
+	t.Misses += o.Misses
+}
+
+// Scored counts a key that a client asked the node of c for, and whether it was there.
+func (c *Conn) Scored(hit bool) {
+	if t := &c.group.traffic[c.node.Index]; hit {
+		t.Hits++
+	} else {
+		t.Misses++
+	}
 }
 
 // Traffic is that with node, so far. It goes on being written to.

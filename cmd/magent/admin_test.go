@@ -20,11 +20,17 @@ import (
 
 // toldProxy is what an admin endpoint in a test stands for.
 type toldProxy struct {
-	status admin.Status
-	told   chan string
+	status   admin.Status
+	overview admin.Overview
+	events   []admin.Event
+	told     chan string
 }
 
-func (p *toldProxy) Status() admin.Status { return p.status }
+func (p *toldProxy) Status() admin.Status     { return p.status }
+func (p *toldProxy) Overview() admin.Overview { return p.overview }
+func (p *toldProxy) Events(after uint64) ([]admin.Event, uint64) {
+	return p.events[min(int(after), len(p.events)):], uint64(len(p.events))
+}
 
 func (p *toldProxy) Ready() admin.Ready { return p.status.Ready }
 func (p *toldProxy) Healthy() error     { return nil }
@@ -156,6 +162,30 @@ func TestAdminCommands(t *testing.T) {
 		t.Errorf("a diff that finds something ends with %v, having said %s and asked %s", err, text, told)
 	}
 	refusedCommands(t, where)
+}
+
+// Events are told as lines, for people and for programs.
+func TestEventsCommand(t *testing.T) {
+	where := adminPath(t)
+	ln, err := admin.Listen(where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now().Add(-time.Hour)
+	p := &toldProxy{}
+	p.events = []admin.Event{{Number: 1, At: began, Kind: "state", What: "node down", Node: "a", Cause: "refused", More: "was=up"}, {Number: 2, At: began, What: "ready"}}
+	at := began.Local().Format("2006-01-02 15:04:05.000")
+	s := admin.Serve(ln, p, admin.Options{})
+	defer s.Close()
+	text, err := types(t, newEvents(), "--admin", where)
+	if want := at + "  node down: a: refused, was=up\n" + at + "  ready\n"; err != nil || text != want {
+		t.Errorf("events: %v\n%swant\n%s", err, text, want)
+	}
+	var first admin.Event
+	text, err = types(t, newEvents(), "--admin", where, "--json")
+	if line, _, _ := strings.Cut(text, "\n"); err != nil || json.Unmarshal([]byte(line), &first) != nil || first.Cause != "refused" {
+		t.Errorf("events --json: %v\n%s", err, text)
+	}
 }
 
 // refusedCommands are those that end with a sentence on standard error.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"strconv"
 
@@ -15,7 +16,8 @@ import (
 // operated is a proxy as its operators see it.
 type operated struct {
 	*server.Server
-	leave context.CancelFunc // ends the process as a signal does
+	leave   context.CancelFunc // ends the process as a signal does
+	history *admin.History
 }
 
 // Failover is the server's; then the process ends, if it is to.
@@ -33,6 +35,17 @@ func (o operated) Status() admin.Status {
 	s.Version = version
 	return s
 }
+
+// Overview is the server's, with the same.
+func (o operated) Overview() admin.Overview {
+	all := o.Server.Overview()
+	all.Version = version
+	_, all.Events = o.history.Events(math.MaxUint64)
+	return all
+}
+
+// Events are what the log has told of.
+func (o operated) Events(after uint64) ([]admin.Event, uint64) { return o.history.Events(after) }
 
 // noAdmin is the --admin of a magent that nobody can ask.
 const noAdmin = "none"

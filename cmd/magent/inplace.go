@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,7 @@ const successorVariable = "MAGENT_SUCCESSOR_IN"
 const (
 	socketName = "magent.socket" // that magent has made, and removes when it ends
 	linkName   = "magent.link"
+	eventsName = "magent.events"
 	pidName    = "magent.pid"
 	logName    = "magent.log"
 )
@@ -46,6 +48,7 @@ type inherited struct {
 	directory string           // where relative paths of the command line go from
 	foreign   map[string]bool  // addresses of sockets that magent has not made, and does not remove
 	link      *succession.Link // nil: there is no predecessor
+	events    *os.File         // what has changed before; nil: nobody says
 	pid       *os.File         // nil: there is no pid file of the predecessor's
 	log       *os.File         // nil: nor a log
 }
@@ -74,6 +77,8 @@ func inherit() (in inherited, err error) {
 		switch name := f.Name(); {
 		case succeeds() && name == linkName:
 			in.link, err = succession.Open(f)
+		case succeeds() && name == eventsName:
+			in.events = f
 		case succeeds() && name == pidName:
 			in.pid = f
 		case succeeds() && name == logName:
@@ -195,7 +200,11 @@ func (s *service) launch() (*succession.Link, *exec.Cmd, error) {
 		err = s.srv.Instruct(link)
 	}
 	files, names := append(slices.Clone(sockets), theirs), append(names, linkName)
-	for name, f := range map[string]*os.File{pidName: s.pid, logName: s.logFile} {
+	events := s.saveEvents()
+	if events != nil {
+		defer events.Close()
+	}
+	for name, f := range map[string]*os.File{pidName: s.pid, logName: s.logFile, eventsName: events} {
 		if f != nil {
 			files, names = append(files, f), append(names, name)
 		}
@@ -212,6 +221,37 @@ func (s *service) launch() (*succession.Link, *exec.Cmd, error) {
 		return nil, nil, err
 	}
 	return link, child, nil
+}
+
+// saveEvents is a file in memory of what has changed up to now; nil if there can be none. The
+// successor does without then.
+func (s *service) saveEvents() *os.File {
+	text, err := s.history.Save()
+	if err != nil {
+		return nil
+	}
+	fd, err := unix.MemfdCreate(eventsName, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), eventsName)
+	if _, err := f.WriteAt(text, 0); err != nil {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// loadEvents takes what has changed at the predecessor, if that says so.
+func (s *service) loadEvents() {
+	f := s.in.events
+	if f == nil {
+		return
+	}
+	defer f.Close()
+	if text, err := io.ReadAll(f); err == nil {
+		_ = s.history.Load(text) // one of another version may have other events
+	}
 }
 
 // sockets is the sockets that a successor gets, and what they are called.

@@ -64,7 +64,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return config.Explain(err) })
 	start, serve, ha := newStart(), newServe(), newHA()
-	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newReady(), newDrain(), newResync(), newExplain(), newDiff(), newTop(), ha, newVersion(), newFaults())
+	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newEvents(), newReady(), newDrain(), newResync(), newExplain(), newDiff(), newTop(), ha, newVersion(), newFaults())
 	for _, c := range slices.Concat(root.Commands(), ha.Commands()) {
 		if !c.DisableFlagParsing && c.Flags().Lookup("help") == nil {
 			c.Flags().BoolP("help", "h", false, "print this")
@@ -116,6 +116,7 @@ primary (-s) and a backup (-b), reads move to the backup when the primary fails.
   magent bench                               make load, check every answer, say what it cost
   magent failover                            have something fail under load, say what clients saw
   magent status                              how a running magent and its nodes are
+  magent events                              what has changed there: nodes, failovers, refills
   magent ready                               exit with 0 if a running magent serves, with 1 if not
   magent drain NODE                          no reads from a node any more, so that it can be stopped
   magent resync NODE --from NODE             refill a node from another

@@ -125,6 +125,9 @@ func TestOperatorsByTCPStayThroughARestart(t *testing.T) {
 	if err := <-refused; err != nil {
 		t.Errorf("a connection is refused: %v", err)
 	}
+	if code, text := fetch(t, "http://"+remote+"/events", ""); code != http.StatusOK || strings.Count(text, `"listening"`) != 2 || !strings.Contains(text, `"restarting in place"`) {
+		t.Errorf("what has changed before is not known: %d, %s", code, text)
+	}
 	if code, text := fetch(t, "http://"+remote+"/debug/pprof/cmdline", ""); code != http.StatusOK || readPid(t, p.pidFile) == old {
 		t.Errorf("%d, %s", code, text)
 	}

@@ -107,6 +107,8 @@ func (s *service) open() (close func(), err error) {
 	if s.log, s.logFile, err = openLog(f, s.in.log); err != nil {
 		return close, err
 	}
+	s.loadEvents()
+	s.log = slog.New(s.history.Handler(s.log.Handler()))
 	if s.cfg.Loops == 0 {
 		s.cfg.Loops = max(1, runtime.GOMAXPROCS(0)/2)
 	}
@@ -160,6 +162,7 @@ type service struct {
 	cfg       config.Config
 	flags     *config.Flags
 	log       *slog.Logger
+	history   admin.History
 	leave     context.CancelFunc // has it end as a signal does
 	admin     net.Listener       // of --admin; nil: nobody can ask it there
 	remote    net.Listener       // of --admin-listen; the same
@@ -199,7 +202,7 @@ func (s *service) start() error {
 	}
 	o := admin.Options{Metrics: metrics.NewHandler(s.srv, metrics.Build{Version: version, Commit: builtFrom()}), Token: s.token}
 	for _, ln := range s.operators() {
-		s.endpoints = append(s.endpoints, admin.Serve(ln, operated{s.srv, s.leave}, o))
+		s.endpoints = append(s.endpoints, admin.Serve(ln, operated{s.srv, s.leave, &s.history}, o))
 	}
 	return nil
 }

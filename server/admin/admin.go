@@ -2,7 +2,10 @@
 // are and tell it what to do with one: HTTP with JSON, on a socket file that only the
 // user of magent, and root, may open, on a loopback address, or where a token is asked for.
 //
+//	GET  /          the status page, and at /status.html
 //	GET  /status    Status
+//	GET  /overview  Overview
+//	GET  /events    Events; with ?after=12, those after number 12
 //	GET  /healthz   {"ok": true}, as long as the event loops turn
 //	GET  /readyz    Ready; 503 if it is not. With ?warm=1, 503 if it is not warm
 //	GET  /explain   Explanation of ?key=KEY, with the front of its value after &value=1, of &pool=NAME
@@ -35,6 +38,11 @@ import (
 // Its errors are sentences for the person who asked.
 type Proxy interface {
 	Status() Status
+	// Overview is what has been counted up to now. It takes a second at most.
+	Overview() Overview
+	// Events are the latest events after number, oldest first, and the number of the last
+	// there is.
+	Events(after uint64) (all []Event, last uint64)
 	// Resync begins to refill node from the node called from; it does not wait for the
 	// end.
 	Resync(node, from string) error

@@ -18,10 +18,12 @@ import (
 
 // fake is a Proxy that notes what it is told.
 type fake struct {
-	status Status
-	err    error
-	mu     sync.Mutex
-	told   []string
+	status   Status
+	overview Overview
+	events   []Event
+	err      error
+	mu       sync.Mutex
+	told     []string
 }
 
 func (f *fake) note(format string, args ...any) error {
@@ -31,7 +33,11 @@ func (f *fake) note(format string, args ...any) error {
 	return f.err
 }
 
-func (f *fake) Status() Status                   { return f.status }
+func (f *fake) Status() Status     { return f.status }
+func (f *fake) Overview() Overview { f.note("overview"); return f.overview }
+func (f *fake) Events(after uint64) ([]Event, uint64) {
+	return f.events[min(int(after), len(f.events)):], uint64(len(f.events))
+}
 func (f *fake) Resync(node, from string) error   { return f.note("resync %s from %s", node, from) }
 func (f *fake) Drain(node string, on bool) error { return f.note("drain %s %v", node, on) }
 func (f *fake) Ready() Ready                     { return f.status.Ready }
@@ -155,7 +161,7 @@ func TestRefusals(t *testing.T) {
 		{method: "POST", path: "/failover", body: ``, code: 400, want: "not the JSON that is expected"},
 		{method: "POST", path: "/failover", body: `{"leave":1}`, code: 400, want: "not the JSON that is expected"},
 		{method: "POST", path: "/resume", body: `{"leave":true}`, code: 400, want: "unknown field"},
-		{method: "GET", path: "/nothing", code: 404, want: "there is no GET /nothing: there are GET /status"},
+		{method: "GET", path: "/nothing", code: 404, want: "there is no GET /nothing: there are GET /, GET /status"},
 		{method: "POST", path: "/status", code: 404, want: "there is no POST /status"},
 		{method: "GET", path: "/explain", code: 400, want: "say which key"},
 		{method: "POST", path: "/top", body: `{}`, code: 400, want: "it is counted for 1 to 60000 ms"},

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 )
 
@@ -69,12 +70,17 @@ func (s *Server) Retire(patience time.Duration) {
 type handler struct {
 	proxy   Proxy
 	options Options
-	local   bool // by rights of a file: nobody comes from a browser
+	local   bool // by rights of a file
+	latest  latest
 }
 
 func (h *handler) routes() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", h.page)
+	mux.HandleFunc("GET /status.html", h.page)
 	mux.HandleFunc("GET /status", h.status)
+	mux.HandleFunc("GET /overview", h.overview)
+	mux.HandleFunc("GET /events", h.events)
 	mux.HandleFunc("GET /healthz", h.healthz)
 	mux.HandleFunc("GET /readyz", h.readyz)
 	mux.HandleFunc("GET /explain", h.explain)
@@ -89,7 +95,7 @@ func (h *handler) routes() http.Handler {
 	}
 	profiles(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /status, GET /healthz, GET /readyz, GET /explain, GET /metrics, GET /debug/pprof/, "+
+		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /, GET /status, GET /overview, GET /events, GET /healthz, GET /readyz, GET /explain, GET /metrics, GET /debug/pprof/, "+
 			"POST /resync, POST /drain, POST /diff, POST /top, POST /failover and POST /resume", r.Method, r.URL.Path)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -110,10 +116,17 @@ func profiles(mux *http.ServeMux) {
 }
 
 // welcome reports whether r is to be answered, and refuses it if it is not. A page in a
-// browser has no token, so that with one the host need not be looked at.
+// browser has no token, so that with one the host need not be looked at. Without one it is,
+// since a name that leads here may be anybody's, and so may be a page of that name. To a
+// socket file a browser comes only by a tunnel, and what has no dot is nobody's name.
 func (h *handler) welcome(w http.ResponseWriter, r *http.Request) bool {
 	switch {
 	case h.local:
+		if !named(r.Host) && strings.Contains(r.Host, ".") {
+			refuse(w, http.StatusForbidden, "the host of a request must be a loopback address, or a name without a dot, not %.100q", r.Host)
+			return false
+		}
+	case h.options.Token != "" && isPage(r): // its user is yet to type the token
 	case h.options.Token != "":
 		if err := shows(r, h.options.Token); err != nil {
 			w.Header().Set("WWW-Authenticate", "Bearer")

@@ -165,6 +165,8 @@ func (e emitter) node(n *server.NodeSnapshot) {
 	e.put(nodeConns, float64(n.Conns), n.Pool, n.Name)
 	e.put(nodeInFlight, float64(n.InFlight), n.Pool, n.Name)
 	e.latencies(nodeTook, &n.Traffic.Took, n.Pool, n.Name)
+	e.count(nodeReads, n.Traffic.Hits, n.Pool, n.Name, server.ResultHit.String())
+	e.count(nodeReads, n.Traffic.Misses, n.Pool, n.Name, server.ResultMiss.String())
 	e.count(nodeReceived, n.Traffic.Received, n.Pool, n.Name)
 	e.count(nodeSent, n.Traffic.Sent, n.Pool, n.Name)
 	r := n.Refill

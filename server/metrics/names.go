@@ -95,6 +95,7 @@ var (
 	nodeConns     = define(gauge, "node_connections", "Connections to it.", "pool", "node")
 	nodeInFlight  = define(gauge, "node_requests_in_flight", "Requests that it has not answered.", "pool", "node")
 	nodeTook      = define(histogram, "node_request_duration_seconds", "From the flush of a request to it to the end of its answer; magent's own requests beside the clients' are in it, probes and refills are not.", "pool", "node")
+	nodeReads     = define(counter, "node_reads_total", "Keys that clients asked it for, by whether it had them: the result is hit or miss.", "pool", "node", "result")
 	nodeReceived  = define(counter, "node_received_bytes_total", "Bytes that it sent.", "pool", "node")
 	nodeSent      = define(counter, "node_sent_bytes_total", "Bytes that it was sent.", "pool", "node")
 )
