@@ -27,17 +27,17 @@ LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.c
 TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tools \
          ip:iproute2 keepalived:keepalived monit:monit strace:strace git:git \
          systemd-analyze:systemd logrotate:logrotate promtool:prometheus
-TOOLS += php:php-cli node:nodejs npm:npm
+TOOLS += php:php-cli node:nodejs npm:npm chromium:chromium
 
 # Client libraries that have no command, and npm's, of which bin/clients/memjs says the version.
 LIBRARIES := python3-pymemcache python3-pylibmc php-memcached
 MEMJS     := 1.3.2
 
-.PHONY: help run build test check lint fuzz bench report perf refill benchstat e2e clients soak faults drill install deps clean
+.PHONY: help run build test check lint fuzz bench report perf refill benchstat e2e clients soak faults drill screenshot install deps clean
 
 help: ## this list
 	@echo "magent: a memcached proxy. 'make run' shows it at work, README.md says the rest."
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## magent demo: two built-in nodes and a proxy on 127.0.0.1:12000 (DEMO= for no kills)
 	bin/magent demo $(DEMO)
@@ -99,6 +99,10 @@ faults: deps ## what clients notice of each fault, at full load, as a table (ROU
 drill: deps build ## what clients notice of each fault, by magent failover: three minutes (ROUNDS=3, DRILL='--scenario kill,stop')
 	bin/magent failover --scenario all --rounds $(ROUNDS) --results bench/results \
 		--rate 16000 --clients 16 --ratio 1:9 --before 1 --down 2 --back 2 $(DRILL)
+
+screenshot: deps ## server/admin/page.png, the status page while a node is refilled: a minute
+	go test -count=1 -run 'TestStatusPage$$' ./cmd/magent -picture $(CURDIR)/server/admin/page.png
+
 install: build ## bin/magent to PREFIX/bin (PREFIX=/usr/local, DESTDIR for packagers)
 	install -D -m 0755 bin/magent $(DESTDIR)$(PREFIX)/bin/magent
 
@@ -113,7 +117,7 @@ deps: ## install Debian's memcached, nutcracker and the like where they are miss
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 		echo "installing$$missing"; \
 		$$sudo apt-get -q update; \
-		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy install $$missing; \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy --no-install-recommends install $$missing; \
 	fi
 	@[ "$$(cat bin/clients/memjs 2>/dev/null)" = $(MEMJS) ] || { \
 		npm install --silent --no-audit --no-fund --no-save --prefix bin/clients memjs@$(MEMJS); \

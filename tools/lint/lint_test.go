@@ -168,6 +168,8 @@ var law = []struct {
 		"magent/bench/process", "magent/bench/process/proctest", "magent/bench/load", "magent/bench/keys", "magent/bench/wire", "golang.org/x/sys/..."},
 		"the end-to-end harness sees the proxy from outside"},
 	{"server/e2e/clients", []string{"github.com/bradfitz/gomemcache/memcache"}, "a client's program sees the proxy as people's programs do"},
+	{"server/e2e/browser", []string{"magent/bench/process/proctest", "github.com/chromedp/chromedp", "github.com/chromedp/cdproto/..."},
+		"a browser knows pages, and nothing of who serves them"},
 	{"tools/deploy", nil, "what is written, and what is judged, is made of what it is given: std only"},
 	{"bench", []string{"magent/bench/...", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/HdrHistogram/hdrhistogram-go",
 		"golang.org/x/sys/...", "golang.org/x/term"}, judge},
