@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,7 +62,9 @@ func (d *comparison) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	report, err := c.Diff(cmd.Context(), q, progressTo(os.Stderr))
+	show, end := progressTo(os.Stderr)
+	report, err := c.Diff(cmd.Context(), q, show)
+	end()
 	if err != nil {
 		return err
 	}
@@ -76,11 +79,19 @@ func (d *comparison) run(cmd *cobra.Command) error {
 	return err
 }
 
-// progressTo shows how far a comparison is: in one line of a terminal, over and over, and
-// elsewhere not at all.
-func progressTo(f *os.File) func(admin.DiffProgress) {
+// progressTo shows how far a comparison is: in one line of a terminal, over and over, until
+// end takes it away, and elsewhere not at all.
+func progressTo(f *os.File) (show func(admin.DiffProgress), end func()) {
 	if !term.IsTerminal(int(f.Fd())) {
-		return func(admin.DiffProgress) {}
+		return func(admin.DiffProgress) {}, func() {}
 	}
-	return func(p admin.DiffProgress) { fmt.Fprintf(f, "\r\x1b[K%s\r", p) }
+	const clearLine = "\r\x1b[K"
+	show = func(p admin.DiffProgress) {
+		width, _, err := term.GetSize(int(f.Fd()))
+		if err != nil || width < 2 {
+			width = usualWidth
+		}
+		fmt.Fprint(f, clearLine+strings.TrimSuffix(fit(p.String()+"\n", width-1, 1), "\n"))
+	}
+	return show, func() { fmt.Fprint(f, clearLine) }
 }

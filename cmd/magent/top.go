@@ -73,6 +73,9 @@ func (r *ranking) run(ctx context.Context, c *admin.Client) error {
 	}
 }
 
+// usualWidth and usualHeight are assumed of a terminal that does not tell.
+const usualWidth, usualHeight = 80, 24
+
 // clearScreen has what is written next begin at the top of an empty terminal.
 const clearScreen = "\x1b[H\x1b[2J"
 
@@ -84,7 +87,7 @@ func draw(t admin.Top) error {
 	}
 	width, height, err := term.GetSize(int(os.Stdout.Fd()))
 	if err != nil || width < 1 || height < 2 {
-		width, height = 80, 24
+		width, height = usualWidth, usualHeight
 	}
 	_, err = os.Stdout.WriteString(clearScreen + fit(text.String(), width, height-1))
 	return err
