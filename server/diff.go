@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -150,7 +151,8 @@ func (d *comparison) comparable() error {
 }
 
 // notAsked is the nodes that are not asked, and why.
-func (d *comparison) notAsked() (all []string) {
+func (d *comparison) notAsked() []string {
+	all := []string{}
 	for i, n := range d.pool.Nodes {
 		if err := d.lost[i]; err != nil {
 			all = append(all, fmt.Sprintf("%s failed: %v", n.Name, err))
@@ -429,18 +431,28 @@ func (d *comparison) settle(ctx context.Context) error {
 		return err
 	}
 	var found []finding
+	busy := map[string]bool{}
 	for _, f := range all {
 		if f.steady {
 			found = append(found, f)
 			d.count(f)
 		} else {
-			d.left[leftBusy]++
-			d.at.Compared--
+			busy[string(f.key.Name)] = true
 		}
 	}
+	for _, f := range found { // of the other copies of these it is known
+		delete(busy, string(f.key.Name))
+	}
+	d.left[leftBusy] += len(busy)
+	d.at.Compared -= uint64(len(busy))
 	if !d.q.Repair || len(found) == 0 {
 		return nil
 	}
+	return d.repair(ctx, found)
+}
+
+// repair has what was found repaired, and counts what agrees then.
+func (d *comparison) repair(ctx context.Context, found []finding) error {
 	d.show("repairing")
 	if err := d.mend(ctx, found); err != nil {
 		return err
@@ -486,11 +498,13 @@ func (d *comparison) once(ctx context.Context, all []finding) (kept []finding, e
 		key  string
 		node int
 	}
-	before := map[place]finding{}
+	before, seen := map[place]finding{}, map[string]bool{}
 	var keys []inspect.Key
-	for i, f := range all {
-		before[place{string(f.key.Name), f.node}] = f
-		if i == 0 || string(f.key.Name) != string(all[i-1].key.Name) { // those of one key stand together
+	for _, f := range all {
+		name := string(f.key.Name)
+		before[place{name, f.node}] = f
+		if !seen[name] {
+			seen[name] = true
 			keys = append(keys, f.key)
 		}
 	}
@@ -568,6 +582,7 @@ func (d *comparison) show(phase string) {
 
 // result is what there is to say.
 func (d *comparison) result() admin.Diff {
+	maps.DeleteFunc(d.left, func(_ string, n int) bool { return n == 0 })
 	r := admin.Diff{Pool: d.srv.conf.Name, Compared: d.at.Compared, Different: d.at.Different, Left: d.left, Nodes: d.notAsked(), Kinds: []admin.DiffKind{}}
 	for _, k := range d.kinds {
 		if k.Copies > 0 {
