@@ -82,7 +82,7 @@ func whole(t *testing.T, s *Sketch) {
 func skewed(z *rand.Zipf) string { return fmt.Sprintf("key:%d", z.Uint64()) }
 
 func TestSketch(t *testing.T) {
-	for round := range 40 {
+	for round := range 15 {
 		rng := rand.New(rand.NewPCG(1, uint64(round)))
 		z := rand.NewZipf(rng, 1.01+rng.Float64(), 1, uint64(rng.IntN(1000)))
 		s, e := New(rng.IntN(70)), newExact()
@@ -90,7 +90,7 @@ func TestSketch(t *testing.T) {
 			key, marked := skewed(z), rng.IntN(3) == 0
 			s.Add([]byte(key), marked)
 			e.add(key, marked)
-			if step%500 == 0 {
+			if step%1000 == 0 {
 				bounds(t, s, e)
 			}
 		}
@@ -118,7 +118,7 @@ func TestSketchOfFewKeys(t *testing.T) {
 }
 
 func TestMerge(t *testing.T) {
-	for round := range 40 {
+	for round := range 15 {
 		rng := rand.New(rand.NewPCG(2, uint64(round)))
 		z := rand.NewZipf(rng, 1.2, 1, 300)
 		e := newExact()
