@@ -116,6 +116,10 @@ func (s *session) request(buf, rest []byte, r *binary.Request) (behind []byte, s
 		// Most requests are this one, which awaits nobody: it need not be put as a command first.
 		s.asked = binary.Asked{Opcode: r.Opcode, Opaque: r.Opaque}
 		s.count.Commands[codec.OpGets]++
+		if s.tally != nil {
+			s.tally.requests++
+			s.loop.census.keys.Add(r.Key.In(buf), false)
+		}
 		s.getKey(codec.OpGets, nil, r.Key.In(buf), slotKey|slotLast)
 		return rest, true
 	}
