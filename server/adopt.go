@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"time"
 
 	"magent/server/succession"
@@ -74,7 +73,7 @@ func (s *Server) Adopt(predecessor *succession.Link) error {
 		case succession.Away:
 			s.distrustAway(m.Names)
 		case succession.Client:
-			s.adopt(m.File, m.Input)
+			s.adopt(m)
 		case succession.Owed:
 			if k := s.keeperAt(m.Debt.Node); k != nil { // else the node is in no pool any more
 				debts[k] = append(debts[k], m.Debt)
@@ -116,10 +115,10 @@ func (s *Server) keeperAt(address string) *keeper {
 	return nil
 }
 
-// adopt goes on with a client, which has sent input already.
-func (s *Server) adopt(f *os.File, input []byte) {
-	nc, err := net.FileConn(f)
-	f.Close()
+// adopt goes on with a client, which may have sent input already.
+func (s *Server) adopt(m succession.Message) {
+	nc, err := net.FileConn(m.File)
+	m.File.Close()
 	if err != nil {
 		s.log.Warn("cannot serve a client", "cause", cause(err).Error())
 		return
@@ -134,7 +133,7 @@ func (s *Server) adopt(f *os.File, input []byte) {
 		nc.Close()
 		return
 	}
-	s.seat(nc, at, input)
+	s.seat(nc, arrival{at: at, input: m.Input, known: m.Known})
 }
 
 // assume has this magent owe what its predecessor did. A node that is not down is taken down,

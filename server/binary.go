@@ -42,8 +42,12 @@ func (f *framing) binary() bool { return f.protocol == protocolBinary }
 // next serves the request at the front of data, which is not empty, and returns what
 // is behind it.
 func (s *session) next(data []byte) []byte {
+	data = s.rejoin(data)
 	switch s.protocol {
 	case protocolText:
+		if s.stranger() {
+			return s.introduce(data)
+		}
 		return s.command(data)
 	case protocolBinary:
 		return s.frame(data)
@@ -107,6 +111,9 @@ func (s *session) frame(data []byte) []byte {
 // returns what is behind it all. If r must wait for another, it is not served.
 func (s *session) request(buf, rest []byte, r *binary.Request) (behind []byte, served bool) {
 	l := s.loop
+	if s.guards(r) {
+		return s.challenge(buf, rest, r), true
+	}
 	if r.Fault != binary.FaultNone {
 		s.asked = binary.Asked{Opcode: r.Opcode, Opaque: r.Opaque}
 		s.unserved(r)

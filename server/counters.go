@@ -80,6 +80,9 @@ type Counters struct {
 	HedgesWon      uint64 // of these, answered first by the second
 	HedgesRefused  uint64 // late reads not hedged because too many were
 	Missed         uint64 // keys noted as debt: writes that a node missed, or may have
+
+	Authenticated uint64 // times that a client has said who it is
+	Denied        uint64 // times that one was not who it said
 }
 
 // Requests is how many commands were read from clients.
@@ -119,6 +122,8 @@ func (c *Counters) add(o *Counters) {
 	c.HedgesWon += o.HedgesWon
 	c.HedgesRefused += o.HedgesRefused
 	c.Missed += o.Missed
+	c.Authenticated += o.Authenticated
+	c.Denied += o.Denied
 }
 
 // Snapshot is the state of a server at one moment.
@@ -129,6 +134,8 @@ type Snapshot struct {
 	Sessions uint64 // clients connected
 	Accepted uint64 // clients ever taken
 	Refused  uint64 // clients turned away because there were too many
+	Shaken   uint64 // handshakes of TLS with clients
+	Unshaken uint64 // of those that began, failed
 	Loops    int
 	Silent   int // loops that did not answer in time: they count as when they last did
 	Repairs  Repairs
@@ -244,6 +251,8 @@ func (s *Server) Snapshot() Snapshot {
 		Started:  s.started,
 		Accepted: s.accepted.Load(),
 		Refused:  s.refused.Load(),
+		Shaken:   s.shaken.Load(),
+		Unshaken: s.unshaken.Load(),
 		Loops:    len(s.loops),
 	}
 	for _, k := range s.keepers() {

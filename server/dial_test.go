@@ -13,6 +13,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 
 	"magent/upstream"
+	"magent/upstream/dial"
 )
 
 func TestDialCause(t *testing.T) {
@@ -27,6 +28,7 @@ func TestDialCause(t *testing.T) {
 		{syscall.ETIMEDOUT, upstream.CauseSlowDial},
 		{os.ErrDeadlineExceeded, upstream.CauseSlowDial},
 		{context.DeadlineExceeded, upstream.CauseSlowDial},
+		{dial.Refused("it does not know us"), upstream.CauseStranger},
 		{syscall.ECONNREFUSED, upstream.CauseRefused},
 		{errors.New("no such thing"), upstream.CauseRefused},
 	} {

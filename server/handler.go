@@ -18,6 +18,7 @@ import (
 //	*anchor   one per loop: how the loop is got hold of
 //	*session  a client
 //	*link     a node
+//	*secured  one of these two, with TLS
 type handler struct{ gnet.BuiltinEventEngine }
 
 // anchor is the context of a loop's first connection, which carries no traffic.
@@ -44,6 +45,8 @@ func (handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		if !ctx.conn.Opened(c, ctx.attempt) {
 			return nil, gnet.Close
 		}
+	case *secured:
+		return nil, ctx.begin(c)
 	}
 	return nil, gnet.None
 }
@@ -58,50 +61,69 @@ func (handler) OnTraffic(c gnet.Conn) gnet.Action {
 	}
 	switch ctx := c.Context().(type) {
 	case *session:
-		l := ctx.loop
-		ctx.count.BytesIn += uint64(len(data))
-		if t := ctx.tally; t != nil {
-			t.in += uint64(len(data))
-		}
-		if ctx.fed = ctx.parting; !ctx.ending {
-			ctx.feed(data)
-		}
-		if len(l.dirty) > 0 {
-			l.settle()
-		}
+		ctx.take(data)
 	case *link:
 		if ctx.conn.On(c) {
 			ctx.conn.Feed(data)
 		}
 		ctx.loop.settle()
+	case *secured:
+		ctx.take(data)
 	}
 	return gnet.None
+}
+
+// take takes what a client sent.
+func (s *session) take(data []byte) {
+	l := s.loop
+	s.count.BytesIn += uint64(len(data))
+	if t := s.tally; t != nil {
+		t.in += uint64(len(data))
+	}
+	if s.fed = s.parting; !s.ending {
+		s.feed(data)
+	}
+	if len(l.dirty) > 0 {
+		l.settle()
+	}
 }
 
 // OnClose takes note of the end of a connection, whoever ended it.
 func (handler) OnClose(c gnet.Conn, err error) gnet.Action {
 	switch ctx := c.Context().(type) {
 	case *session:
-		if !ctx.own() {
-			if errors.Is(err, io.EOF) && ctx.linger(c) {
-				return gnet.None // it still counts as a client
-			}
-			ctx.loop.any.clients.Add(-1)
-		}
-		ctx.lost()
+		ctx.left(c, err)
 	case *anchor:
 		ctx.srv.ended(err)
 	case *link:
-		ctx.conn.Lost(c, errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
+		ctx.conn.Lost(c, byPeer(err))
 		ctx.loop.settle()
+	case *secured:
+		ctx.left(c, err)
 	}
 	return gnet.None
 }
 
+// byPeer reports whether a connection that ended with err was ended by the other side.
+func byPeer(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// left takes note that the connection of a client has ended.
+func (s *session) left(c gnet.Conn, err error) {
+	if !s.own() {
+		if errors.Is(err, io.EOF) && s.linger(c) {
+			return // it still counts as a client
+		}
+		s.loop.any.clients.Add(-1)
+	}
+	s.lost()
+}
+
 // opened makes the session that an accepted connection stands for come to life.
-func (s *session) opened(c gnet.Conn) {
+func (s *session) opened(w wire) {
 	l := s.loop
-	s.wire = c
+	s.wire = w
 	l.lastID++
 	s.id = l.lastID
 	l.sessions[s] = struct{}{}

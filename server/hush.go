@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -90,7 +89,7 @@ func (l *loop) unhush() {
 
 // uses reports whether the client has come to one of addrs.
 func (s *session) uses(addrs []netip.Addr) bool {
-	c, ok := s.wire.(gnet.Conn)
+	c, ok := s.socket()
 	if !ok || len(addrs) == 0 {
 		return false
 	}

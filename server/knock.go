@@ -215,13 +215,17 @@ func (k *knocker) enter() error {
 	}
 	k.conn = ends[0]
 	k.taken.Store(true)
-	k.srv.seat(ends[1], ownDoor, nil)
+	k.srv.seat(ends[1], arrival{at: ownDoor})
 	return nil
 }
 
-// door is the first address that is listened on and is on this machine; nil if none is.
+// door is the first address that is listened on, without TLS, and is on this machine; nil
+// if none is.
 func (s *Server) door() net.Addr {
-	for _, ln := range s.listeners {
+	for i, ln := range s.listeners {
+		if s.cfg.Listen[i].TLS {
+			continue
+		}
 		tcp, ok := ln.Addr().(*net.TCPAddr)
 		switch {
 		case !ok:

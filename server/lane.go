@@ -2,7 +2,7 @@ package server
 
 import (
 	"bytes"
-	"net"
+	"errors"
 	"slices"
 	"time"
 
@@ -10,8 +10,10 @@ import (
 	"magent/server/config"
 	"magent/upstream"
 	"magent/upstream/debt"
+	"magent/upstream/dial"
 	"magent/upstream/health"
 	"magent/upstream/repair"
+	"magent/upstream/sealed"
 )
 
 // lane is what a loop has of one pool: the connections to its nodes, and what is under way
@@ -19,6 +21,7 @@ import (
 type lane struct {
 	*loop
 	conf     *config.Pool
+	entry    *entry // how its nodes are reached
 	pool     *upstream.Pool
 	group    *upstream.Group
 	repairs  *repair.Queue
@@ -36,7 +39,7 @@ type lane struct {
 }
 
 func newLane(of *loop, p *poolServer) *lane {
-	l := &lane{loop: of, conf: p.conf, pool: p.pool}
+	l := &lane{loop: of, conf: p.conf, entry: &p.entry, pool: p.pool}
 	l.repairs = repair.NewQueue(repair.Limits{Rate: float64(l.conf.RepairRate) / float64(max(1, l.cfg.Loops))})
 	l.parallel = !l.pool.Alone() && l.conf.Writes == config.WritesParallel
 	l.converges = !l.pool.Alone() && !l.parallel
@@ -60,7 +63,7 @@ func (l *lane) limits() upstream.Limits {
 		Conns:     l.conf.ConnsPerNode,
 		Timeout:   l.beats(l.conf.Timeout),
 		Last:      l.beats(health.LastPatience * l.conf.Timeout),
-		Dial:      l.beats(l.conf.ConnectTimeout + time.Second),
+		Dial:      l.beats(l.entry.dialer.Patience() + time.Second),
 		Hedge:     l.beats(l.conf.Hedge.After),
 		HedgeAuto: l.conf.Hedge.Auto,
 		Tick:      l.beat(),
@@ -166,15 +169,19 @@ func (l *lane) version() []byte {
 func (l *lane) Dial(c *upstream.Conn, attempt uint32) {
 	l.busy()
 	go func() {
-		d := net.Dialer{Timeout: l.conf.ConnectTimeout}
-		n := c.Node()
-		nc, err := d.Dial(n.Network, n.Address)
-		if err == nil {
-			err = l.enroll(&link{l.loop, c, attempt}, nc)
+		n, to := c.Node(), &link{l.loop, c, attempt}
+		nc, err := l.entry.dial(l.srv.ctx, n)
+		if t, ok := nc.(*sealed.Conn); ok {
+			err = l.enroll(&secured{loop: l.loop, tls: t, link: to}, t.Detach())
+		} else if err == nil {
+			err = l.enroll(to, nc)
 		}
 		if err == nil {
 			l.srv.log.Debug("node connected", "node", n.Name)
 		} else {
+			if refused, ok := errors.AsType[dial.Refused](err); ok {
+				l.entry.log.Warn("node does not let us in", "node", n.Name, "cause", refused.Error())
+			}
 			l.do(func() {
 				c.Refused(attempt, dialCause(err))
 				l.group.Flush()

@@ -33,7 +33,12 @@ func (s *session) linger(c gnet.Conn) bool {
 		return false
 	}
 	w := &linger{fd: fd}
-	s.wire, s.ending = w, true
+	if t, ok := s.wire.(*secured); ok {
+		t.under = w
+	} else {
+		s.wire = w
+	}
+	s.ending = true
 	l := s.loop
 	l.lingers = append(l.lingers, w)
 	l.busy()

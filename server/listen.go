@@ -14,6 +14,7 @@ import (
 
 	"magent/server/config"
 	"magent/server/succession"
+	"magent/upstream/sealed"
 )
 
 // listen opens one address, unless it is among given. A TCP address need not be on this
@@ -113,19 +114,35 @@ func (s *Server) accept(ln net.Listener, at int) {
 // welcome takes a client in that has come to the listener numbered at, or turns it away.
 func (s *Server) welcome(nc net.Conn, at int) {
 	s.hear(nc)
+	s.reread()
+	secure := s.cfg.Listen[at].TLS
 	own := s.readiness.own.knows(nc)
-	if !own && s.clients() >= int64(s.cfg.MaxClients) {
+	if !own && s.clients()+s.shaking.Load() >= int64(s.cfg.MaxClients) {
 		s.refused.Add(1)
 		s.log.Debug("client turned away", "address", nc.RemoteAddr().String(), "clients", s.cfg.MaxClients)
-		nc.SetWriteDeadline(time.Now().Add(acceptPause))
-		nc.Write([]byte(lineFull))
+		if !secure {
+			nc.SetWriteDeadline(time.Now().Add(acceptPause))
+			nc.Write([]byte(lineFull))
+		}
 		nc.Close()
 		return
 	}
-	if own {
-		at = ownDoor
+	switch {
+	case own:
+		s.seat(nc, arrival{at: ownDoor})
+	case secure:
+		s.shakeHands(nc, at)
+	default:
+		s.seat(nc, arrival{at: at})
 	}
-	s.seat(nc, at, nil)
+}
+
+// arrival is what is known of a client that comes.
+type arrival struct {
+	at    int          // the number of the listener that it has come to
+	known bool         // it has said who it is
+	input []byte       // has been read from it already
+	tls   *sealed.Conn // it speaks TLS, and hands have been shaken
 }
 
 // ownDoor is the number of the listener of our own client.
@@ -155,10 +172,8 @@ func (s *Server) doorOf(nc net.Conn) (at int, ok bool) {
 	return at, at >= 0
 }
 
-// seat gives a client that has come to the listener numbered at, or our own, which is not
-// counted, to the loop that has fewest. input has been read from it already.
-func (s *Server) seat(nc net.Conn, at int, input []byte) {
-	own := at == ownDoor
+// seat gives a client, or our own, which is not counted, to the loop that has fewest.
+func (s *Server) seat(nc net.Conn, as arrival) {
 	l := s.loops[0]
 	for _, o := range s.loops[1:] {
 		if o.any.clients.Load() < l.any.clients.Load() {
@@ -166,13 +181,16 @@ func (s *Server) seat(nc net.Conn, at int, input []byte) {
 		}
 	}
 	counted := int64(1)
-	if own {
+	if as.at == ownDoor {
 		counted = 0
 	}
 	l.any.clients.Add(counted)
-	joining := newSession(l, at)
-	joining.held = input
-	result, err := l.el.Enroll(gnet.NewContext(context.Background(), joining), nc)
+	joining := newSession(l, as.at)
+	joining.held = as.input
+	if as.known {
+		joining.guard = nil
+	}
+	result, err := l.el.Enroll(gnet.NewContext(context.Background(), as.context(joining)), nc)
 	if err != nil {
 		l.any.clients.Add(-counted)
 		nc.Close()

@@ -18,6 +18,7 @@ import (
 	"magent/codec/text"
 	"magent/server/config"
 	"magent/upstream"
+	"magent/upstream/dial"
 	"magent/upstream/token"
 )
 
@@ -48,6 +49,7 @@ type loop struct {
 	key       [text.MaxKey]byte // of route
 	sentKey   [text.MaxKey]byte // of routeSent
 	scratch   []byte            // where requests and answers are put together
+	opened    []byte            // where what came with TLS is put; nil: none has
 	asText    []byte            // where binary requests are put as lines
 	touch     []byte            // of touched
 	rings     slotRings
@@ -318,6 +320,9 @@ func dialCause(err error) upstream.Cause {
 		if errors.Is(err, shortage) {
 			return upstream.CauseLocal
 		}
+	}
+	if _, refused := errors.AsType[dial.Refused](err); refused {
+		return upstream.CauseStranger
 	}
 	// Of the two errors of a dial that was too slow net gives the one that it comes by first.
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +41,7 @@ func (s *session) part() {
 // between reports whether all that has come was served and answered, and nothing has
 // come in part.
 func (s *session) between() bool {
-	return s.slots.len() == 0 && len(s.held) == 0 && !s.stalled && s.keys.line == nil && s.line == nil && !s.amidValue()
+	return s.slots.len() == 0 && len(s.held) == 0 && !s.stalled && s.keys.line == nil && s.line == nil && !s.amidValue() && !s.amidProof()
 }
 
 // amidValue reports whether a value has come in part.
@@ -54,7 +53,7 @@ func (s *session) leaves() bool {
 	if !s.parting || s.wire == nil || !s.between() {
 		return false
 	}
-	c, ok := s.wire.(gnet.Conn)
+	c, ok := s.socket()
 	if !ok {
 		return true
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -65,7 +64,7 @@ func (l *loop) pause(s *session) bool { return l.poll.set(s, 0) }
 func (l *loop) unpause(s *session) { l.poll.set(s, readEvents) }
 
 func (p poller) set(s *session, events uint32) bool {
-	c, ok := s.wire.(gnet.Conn)
+	c, ok := s.socket()
 	if !ok || p.epfd < 0 {
 		return false
 	}

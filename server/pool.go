@@ -21,6 +21,7 @@ type poolServer struct {
 	index    int // its place among the server's
 	conf     *config.Pool
 	log      *slog.Logger
+	entry    entry // how its nodes are reached
 	pool     *upstream.Pool
 	keepers  []*keeper  // by node
 	operator sync.Mutex // held while a node is drained, or is no longer
@@ -34,6 +35,9 @@ func newPoolServer(of *Server, index int) (*poolServer, error) {
 	}
 	var err error
 	if s.pool, err = newPool(s.conf); err != nil {
+		return nil, err
+	}
+	if s.entry, err = newEntry(s.conf, s.log); err != nil {
 		return nil, err
 	}
 	for _, n := range s.pool.Nodes {
@@ -61,7 +65,9 @@ func newPool(cfg *config.Pool) (*upstream.Pool, error) {
 			if !known {
 				i = len(nodes)
 				index[addr.String()] = i
-				nodes = append(nodes, upstream.NewNode(n.String(), "tcp", addr.String()))
+				made := upstream.NewNode(n.String(), "tcp", addr.String())
+				made.Host = n.Host
+				nodes = append(nodes, made)
 			}
 			pl.Nodes = append(pl.Nodes, i)
 			servers = append(servers, route.Server{Host: n.Host, Port: n.Port, Name: n.Name, Weight: n.Weight})

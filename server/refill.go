@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"magent/upstream/dial"
 	"magent/upstream/dump"
 	"magent/upstream/fleet"
 	"magent/upstream/health"
@@ -215,7 +216,7 @@ func ours(key []byte) bool {
 // listing is where, and with which patience, node is asked for its keys.
 func (s *poolServer) listing(node int) dump.Target {
 	n := s.pool.Nodes[node]
-	return dump.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Silence: s.times.silence}
+	return dump.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Silence: s.times.silence, Dial: s.entry.dialsTo(n)}
 }
 
 // passRoom is for as many keys as the source says that it has, and some that come meanwhile.
@@ -256,12 +257,24 @@ func (r *refillRun) copy(ctx context.Context, source int, keys *dump.Hottest) er
 	r.source = source
 	var conn net.Conn // to the target
 	target := func(ctx context.Context) (_ net.Conn, err error) {
-		conn, err = s.dialer(k.node.Index)(ctx)
-		return conn, err
+		if conn, err = s.entry.dial(ctx, k.node); err != nil {
+			return nil, err
+		}
+		return dial.Socket(conn)
+	}
+	from := func(ctx context.Context) (net.Conn, error) {
+		conn, err := s.entry.dial(ctx, s.pool.Nodes[source])
+		if err != nil {
+			return nil, err
+		}
+		return dial.Socket(conn)
+	}
+	if s.entry.asking != nil { // there are goroutines between the sockets and the nodes
+		defer takeSpareP()()
 	}
 	counts, err := refill.Run(ctx, refill.Config{
 		Limits: refill.Limits{Explicit: explicit},
-		Source: s.dialer(source), Target: target, Keys: each(keys), Silence: s.times.silence,
+		Source: from, Target: target, Keys: each(keys), Silence: s.times.silence,
 		Rate: refill.Rate{Keys: float64(rate.Keys), Bytes: float64(rate.Bytes)}, Factor: r.state.Full,
 		Lead:     r.moved,
 		Thread:   stepBack,
@@ -297,12 +310,6 @@ func each(keys *dump.Hottest) func() (refill.Key, bool) {
 		i++
 		return refill.Key{Name: hot.Key, Size: hot.Size}, true
 	}
-}
-
-func (s *poolServer) dialer(node int) func(context.Context) (net.Conn, error) {
-	n := s.pool.Nodes[node]
-	d := net.Dialer{Timeout: s.conf.ConnectTimeout}
-	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, n.Network, n.Address) }
 }
 
 // stance is what a peer of a cold node was when its refill began.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"magent/server/config"
+	"magent/server/secret"
 	"magent/server/succession"
 	"magent/upstream/fleet"
 )
@@ -26,7 +28,9 @@ import (
 type Server struct {
 	cfg       config.Config
 	log       *slog.Logger
-	pools     []*poolServer // as in cfg
+	pools     []*poolServer               // as in cfg
+	users     *secret.File[*secret.Users] // who may come in; nil: anybody
+	serving   *secret.File[*tls.Config]   // how TLS is spoken with clients; nil: it is not
 	listeners []net.Listener
 	loops     []*loop
 	engine    *gnet.Client // the event loops; it dials nothing itself
@@ -45,9 +49,13 @@ type Server struct {
 	succeeded atomic.Bool                    // another process is to take this one's place: see Instruct
 	leaving   context.Context                // over when Leave begins
 	leave     context.CancelFunc             // has it be
+	welcoming context.Context                // over when no more clients are taken in
+	unwelcome context.CancelFunc             // has it be
 	here      func(netip.Addr) (bool, error) // reports whether an address is on this machine
 
 	accepted, refused atomic.Uint64
+	shaken, unshaken  atomic.Uint64 // handshakes of TLS with clients, and those that failed
+	shaking           atomic.Int64  // those under way
 	running           atomic.Bool
 	accepting         sync.WaitGroup
 	enrolling         atomic.Int64  // clients that were accepted and no loop has yet
@@ -82,6 +90,7 @@ func newServer(cfg config.Config, log *slog.Logger, t times, given *succession.S
 	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID(), times: t, counting: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.leaving, s.leave = context.WithCancel(s.ctx)
+	s.welcoming, s.unwelcome = context.WithCancel(s.ctx)
 	for i := range cfg.Pools {
 		p, err := newPoolServer(s, i)
 		if err != nil {
@@ -90,6 +99,9 @@ func newServer(cfg config.Config, log *slog.Logger, t times, given *succession.S
 		s.pools = append(s.pools, p)
 	}
 	if err := s.unshared(); err != nil {
+		return nil, err
+	}
+	if err := s.openSecrets(); err != nil {
 		return nil, err
 	}
 	for _, l := range cfg.Listen {
@@ -238,6 +250,7 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.end(ctx, nil) }
 func (s *Server) end(ctx context.Context, successor *succession.Link) (err error) {
 	s.stop.Do(func() {
 		close(s.stopping)
+		s.unwelcome()
 		s.closeListeners()
 		s.accepting.Wait()
 		_ = waitFor(ctx, func() bool { return s.enrolling.Load() == 0 }) // a loop that has ended takes nobody

@@ -53,6 +53,7 @@ type session struct {
 	silent  int    // looks at that list since something has come
 	relay   *relay // the value that the client has the front of
 	framing        // which protocol it speaks
+	guard   *guard // who its client is; nil: it is known, or nobody asks
 }
 
 // newSession is that of a client of the listener numbered at.
@@ -60,7 +61,11 @@ func newSession(l *loop, at int) *session {
 	if at == ownDoor {
 		return &session{loop: l, routes: l.all, count: &l.ownCount, window: windowLarge}
 	}
-	return &session{loop: l, routes: l.ways[at], count: &l.count, window: windowLarge}
+	s := &session{loop: l, routes: l.ways[at], count: &l.count, window: windowLarge}
+	if l.srv.users != nil {
+		s.guard = new(guard)
+	}
+	return s
 }
 
 // own reports whether the client is the server's own.
@@ -119,7 +124,7 @@ func (s *session) consume(data []byte) []byte {
 
 // blocked reports whether the session must wait before more of it is served.
 func (s *session) blocked() bool {
-	return s.keys.line != nil || s.stalled || s.full() || s.loop.away != nil && s.betweenCommands()
+	return s.keys.line != nil || s.stalled || s.full() || s.loop.away != nil && s.betweenCommands() && !s.secure()
 }
 
 func (s *session) full() bool {
@@ -170,9 +175,12 @@ func (s *session) idleInput() bool {
 	return len(s.held) == 0 && s.keys.line == nil && (s.value == nil || s.want > 0)
 }
 
+// lineLen is the length of the line that data begins with, 0 if it has not come whole.
+func lineLen(data []byte) int { return bytes.IndexByte(data, '\n') + 1 }
+
 // command reads one command from the front of data and returns what is behind it.
 func (s *session) command(data []byte) []byte {
-	n := bytes.IndexByte(data, '\n') + 1
+	n := lineLen(data)
 	if n == 0 {
 		if s.line == nil {
 			s.line = s.loop.takeBuffer()

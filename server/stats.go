@@ -181,6 +181,10 @@ func proxyStats(what string, snap Snapshot, ready bool) []byte {
 		stat("hedges_refused", snap.HedgesRefused)
 		stat("debt_noted", snap.Missed)
 		stat("overruns", snap.Overruns)
+		stat("tls_handshakes", snap.Shaken)
+		stat("tls_handshake_failures", snap.Unshaken)
+		stat("authenticated", snap.Authenticated)
+		stat("authentication_failures", snap.Denied)
 		for c, n := range snap.Repairs.Asked {
 			stat("repairs_for_"+statWord(repair.Cause(c).String()), n)
 		}

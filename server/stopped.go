@@ -25,7 +25,7 @@ func looks(d time.Duration) int {
 
 // stopped reports whether a command has begun and the rest of it has not come.
 func (s *session) stopped() bool {
-	return s.line != nil || s.value != nil && s.want > 0 || s.waste > 0
+	return s.line != nil || s.value != nil && s.want > 0 || s.waste > 0 || s.guard != nil && s.guard.part != nil
 }
 
 // watch takes note that the client has sent something and stopped in a command.

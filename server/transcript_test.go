@@ -32,6 +32,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //	option max-value 100        or timeout (ticks), hedge (ticks), client-buffer, client-timeout (ticks),
 //	                            writes, ack, greeting by-hand,
 //	                            version 1.6.45 (of all nodes, or of those named behind it),
+//	                            auth foo:bar (a user, whom clients have to be),
 //	                            repairs waiting=1 running=1 rate=1 burst=1 (limits of the queue),
 //	                            stream-above (0 unless set: every value is relayed as it comes)
 //	client> get k1|get k2       a client sends; | is CRLF, and one is added at the end
@@ -106,6 +107,7 @@ type player struct {
 	copies []int
 	set    []func(*config.Config)
 	byHand bool
+	users  []string
 	stream int // loop.streamAbove
 	limits *repair.Limits
 	full   int
@@ -170,6 +172,8 @@ func (p *player) setting(line string) bool {
 		p.byHand = true
 	case f[1] == "stream-above":
 		p.stream = p.number(f[2])
+	case f[1] == "auth":
+		p.users = append(p.users, strings.SplitN(line, " ", 3)[2])
 	case f[1] == "pending":
 		p.full = p.number(f[2])
 	case f[1] == "repairs":
@@ -243,6 +247,9 @@ func (p *player) begin() {
 		}
 	}, p.copies...)
 	p.world.byHand = p.byHand
+	if p.users != nil {
+		p.world.loop.srv.users = openUsers(p.t, p.users...)
+	}
 	p.world.loop.streamAbove = p.stream
 	if p.full > 0 {
 		limits := p.world.lane.limits()

@@ -47,9 +47,10 @@ type times struct {
 	settled time.Duration // from when the last has paid to the moment at which all read the node
 	silence time.Duration // how long a node may leave its part of a refill unanswered
 	hush    time.Duration // how long new clients are kept waiting while an address moves
+	shaking time.Duration // how long a client may take to shake hands; it counts as one meanwhile
 }
 
-var defaultTimes = times{fleet: fleet.DefaultTimes, debtor: 5 * time.Second, settled: 300 * time.Millisecond, silence: 5 * time.Second, hush: hushMost}
+var defaultTimes = times{fleet: fleet.DefaultTimes, debtor: 5 * time.Second, settled: 300 * time.Millisecond, silence: 5 * time.Second, hush: hushMost, shaking: 5 * time.Second}
 
 // alive is how often this magent says in ledgers that it is.
 func (t *times) alive() time.Duration { return t.debtor / 5 }
@@ -64,7 +65,7 @@ type account struct {
 // targetOf is node as it is asked beside the traffic.
 func (s *poolServer) targetOf(node int) probe.Target {
 	n := s.pool.Nodes[node]
-	return probe.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Timeout: s.conf.Timeout}
+	return probe.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Timeout: s.conf.Timeout, Dial: s.entry.dialsTo(n)}
 }
 
 // newProber is for asking node something now and then; it is to be forgotten.

@@ -22,6 +22,7 @@ import (
 	"magent/codec"
 	"magent/server/config"
 	"magent/upstream"
+	"magent/upstream/dial"
 	"magent/upstream/health"
 	"magent/upstream/repair"
 )
@@ -132,7 +133,8 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 	srv := &Server{cfg: cfg, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{})}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	t.Cleanup(srv.cancel)
-	srv.pools = []*poolServer{{Server: srv, conf: &srv.cfg.Pools[0], log: srv.log, pool: pool}}
+	srv.pools = []*poolServer{{Server: srv, conf: &srv.cfg.Pools[0], log: srv.log, pool: pool,
+		entry: entry{conf: new(config.NodeAccess), log: srv.log, dialer: dial.Dialer{Connect: srv.cfg.Pools[0].ConnectTimeout}}}}
 	srv.cfg.Listen = make([]config.Listen, 1)
 	w.loop = newLoop(srv)
 	w.lane = w.loop.lanes[0]

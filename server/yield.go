@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
 	"magent/server/succession"
 	"magent/upstream/health"
 )
@@ -31,6 +30,7 @@ import (
 type passed struct {
 	fd    int
 	input []byte
+	known bool // it has said who it is, which this process asks for
 }
 
 // Yield is Shutdown for the sake of the process behind successor, which serves on the same
@@ -125,7 +125,7 @@ func (g *giver) give(p passed) {
 		err = g.successor.Send(succession.Message{Body: succession.Body{Kind: succession.Away, Names: s.away()}})
 	}
 	if err == nil {
-		err = g.successor.Send(succession.Message{Body: succession.Body{Kind: succession.Client, Input: p.input}, File: f})
+		err = g.successor.Send(succession.Message{Body: succession.Body{Kind: succession.Client, Input: p.input, Known: p.known}, File: f})
 	}
 	if err != nil {
 		s.log.Warn("a client was closed", "cause", "the process that takes over does not take it: "+err.Error())
@@ -181,7 +181,10 @@ func (l *loop) passTick() {
 		return
 	}
 	for s := range l.sessions {
-		if s.atRest() {
+		switch {
+		case s.secure(): // what TLS knows of it cannot be handed over
+			s.part()
+		case s.atRest():
 			s.passOn()
 		}
 	}
@@ -193,13 +196,13 @@ func (s *session) betweenCommands() bool { return s.value == nil && s.waste == 0
 // atRest reports whether nothing is under way for the session, so that whoever has its
 // socket and its input can go on with it.
 func (s *session) atRest() bool {
-	return s.betweenCommands() && s.slots.len() == 0 && s.keys.line == nil &&
+	return s.betweenCommands() && !(s.amidProof() && s.guard.part == nil) && s.slots.len() == 0 && s.keys.line == nil &&
 		!s.dirty && !s.ending && !s.own() && s.wire.OutboundBuffered() == 0
 }
 
 // passOn gives the session away.
 func (s *session) passOn() {
-	c, ok := s.wire.(gnet.Conn)
+	c, ok := s.socket()
 	if !ok {
 		return // it ends by itself
 	}
@@ -209,7 +212,12 @@ func (s *session) passOn() {
 		s.end()
 		return
 	}
-	s.loop.away.take(passed{fd: fd, input: slices.Concat(s.line, s.held)})
+	p := passed{fd: fd, known: s.loop.srv.users != nil && !s.stranger()}
+	if s.guard != nil {
+		p.input = s.guard.part
+	}
+	p.input = slices.Concat(p.input, s.line, s.held)
+	s.loop.away.take(p)
 	s.lost()
 	_ = s.loop.el.Close(c) // now: what Conn.Close puts off, gnet might read in between
 }

@@ -6,6 +6,7 @@ type Cause uint8
 const (
 	CauseNone      Cause = iota
 	CauseRefused         // the connection was not made
+	CauseStranger        // it was made, and the node does not let us in
 	CauseSlowDial        // the connection took longer than the connect timeout
 	CauseLocal           // this process had no descriptor or port for it: no word on the node
 	CauseReset           // the connection ended while requests were in flight
@@ -22,6 +23,7 @@ const (
 var causes = [NumCauses]string{
 	CauseNone:      "no cause",
 	CauseRefused:   "connection refused",
+	CauseStranger:  "it does not let magent in",
 	CauseSlowDial:  "connect timeout",
 	CauseLocal:     "proxy has no file or port left",
 	CauseReset:     "connection reset",

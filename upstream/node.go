@@ -16,6 +16,7 @@ type Node struct {
 	Name    string // what people call it: alias, or address as written
 	Network string // "tcp" or "unix"
 	Address string // what a dialer takes
+	Host    string // as it was written
 	errors  [NumCauses][]byte
 
 	version atomic.Pointer[string]

@@ -63,7 +63,7 @@ func settle(f *config.Flags) (config.Config, error) {
 			paths = append(paths, &cfg.Listen[i].Address)
 		}
 	}
-	for _, p := range paths {
+	for _, p := range append(paths, cfg.Paths()...) {
 		if *p == "" || filepath.IsAbs(*p) {
 			continue
 		}

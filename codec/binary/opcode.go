@@ -87,7 +87,7 @@ type form struct {
 }
 
 // (dispatch_bin_command of memcached. It has no verbosity, and knows SASL without
-// -S only so far that it looks at the shape.)
+// -S only so far that it looks at the shape: so here, where the caller may know more.)
 var forms = [256]form{
 	Get:        {known | keyed, Get, [2]uint8{0, 0}, codec.OpGets},
 	GetQ:       {known | keyed | quiet, Get, [2]uint8{0, 0}, codec.OpGets},

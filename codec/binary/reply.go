@@ -22,6 +22,8 @@ const (
 	StatusInvalid   Status = 0x04
 	StatusNotStored Status = 0x05
 	StatusNoNumber  Status = 0x06
+	StatusNotKnown  Status = 0x20 // authentication: no, or not yet
+	StatusContinue  Status = 0x21 // the same: a step is to follow
 	StatusUnknown   Status = 0x81
 	StatusNoMemory  Status = 0x82
 	StatusInternal  Status = 0x84
@@ -42,6 +44,8 @@ func (s Status) words() string {
 		return "Not stored."
 	case StatusNoNumber:
 		return "Non-numeric server-side value for incr or decr"
+	case StatusNotKnown:
+		return "Auth failure."
 	case StatusUnknown:
 		return "Unknown command"
 	case StatusNoMemory:
@@ -94,6 +98,8 @@ func AppendReply(dst, b []byte, asked Asked) (out []byte, n, value int) {
 		return appendHeader(dst, asked, StatusOK, header{}), n, NoValue
 	case "VERSION":
 		return append(appendHeader(dst, asked, StatusOK, header{body: len(rest)}), rest...), n, NoValue
+	case "SASL":
+		return appendSASL(dst, rest, asked), n, NoValue
 	case "EN":
 		return appendMiss(dst, rest, asked), n, NoValue
 	case "HD", "OK", "MN", "RESET":
@@ -228,6 +234,14 @@ func appendDone(dst, rest []byte, asked Asked) []byte {
 	return binary.BigEndian.AppendUint32(dst, w.flags)
 }
 
+// appendSASL puts words that a client that says who it is is told; none asks it to go on.
+func appendSASL(dst, words []byte, asked Asked) []byte {
+	if len(words) == 0 {
+		return appendHeader(dst, asked, StatusContinue, header{})
+	}
+	return append(appendHeader(dst, asked, StatusOK, header{body: len(words)}), words...)
+}
+
 func appendFailure[S string | []byte](dst []byte, s Status, words S, asked Asked) []byte {
 	return append(appendHeader(dst, asked, s, header{body: len(words)}), words...)
 }
@@ -257,8 +271,11 @@ func appendError(dst, line, word []byte, asked Asked) []byte {
 		}
 	case "CLIENT_ERROR":
 		s = StatusInvalid
-		if bytes.HasSuffix(line, noNumber) {
+		switch {
+		case bytes.HasSuffix(line, noNumber):
 			s = StatusNoNumber
+		case bytes.HasSuffix(line, notKnown):
+			s = StatusNotKnown
 		}
 	case "SERVER_ERROR":
 		why := line[min(len(line), len("SERVER_ERROR ")):]
@@ -276,6 +293,7 @@ func appendError(dst, line, word []byte, asked Asked) []byte {
 
 var (
 	noNumber = []byte("non-numeric value")
+	notKnown = []byte(lineNotKnownTail)
 	tooLarge = []byte("object too large")
 	noMemory = []byte("out of memory")
 )

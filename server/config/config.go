@@ -29,6 +29,8 @@ type Config struct {
 
 	VIPs         []netip.Addr  // virtual addresses: another program moves them between machines, by what it hears of readiness
 	HandoverWait time.Duration // how long a magent that is to stop waits for these to leave; default 2s
+
+	Access Access // who may come in; default anybody
 }
 
 // Listen is one address the proxy accepts clients on.
@@ -36,13 +38,19 @@ type Listen struct {
 	Network string // "tcp" or "unix"
 	Address string // "host:port", IPv6 in brackets, port 0 for any; or a socket's path
 	Mode    uint32 // unix: the permission bits of the socket, 0644 if 0
+	TLS     bool   // TCP: clients speak TLS there
 
 	// Routes says which pool serves a key: that of the longest Prefix of it, "" being one of
 	// every key. Where there are none, the first pool serves all.
 	Routes []Route
 }
 
-func (l Listen) String() string { return l.Network + "://" + l.Address }
+func (l Listen) String() string {
+	if l.TLS {
+		return "tls://" + l.Address
+	}
+	return l.Network + "://" + l.Address
+}
 
 // Route gives the keys that begin with Prefix to the pool of that name.
 type Route struct {
@@ -94,6 +102,7 @@ func (c *Config) Validate() error {
 	for i, l := range c.Listen {
 		errs = append(errs, c.validateRoutes(i, l)...)
 	}
+	errs = append(errs, c.Access.validate(slices.ContainsFunc(c.Listen, func(l Listen) bool { return l.TLS }))...)
 	if len(c.Pools) == 0 {
 		errs = append(errs, errors.New("no pool"))
 	}

@@ -58,6 +58,9 @@ type Flags struct {
 	vips                      []string
 	handoverWait              time.Duration
 	clientTimeout             time.Duration
+	access                    Access
+	nodeAccess                NodeAccess
+	tlsPort                   int
 }
 
 const (
@@ -107,6 +110,7 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.vips, "vip", nil, "a virtual `address` that keepalived moves by what magent ready says; repeat for more")
 	fs.DurationVar(&f.handoverWait, "handover-wait", d.HandoverWait, "wait at most this `duration` for --vip to leave this machine before clients are left")
 
+	f.bindAccess(fs)
 	fs.StringVarP(&f.User, "user", "u", "", "become the user of this `name or number` once the listeners are open")
 	fs.StringVarP(&f.Group, "group", "g", "", "become the group of this `name or number`; default is the user's own")
 	fs.BoolVarP(&f.Foreground, "foreground", "D", false, "stay in the foreground")
@@ -180,6 +184,7 @@ func (f *Flags) Config() (Config, error) {
 	c.VIPs, err = f.addresses()
 	fault(err)
 	c.HandoverWait = f.handoverWait
+	c.Access, p.Access = f.access, f.nodeAccess
 	c.Pools = []Pool{p}
 	if len(errs) == 0 {
 		fault(c.Validate())
@@ -193,8 +198,8 @@ func (f *Flags) listens() ([]Listen, error) {
 	switch {
 	case f.port < 0 || f.port > 65535:
 		return nil, fmt.Errorf("-p %d is not a port: want 0 to 65535", f.port)
-	case f.port == 0 && f.socket == "":
-		return nil, errors.New("nothing to listen on: -p 0 turns TCP off, so -f is needed")
+	case f.port == 0 && f.socket == "" && f.tlsPort == 0:
+		return nil, errors.New("nothing to listen on: -p 0 turns TCP off, so -f is needed, or --tls-port")
 	case len(f.socket) > maxUnixPathLength:
 		return nil, fmt.Errorf("-f %s: a socket's path has at most %d bytes, this one has %d", f.socket, maxUnixPathLength, len(f.socket))
 	}
@@ -210,7 +215,8 @@ func (f *Flags) listens() ([]Listen, error) {
 	if f.socket != "" {
 		ls = append(ls, Listen{Network: "unix", Address: f.socket, Mode: 0o644})
 	}
-	return ls, nil
+	secure, err := f.secureListens()
+	return append(ls, secure...), err
 }
 
 // allCopies gives the primaries, the backups if there are any, and each --copy.

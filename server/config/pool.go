@@ -40,6 +40,8 @@ type Pool struct {
 	ResyncRate ResyncRate // how fast at most; default 200,000 keys and 256 MiB per second
 
 	ConnsPerNode int // upstream connections per node and loop; default 1
+
+	Access NodeAccess // how the nodes let this magent in; default without a word
 }
 
 // DefaultName is the name of the pool that flags describe.
@@ -193,6 +195,7 @@ func (p *Pool) validate() []error {
 		{"resync rate in bytes", int64(p.ResyncRate.Bytes), 0},
 	})...)
 	errs = append(errs, p.validateChoices()...)
+	errs = append(errs, p.Access.validate()...)
 	if len(errs) == 0 {
 		errs = p.validatePlacement()
 	}

@@ -57,12 +57,13 @@ const childEnv = "MAGENT_E2E_CHILD"
 // A proc is this test binary in another role.
 type proc struct {
 	said *bufio.Reader // what it says on standard output
-	end  func()        // has it end, as it has to, and waits for that
-	kill func()        // ends it as kill -9 does
+	pid  int
+	end  func() // has it end, as it has to, and waits for that
+	kill func() // ends it as kill -9 does
 }
 
 // child starts one. It ends when its standard input closes, at the latest with the test.
-func child(t *testing.T, role string, args ...string) *proc {
+func child(t testing.TB, role string, args ...string) *proc {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	// With -race a process would wait a second before it ends.
@@ -78,7 +79,7 @@ func child(t *testing.T, role string, args ...string) *proc {
 	}
 	ended := proctest.Launch(t, cmd)
 	killed := false
-	r := &proc{said: bufio.NewReader(stdout), end: func() {
+	r := &proc{said: bufio.NewReader(stdout), pid: cmd.Process.Pid, end: func() {
 		_ = stdin.Close()
 		<-ended
 		if code := cmd.ProcessState.ExitCode(); code != 0 && !killed {
@@ -114,7 +115,7 @@ func proxyProcess(t *testing.T, flags ...string) (addr string, kill func()) {
 }
 
 // serveFlags is a proxy of the flags it was given, as `magent serve` is one, but
-// for where it listens.
+// for where it listens. It says where that is, and with a certificate where it does with TLS.
 func serveFlags() {
 	var f config.Flags
 	set := pflag.NewFlagSet("proxy", pflag.ContinueOnError)
@@ -134,6 +135,9 @@ func serveFlags() {
 // standard input does. prepare is called before it says so.
 func serveChild(cfg config.Config, level slog.Level, prepare func(addr string) error) {
 	cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}}
+	if cfg.Access.TLSCert != "" {
+		cfg.Listen = append(cfg.Listen, config.Listen{Network: "tcp", Address: "127.0.0.1:0", TLS: true})
+	}
 	s, err := server.New(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
 	if err != nil {
 		childFailed(err)
@@ -145,7 +149,9 @@ func serveChild(cfg config.Config, level slog.Level, prepare func(addr string) e
 	if err := prepare(addr); err != nil {
 		childFailed(err)
 	}
-	fmt.Println(addr)
+	for _, a := range s.Addrs() {
+		fmt.Println(a)
+	}
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()

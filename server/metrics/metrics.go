@@ -93,6 +93,10 @@ func (e emitter) clients(s *server.Snapshot) {
 	e.count(clientsAccepted, s.Accepted)
 	e.count(clientsRefused, s.Refused)
 	e.count(clientsOverrun, s.Overruns)
+	e.count(handshakes, s.Shaken, "done")
+	e.count(handshakes, s.Unshaken, "failed")
+	e.count(authentications, s.Authenticated, "known")
+	e.count(authentications, s.Denied, "denied")
 	e.count(clientReceived, s.BytesIn)
 	e.count(clientSent, s.BytesOut)
 	for op := codec.OpNone; op < codec.NumOps; op++ {

@@ -43,6 +43,8 @@ var (
 	clientsAccepted = define(counter, "clients_accepted_total", "Clients ever taken.")
 	clientsRefused  = define(counter, "clients_refused_total", "Clients turned away as there were -n already.")
 	clientsOverrun  = define(counter, "clients_overrun_total", "Clients closed as they did not read their replies.")
+	handshakes      = define(counter, "tls_handshakes_total", "Handshakes of TLS with clients, on --tls-port. The result is done or failed.", "result")
+	authentications = define(counter, "authentications_total", "Times that a client said who it is, with --auth-file. The result is known or denied.", "result")
 	clientReceived  = define(counter, "client_received_bytes_total", "Bytes that clients sent.")
 	clientSent      = define(counter, "client_sent_bytes_total", "Bytes that clients were sent.")
 

@@ -40,6 +40,8 @@ type Body struct {
 	Input []byte
 	Names []string
 	Debt  Debt
+	// Known says of a client that it has said who it is, as the predecessor asks for that.
+	Known bool
 	// GivenUp says that the address was given up by hand, and not to be taken again yet.
 	GivenUp bool
 }

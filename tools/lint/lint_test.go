@@ -151,6 +151,8 @@ var law = []struct {
 		"upstream knows nodes and the wire format: give it an interface of its own instead"},
 	{"upstream/route", []string{"github.com/dgryski/go-jump", "github.com/cespare/xxhash/v2"}, "placement is pure: std and its hashes"},
 	{"upstream/health", nil, "health is a pure state machine: std only"},
+	{"upstream/dial", []string{"magent/upstream/sealed", "golang.org/x/sys/..."}, "a connection to a node is made of the network's: std, x/sys and sealed"},
+	{"upstream/sealed", nil, "TLS is crypto/tls: std only"},
 	{"upstream/probe", nil, "a prober asks a few questions of one node: std only"},
 	{"upstream/debt", nil, "a journal is a set of keys: std only"},
 	{"upstream/latency", nil, "a gauge is arithmetic: std only"},
@@ -158,6 +160,7 @@ var law = []struct {
 	{"server", []string{"magent/codec", "magent/codec/...", "magent/upstream", "magent/upstream/...", "magent/server/...",
 		"github.com/panjf2000/gnet/v2", "github.com/panjf2000/gnet/v2/...", "github.com/cespare/xxhash/v2", "github.com/valyala/bytebufferpool", "golang.org/x/sys/..."},
 		"server joins upstream, codec and gnet; the command line is cmd's"},
+	{"server/secret", nil, "what proves who somebody is is files: std only"},
 	{"server/admin", nil, "the endpoint knows the proxy by what it declares itself: std only"},
 	{"server/sketch", nil, "a sketch is arithmetic: std only"},
 	{"server/succession", []string{"golang.org/x/sys/..."}, "what passes between two processes knows nothing of the proxy: std and x/sys"},
@@ -220,7 +223,7 @@ func matches(pattern, p string) bool {
 
 // madeForTests says of a folder that its packages are, be their files tests or not.
 func madeForTests(dir string) bool {
-	return slices.ContainsFunc([]string{"server/e2e", "bench/process/proctest"}, func(tree string) bool {
+	return slices.ContainsFunc([]string{"server/e2e", "server/secret/secrettest", "bench/process/proctest"}, func(tree string) bool {
 		return dir == tree || strings.HasPrefix(dir, tree+"/")
 	})
 }

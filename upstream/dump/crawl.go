@@ -19,6 +19,10 @@ type Target struct {
 	Connect          time.Duration // for a connection to be made
 	Silence          time.Duration // how long the node may keep silent in the middle of an answer
 
+	// Dial makes a connection that is ready for requests, within Connect or a bound of its
+	// own; nil is one of net's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	// Wait waits for d, or until ctx ends and then returns its error. nil is a timer.
 	Wait func(ctx context.Context, d time.Duration) error
 }
@@ -88,10 +92,17 @@ func (p *patient) Read(b []byte) (int, error) {
 // bufSize is how much is read at a time.
 const bufSize = 64 << 10
 
+func (t *Target) dial(ctx context.Context) (net.Conn, error) {
+	if t.Dial != nil {
+		return t.Dial(ctx, t.Network, t.Address)
+	}
+	d := net.Dialer{Timeout: t.Connect}
+	return d.DialContext(ctx, t.Network, t.Address)
+}
+
 // attempt asks once.
 func (t *Target) attempt(ctx context.Context, each func(Entry)) (l Listing, err error) {
-	d := net.Dialer{Timeout: t.Connect}
-	conn, err := d.DialContext(ctx, t.Network, t.Address)
+	conn, err := t.dial(ctx)
 	if err != nil {
 		return l, fmt.Errorf("no list of keys: %w", err)
 	}

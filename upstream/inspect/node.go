@@ -22,6 +22,18 @@ type Target struct {
 	Network, Address string        // as net.Dial takes them
 	Connect          time.Duration // for a connection to be made
 	Silence          time.Duration // how long the node may keep silent, or take nothing
+
+	// Dial makes a connection that is ready for requests, within Connect or a bound of its
+	// own; nil is one of net's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+func (t *Target) dial(ctx context.Context) (net.Conn, error) {
+	if t.Dial != nil {
+		return t.Dial(ctx, t.Network, t.Address)
+	}
+	d := net.Dialer{Timeout: t.Connect}
+	return d.DialContext(ctx, t.Network, t.Address)
 }
 
 // Options say what is looked at.
@@ -121,8 +133,7 @@ func (n *Node) exchange(ctx context.Context, request []byte, answers func() erro
 
 func (n *Node) once(ctx context.Context, answers func() error) error {
 	if n.conn == nil {
-		d := net.Dialer{Timeout: n.target.Connect}
-		conn, err := d.DialContext(ctx, n.target.Network, n.target.Address)
+		conn, err := n.target.dial(ctx)
 		if err != nil {
 			return dialError{err}
 		}

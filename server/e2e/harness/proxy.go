@@ -33,6 +33,7 @@ const patientTimeout = 2 * time.Second
 type Proxied struct {
 	Addr   string    // of the TCP listener
 	Unix   string    // path of the unix socket
+	Secure string    // of the listener with TLS; empty: there is none
 	Nodes  [][]*Node // by copy, in configuration order
 	Server *server.Server
 }
@@ -62,7 +63,8 @@ func Proxy(t testing.TB, top Topology) *Proxied {
 }
 
 // Serve starts a proxy of cfg, listening on a free port and a unix socket, with the routes
-// of the first two listeners of cfg if there are such; its log goes to the test's.
+// of the first two listeners of cfg if there are such, and on one more with TLS if it has a
+// certificate; its log goes to the test's.
 func Serve(t testing.TB, cfg config.Config) *Proxied {
 	t.Helper()
 	p := &Proxied{Unix: filepath.Join(t.TempDir(), "socket")}
@@ -71,11 +73,17 @@ func Serve(t testing.TB, cfg config.Config) *Proxied {
 		listen[i].Routes = cfg.Listen[i].Routes
 	}
 	cfg.Listen = listen
+	if cfg.Access.TLSCert != "" {
+		cfg.Listen = append(cfg.Listen, config.Listen{Network: "tcp", Address: "127.0.0.1:0", TLS: true})
+	}
 	var err error
 	if p.Server, err = server.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil))); err != nil {
 		t.Fatal(err)
 	}
 	p.Addr = p.Server.Addrs()[0].String()
+	if addrs := p.Server.Addrs(); len(addrs) > 2 {
+		p.Secure = addrs[2].String()
+	}
 	if err := p.Server.Start(); err != nil {
 		t.Fatal(err)
 	}
