@@ -22,7 +22,7 @@ const (
 // writes if it is asked to be long. However they crossed, the copies are equal then, or a key is absent on the
 // follower.
 func TestCopiesConverge(t *testing.T) {
-	raceRounds(t, newDuo(t, debian.start(t, 2)), int64(amount(50_000, 400_000, 1_000_000)))
+	raceRounds(t, newDuo(t, debian.start(t, 2)), int64(amount(50_000, 200_000, 1_000_000)))
 }
 
 // TestCopiesConvergeBehindTheClient does so when clients are answered earlier.

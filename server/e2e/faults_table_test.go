@@ -44,6 +44,7 @@ type row struct {
 	lasts  func(p *pace) time.Duration // nil: no time
 	bounds []bound
 	outage bool // errors that say so are right, and misses
+	kills  bool // a node that is killed leaves its port
 }
 
 // A bound is a time that is measured and what it may be at most. own says that the
@@ -97,7 +98,7 @@ var rows = []row{
 		bounds: []bound{{"slowest", 10 * time.Millisecond, all}},
 	},
 	{
-		fault: "lead: kill -9", node: memcachedTarget,
+		fault: "lead: kill -9", node: memcachedTarget, kills: true,
 		strike: func(x *exposure) { x.at(0); x.lead.kill() },
 		bounds: []bound{{"slowest", 10 * time.Millisecond, all}},
 	},
@@ -160,7 +161,7 @@ var rows = []row{
 		bounds: []bound{{"slowest", bothStill + 20*time.Millisecond, all}},
 	},
 	{
-		fault: "both: kill -9, and restarted", node: memcachedTarget, outage: true, lasts: func(p *pace) time.Duration { return 2 * p.frozen },
+		fault: "both: kill -9, and restarted", node: memcachedTarget, outage: true, kills: true, lasts: func(p *pace) time.Duration { return 2 * p.frozen },
 		strike: func(x *exposure) {
 			x.at(0)
 			x.lead.kill()
@@ -186,7 +187,7 @@ var rows = []row{
 		},
 	},
 	{
-		fault: "follower: kill -9", node: memcachedTarget,
+		fault: "follower: kill -9", node: memcachedTarget, kills: true,
 		strike: func(x *exposure) { x.at(0); x.follower.kill() },
 		bounds: []bound{{"slowest", 10 * time.Millisecond, all}},
 	},
@@ -230,6 +231,9 @@ func TestNobodyNotices(t *testing.T) {
 // expose runs the row once. What it measures goes to r, if there is one.
 func (w *row) expose(t *testing.T, p pace, r *result) {
 	t.Run(w.fault, func(t *testing.T) {
+		if r == nil && !w.kills {
+			t.Parallel()
+		}
 		x := &exposure{pace: p, cluster: newCluster(t, w.node, []int{1, 1}, w.flags...)}
 		x.lead, x.follower = x.nodes[0], x.nodes[1]
 		length := p.leadIn + p.on

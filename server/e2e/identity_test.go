@@ -418,6 +418,7 @@ func TestIdentityUnderFaults(t *testing.T) {
 		"(always (1/100 reply \"SERVER_ERROR out of memory\"))",
 	} {
 		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
 			p, _ := faultyPool(t, harness.Topology{Copies: 2, Nodes: 3, Loops: 2}, fmt.Sprintf("(seed %d) %s", *seedFlag, fault))
 			told := &tally{}
 			askers(t, p.Addr, 16, amount(5, 10, 10), 40, true, told)
@@ -453,6 +454,7 @@ func faultyPool(t *testing.T, top harness.Topology, fault string) (*harness.Prox
 // again and again: whoever answers the client, no node may execute one twice. A node
 // that fell twice is held down for a while, so that there are many pools.
 func TestOnceOnly(t *testing.T) {
+	t.Parallel()
 	for range 10 {
 		loseAnswers(t, 2)
 	}

@@ -26,7 +26,8 @@ import (
 func TestMain(m *testing.M) {
 	switch role := os.Getenv(childEnv); role {
 	case "":
-		os.Exit(m.Run())
+		flag.Parse()
+		waiting(m)
 	case "idlers":
 		idlers()
 	case "scarce":
@@ -36,6 +37,23 @@ func TestMain(m *testing.M) {
 	default:
 		panic(role)
 	}
+}
+
+// waitingAtOnce is how many of the tests that are parallel run at once, unless that is said.
+// They are those that mostly wait: for a timeout, a lease or a clock. None of them leaves
+// the port of a node it has killed free for a while, as a node of another might get it.
+const waitingAtOnce = "6"
+
+// waiting runs the tests.
+func waiting(m *testing.M) {
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		if err := flag.Set("test.parallel", waitingAtOnce); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
 }
 
 var long = flag.Bool("long", false, "repeat what counts by how often it is done: some minutes")

@@ -110,6 +110,7 @@ func TestRandom(t *testing.T) {
 // TestSlowNodesMakeNoDifference has the proxy find a node slow, and compares then what it
 // answers otherwise while it does.
 func TestSlowNodesMakeNoDifference(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, topologies[1])
 	node, c := p.proxy.Nodes[0][0], dial(t, p.proxy.Addr)
 	node.Freeze()

@@ -41,6 +41,7 @@ func (c *cluster) sum(t *testing.T, name string) (n int) {
 // other one, whose clients notice nothing, takes over when the lease has ended, and leaves
 // nothing of what the dead one may have left.
 func TestRefillerIsKilled(t *testing.T) {
+	t.Parallel()
 	s := &stock{keys: amount(4_000, 8_000, 20_000), doomed: 200}
 	flags := []string{"--timeout", "2s", "--resync-rate", "8000,256m"}
 	one := newCluster(t, roomyTarget, []int{1, 1}, flags...)

@@ -370,11 +370,8 @@ func roomyTarget(t *testing.T) *target {
 // delete, count and touch, and starts it again, empty. No client notices; and when it is
 // trusted, it holds what its peer holds, and nothing that has been deleted.
 func TestPrimaryRestartsAtPeak(t *testing.T) {
-	s := &stock{keys: 200_000, doomed: 4000}
+	s := &stock{keys: amount(20_000, 60_000, 200_000), doomed: amount(500, 1500, 4000)}
 	patience := 2 * time.Minute
-	if testing.Short() {
-		s.keys, s.doomed = 20_000, 500
-	}
 	flags := []string{"--timeout", "2s"} // two busy cores are no fault of a node
 	one := newCluster(t, roomyTarget, []int{1, 1}, flags...)
 	two := one.join(t, flags...)

@@ -94,6 +94,7 @@ func TestWalkThrough(t *testing.T) {
 
 // TestFrozenPrimary stops the primary instead: it accepts and never answers.
 func TestFrozenPrimary(t *testing.T) {
+	t.Parallel()
 	p := harness.Proxy(t, harness.Topology{Copies: 2, Nodes: 1, Loops: 1})
 	c := dial(t, p.Addr)
 	value := exchange{"get test\r\n", "VALUE test 0 4\nhehe\nEND"}
@@ -108,6 +109,7 @@ func TestFrozenPrimary(t *testing.T) {
 // TestFrozenInMidVerb freezes the primary anew for each verb, so that each is the
 // one that finds it out. That takes the timeout each time, so several wait at once.
 func TestFrozenInMidVerb(t *testing.T) {
+	t.Parallel()
 	for _, e := range []exchange{
 		{"get k\r\n", "VALUE k 0 1\n5\nEND"},
 		{"get k none k\r\n", "VALUE k 0 1\n5\nVALUE k 0 1\n5\nEND"},
@@ -167,6 +169,7 @@ func TestNoReplicaLeft(t *testing.T) {
 // TestMemccapable has libmemcached's own judge of servers compare the two, in both
 // protocols.
 func TestMemccapable(t *testing.T) {
+	t.Parallel()
 	addrs := []string{harness.Memcached(t).Addr}
 	for _, top := range topologies {
 		addrs = append(addrs, harness.Proxy(t, top).Addr)
