@@ -160,6 +160,7 @@ func lives(pid int) bool {
 // A command that makes a failure does not hold up the drill for good: it is ended, even
 // if it does not hear of it.
 func TestExecThatStays(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*ms)
 	defer cancel()
 	output, err := Exec(0, "trap '' TERM; echo $$; while :; do sleep 0.01; done").Do(ctx)
@@ -172,6 +173,7 @@ func TestExecThatStays(t *testing.T) {
 // A restart in the foreground does not either: it is what was restarted, and stays. One
 // that begins at the end has its time.
 func TestRestartThatStays(t *testing.T) {
+	t.Parallel()
 	began := time.Now()
 	marks, err := take(t.Context(), began, 0, []Step{RestartBy(0, "echo $$; exec sleep 1000")}, nil)
 	if err != nil || len(marks) != 1 {

@@ -115,6 +115,7 @@ func (g *gate) replies(to, from net.Conn) {
 }
 
 func TestTermIsBounded(t *testing.T) {
+	t.Parallel()
 	gate := newGate(t, newNode(t).Addr(), "slow-key")
 	addr := freeAddr(t)
 	p := startServe(t, addr, "-s", gate.addr, "--timeout", "1h")
