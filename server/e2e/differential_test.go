@@ -137,7 +137,7 @@ func cutsOf(rng *rand.Rand, d *dialog, each bool) (ways [][]int) {
 		stream = append(stream, s.send...)
 	}
 	ways = append(ways, nil)
-	some := amount(2, 8, 8)
+	some := amount(1, 8, 8)
 	if len(stream) > 2048 || testing.Short() {
 		for range some {
 			ways = append(ways, someCuts(rng, len(stream)))
