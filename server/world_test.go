@@ -130,7 +130,7 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 	}, limits)
 	pool.Monitor.Start()
 	t.Cleanup(pool.Monitor.Close)
-	srv := &Server{cfg: cfg, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{})}
+	srv := &Server{cfg: cfg, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{}), unwelcome: func() {}}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	t.Cleanup(srv.cancel)
 	srv.pools = []*poolServer{{Server: srv, conf: &srv.cfg.Pools[0], log: srv.log, pool: pool,
