@@ -28,6 +28,7 @@ var picture = flag.String("picture", "", "the picture of the status page is writ
 const (
 	deskWidth, deskHeight     = 1440, 900
 	pocketWidth, pocketHeight = 390, 844
+	pictureHeight             = 1150
 )
 
 // Whoever has the status page open sees a node killed, come back and be refilled, as it
@@ -68,7 +69,8 @@ func TestStatusPage(t *testing.T) {
 	p.Wants(event("this magent refills a node"))
 	p.Wants(copied(0) + " && " + shows("refill", "to go"))
 	if *picture != "" {
-		p.Wants(copied(0.5))
+		p.Wants(copied(0.4))
+		p.Resize(deskWidth, pictureHeight)
 		if err := os.WriteFile(*picture, p.Picture(), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -121,9 +123,9 @@ func readable(t *testing.T, p *browser.Page) {
 	t.Helper()
 	for _, scheme := range []string{"dark", "light"} {
 		p.Prefer(scheme)
-		for _, size := range [][2]int{{pocketWidth, pocketHeight}, {800, 600}, {deskWidth, deskHeight}} {
+		for _, size := range [][2]int{{pocketWidth, pocketHeight}, {800, 600}, {1366, 768}, {deskWidth, deskHeight}} {
 			p.Resize(size[0], size[1])
-			if width := browser.Get[int](p, `document.documentElement.scrollWidth`); width > size[0] {
+			if width := browser.Get[int](p, widest); width > size[0] {
 				t.Errorf("a page of %d pixels is %d wide", size[0], width)
 			}
 			if wild := browser.Get[int](p, unnamed); wild > 0 {
@@ -135,6 +137,9 @@ func readable(t *testing.T, p *browser.Page) {
 		}
 	}
 }
+
+// widest is how wide the page would be without moving anything on it sideways.
+const widest = `Math.max(document.documentElement.scrollWidth, ...[...document.querySelectorAll("section")].map((s) => innerWidth - s.clientWidth + s.scrollWidth))`
 
 // unnamed is how many cells of tables a reader who hears the page, or has no room for
 // columns, is not told the meaning of; and heads that are of nothing.

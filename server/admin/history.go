@@ -14,7 +14,7 @@ import (
 type Event struct {
 	Number uint64    `json:"number"` // 1 for the first of all
 	At     time.Time `json:"at"`
-	Kind   string    `json:"kind"`           // what has changed: one of the values of eventKinds
+	Kind   string    `json:"kind"`           // what has changed: a node's state, a refill, and so on: see eventKinds
 	What   string    `json:"what"`           // the text of the line
 	Pool   string    `json:"pool,omitempty"` // of Node
 	Node   string    `json:"node,omitempty"`
@@ -33,53 +33,38 @@ func (e Event) String() string {
 	return text
 }
 
-// The kinds of events.
-const (
-	kindState    = "state"    // of a node
-	kindFailover = "failover" // of requests
-	kindRefill   = "refill"
-	kindDrain    = "drain"
-	kindAddress  = "address" // a virtual one
-	kindReady    = "ready"
-	kindProcess  = "process" // this one, and who takes its place
-)
+// eventKinds is the lines of the log that are events: their texts, and the kind of each. The
+// others tell of nothing that has changed, or of how something goes on.
+var eventKinds = byText(map[string][]string{
+	"state":    {"node up", "node slow", "node warming", "node stale", "node down"},
+	"failover": {"requests were moved"},
+	"refill": {
+		"this magent refills a node", "another magent refills a node", "node refilled",
+		"a node is not refilled now", "a node is not refilled by hand",
+		"keys of a refill that broke off are to be repaired",
+		"a node that was refilled is not trusted yet", "a node is not trusted yet",
+	},
+	"drain": {"drained no longer", "drained still"},
+	"address": {
+		"giving the address up", "the address has left", "the address was not given up",
+		"clients are not kept away while the address moves", "clients are still kept away",
+	},
+	"ready": {"ready", "not ready"},
+	"process": {
+		"listening", "stopping", "restarting in place", "not restarted: this process goes on",
+		"another process serves now", "everything was taken over", "not everything was taken over",
+		"an event loop stands still, and the service manager will notice",
+	},
+})
 
-// eventKinds is the lines of the log that are events, by their text. The others tell of
-// nothing that has changed, or of how something goes on.
-var eventKinds = map[string]string{
-	"node up":      kindState,
-	"node slow":    kindState,
-	"node warming": kindState,
-	"node stale":   kindState,
-	"node down":    kindState,
-
-	"requests were moved": kindFailover,
-
-	"this magent refills a node":                         kindRefill,
-	"another magent refills a node":                      kindRefill,
-	"node refilled":                                      kindRefill,
-	"a node is not refilled now":                         kindRefill,
-	"a node is not refilled by hand":                     kindRefill,
-	"keys of a refill that broke off are to be repaired": kindRefill,
-	"a node that was refilled is not trusted yet":        kindRefill,
-	"a node is not trusted yet":                          kindRefill,
-	"drained no longer":                                  kindDrain,
-	"drained still":                                      kindDrain,
-	"giving the address up":                              kindAddress,
-	"the address has left":                               kindAddress,
-	"the address was not given up":                       kindAddress,
-	"clients are not kept away while the address moves":  kindAddress,
-	"clients are still kept away":                        kindAddress,
-	"ready":                                              kindReady,
-	"not ready":                                          kindReady,
-	"listening":                                          kindProcess,
-	"restarting in place":                                kindProcess,
-	"not restarted: this process goes on":                kindProcess,
-	"another process serves now":                         kindProcess,
-	"everything was taken over":                          kindProcess,
-	"not everything was taken over":                      kindProcess,
-	"stopping":                                           kindProcess,
-	"an event loop stands still, and the service manager will notice": kindProcess,
+func byText(kinds map[string][]string) map[string]string {
+	all := make(map[string]string)
+	for kind, texts := range kinds {
+		for _, text := range texts {
+			all[text] = kind
+		}
+	}
+	return all
 }
 
 const (

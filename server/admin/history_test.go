@@ -118,7 +118,7 @@ func TestEventsAreLogged(t *testing.T) {
 	}
 	for what, kind := range eventKinds {
 		logged := strings.Contains(sources.String(), `"`+what+`"`)
-		if state, ok := strings.CutPrefix(what, "node "); kind == kindState {
+		if state, ok := strings.CutPrefix(what, "node "); kind == "state" {
 			logged = ok && strings.Contains(sources.String(), `"node "+c.To.String()`) && state != ""
 		}
 		if !logged {

@@ -142,7 +142,7 @@
 	}
 
 	const COLUMNS = [["State", "state"], ["For", "number"], ["Requests", "number"], ["Hit ratio", "number"], ["p50", "number"], ["p99", "number"], ["p999", "number"],
-		["From it", "number"], ["To it", "number"], ["Connections", "number"], ["In flight", "number"], ["Debt", "number"],
+		["From it", "number"], ["To it", "number"], ["Conns", "number"], ["In flight", "number"], ["Debt", "number"],
 		["Cause", "cause"], ["Refill", "refill"]];
 
 	// build makes what shows the pools, anew when there are others.
