@@ -71,7 +71,7 @@ func (s *settings) bindTarget(d defaults) {
 	bindList(s.flags, &s.servers, "server,s", words, "the proxy or memcached to load, at `host[:port]`"+d.server+"; repeat it, or separate several by commas, for several doors of one cache")
 	bind(s.flags, &s.port, "port,p", d.port, port, "`port` of a server that has none; 12000 is the proxy of make run")
 	bindList(s.flags, &s.sockets, "unix-socket,S", words, "a door that is the unix socket at this `path`")
-	bind(s.flags, &s.dialect, "protocol,P", "memcache_text", dialect, "`name` of the protocol: memcache_text or memcache_meta")
+	bind(s.flags, &s.dialect, "protocol,P", "memcache_text", dialect, "`name` of the protocol: memcache_text, memcache_meta or memcache_binary")
 }
 
 func (s *settings) bindLoad(d defaults) {
@@ -119,7 +119,7 @@ func (s *settings) bindSizes(size, among string) {
 	bind(s.flags, &s.weighed, "data-size-list", "", sizes("sizes in bytes and their weights, such as 32:90,65536:10", isList), "`size:weight,...`: sizes, drawn by weight")
 }
 
-var dialect = kind[wire.Dialect]{"memcache_text or memcache_meta", wire.ParseDialect}
+var dialect = kind[wire.Dialect]{"memcache_text, memcache_meta or memcache_binary", wire.ParseDialect}
 
 var arrivals = kind[load.Arrivals]{"even or poisson", func(text string) (load.Arrivals, error) {
 	switch text {

@@ -74,6 +74,7 @@ func TestFlagsMakeALoad(t *testing.T) {
 		}},
 		{"-S /run/x", func(c *load.Config) { c.Targets = []string{"/run/x"} }},
 		{"-P memcache_meta", func(c *load.Config) { c.Dialect = wire.Meta }},
+		{"-P memcache_binary", func(c *load.Config) { c.Dialect = wire.Binary }},
 		{"-t 4 -c 10 -n 100", func(c *load.Config) { c.Threads, c.Conns, c.Requests = 4, 40, 4000 }},
 		{"--pipeline 16", func(c *load.Config) { c.Pipeline = 16 }},
 		{"--rate 5000.5 --arrivals poisson", func(c *load.Config) { c.Rate, c.Arrivals, c.Pipeline = 5000.5, load.Poisson, 4096 }},
@@ -147,7 +148,7 @@ func faultsOf(t *testing.T, args string, err error, words []string) {
 func TestBadFlagsOfALoad(t *testing.T) {
 	for args, words := range map[string][]string{
 		"-t 0 -c x --pipeline -1 --multi-get 1.5 -n 0": {"--threads takes", "--clients takes", "--pipeline takes", "--multi-get takes", "--requests takes"},
-		"-p 0 -P binary -s a:b:c -s a:0 -s a/b":        {"--port takes a port", "--protocol takes memcache_text or", `--server "a:b:c"`, `--server "a:0"`, `--server "a/b"`},
+		"-p 0 -P redis -s a:b:c -s a:0 -s a/b":         {"--port takes a port", "--protocol takes memcache_text,", `--server "a:b:c"`, `--server "a:0"`, `--server "a/b"`},
 		"-s a,,b -s a:1,b/c":                           {`--server ""`, `--server "b/c"`},
 		"-S /run/x -p 11211":                           {"--port is of a --server, and only --unix-socket is given"},
 		"--ratio 1 --mix get":                          {"--ratio takes", "--mix takes", "--mix and --ratio"},

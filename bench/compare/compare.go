@@ -21,6 +21,7 @@ import (
 
 	"magent/bench/load"
 	"magent/bench/process"
+	"magent/bench/wire"
 )
 
 // Config describes a comparison.
@@ -92,7 +93,14 @@ type contestant struct {
 	name     string
 	rival    Rival
 	topology Topology
+	dialect  wire.Dialect
 	reports  []*load.Report
+}
+
+// work is w in the dialect of c's clients.
+func (c *contestant) work(w Workload) Workload {
+	w.Load.Dialect = c.dialect
+	return w
 }
 
 // compareOne runs one workload. Its nodes are up all the time.
@@ -150,14 +158,14 @@ func contestants(cfg Config, w Workload, nodes, backups []*process.Process) (sid
 		if s.Copies > 1 {
 			t.Backups = backups
 		}
-		sides = append(sides, contestant{name: name, rival: r, topology: t})
+		sides = append(sides, contestant{name: name, rival: r, topology: t, dialect: s.Dialect})
 	}
 	if len(w.Against) == 0 || cfg.betweenBuilds() {
 		if add(cfg.Ours.Name, cfg.Ours, w.Ours); len(sides) == 0 {
 			return nil
 		}
 		for _, r := range cfg.Others {
-			s := Setting{}
+			s := Setting{Dialect: w.Ours.Dialect}
 			if r.Own {
 				s = w.Ours
 			}
@@ -225,14 +233,14 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 		running = append(running, procs[i])
-		if err := load.Preload(ctx, cfg.load(w, procs[i].Addr, round)); err != nil {
+		if err := load.Preload(ctx, cfg.load(s.work(w), procs[i].Addr, round)); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	reports := make([]*load.Report, len(sides))
 	for _, i := range order {
 		read := sides[i].topology.read(ctx)
-		rep, err := oneRun(ctx, cfg, w, sides[i].rival.charge(procs[i], nodes), procs[i].Addr, round)
+		rep, err := oneRun(ctx, cfg, sides[i].work(w), sides[i].rival.charge(procs[i], nodes), procs[i].Addr, round)
 		if err = errors.Join(err, read()); err != nil {
 			return nil, fmt.Errorf("%s: %w", sides[i].name, err)
 		}

@@ -220,6 +220,26 @@ func TestBuildsAreSetUpAlike(t *testing.T) {
 	}
 }
 
+// Clients speak to each side as its setting says, and to all in one protocol where sides are
+// other programs.
+func TestDialects(t *testing.T) {
+	nodes := []*process.Process{{Addr: "127.0.0.1:1"}}
+	w := Workload{Ours: Setting{Dialect: wire.Binary}, Against: []Setting{{}, {Dialect: wire.Meta}}}
+	for other, want := range map[string]string{"before": "binary binary", "nutcracker": "binary text meta"} {
+		cfg := Config{Ours: Magent("magent", ""), Others: []Rival{Nutcracker("", 0)}}
+		if other == "before" {
+			cfg.Others[0] = Magent("before", "")
+		}
+		var got []string
+		for _, s := range contestants(cfg, w, nodes, nodes) {
+			got = append(got, s.work(w).Load.Dialect.String())
+		}
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("%s: clients speak %s, want %s", other, got, want)
+		}
+	}
+}
+
 // All sides are asked the same, for as long, and another round asks for other keys.
 func TestLoad(t *testing.T) {
 	cfg := Config{Duration: time.Second, Warmup: time.Millisecond}
@@ -277,21 +297,24 @@ func TestCompareSettings(t *testing.T) {
 			{Name: "one", Load: load.Config{Conns: 1}},
 			{Name: "two", Load: load.Config{Conns: 1, Mix: load.Mix{wire.Set: 1}}, Ours: Setting{Copies: 2},
 				Against: []Setting{{}, {Copies: 2, Flags: []string{"--flag", "x"}}}, Must: 99, Aim: 99},
+			{Name: "three", Load: load.Config{Conns: 1}, Ours: Setting{Dialect: wire.Binary}, Against: []Setting{{}}},
 		},
 	})
 	if err == nil || !strings.Contains(err.Error(), "one: broken: no such rival") || strings.Contains(err.Error(), "two") {
 		t.Errorf("error %v, want one's alone", err)
 	}
 	// The first of workload one, then two rounds, the second backwards.
-	if want := []string{"1+0[]", "1+1[]", "1+0[]", `1+1["--flag" "x"]`, `1+1["--flag" "x"]`, "1+0[]", "1+1[]"}; !slices.Equal(seen, want) {
+	want := []string{"1+0[]", "1+1[]", "1+0[]", `1+1["--flag" "x"]`, `1+1["--flag" "x"]`, "1+0[]", "1+1[]", "1+0[]", "1+0[]", "1+0[]", "1+0[]"}
+	if !slices.Equal(seen, want) {
 		t.Errorf("started over %v nodes+backups[flags], want %v", seen, want)
 	}
-	if len(rows) != 2 {
-		t.Fatalf("%d rows, want two", len(rows))
+	if len(rows) != 3 {
+		t.Fatalf("%d rows, want three", len(rows))
 	}
 	for i, want := range []string{
 		"ours, 2 copies against ours, 1 copy: aim holds",
 		"ours, 2 copies against ours, 2 copies --flag x: no bound",
+		"ours, 1 copy binary against ours, 1 copy: no bound",
 	} {
 		if got := fmt.Sprintf("%s against %s: %s", rows[i].Ours, rows[i].Theirs, rows[i].Verdict()); got != want {
 			t.Errorf("row %d: %s, want %s", i, got, want)
@@ -672,7 +695,8 @@ func TestAllFaultsAreSaid(t *testing.T) {
 // The gate alone narrows a comparison to what it judges.
 func TestGateFlag(t *testing.T) {
 	for args, want := range map[string]string{
-		"--gate 0.15": "nutcracker: get-c50 0 get-c50-p16 0 mixed-c1000 0 mixed-32k 0 set-2copies 1 set-2copies-c1 1 mixed-2copies 1 get-2copies 1 gets-2copies 1 get-scraped 1",
+		"--gate 0.15": "nutcracker: get-c50 0 get-c50-p16 0 mixed-c1000 0 mixed-32k 0 set-2copies 1 set-2copies-c1 1 mixed-2copies 1 get-2copies 1 gets-2copies 1 get-scraped 1" +
+			" binary-get 1 binary-set 1 binary-get-2copies 1 binary-set-2copies 1",
 		"--gate 0.15 --workloads set-1copy,set-2copies --theirs direct": "direct: set-1copy 0 set-2copies 1",
 		"--workloads multiget20,set-2copies":                            "nutcracker direct: multiget20 0 set-2copies 4",
 	} {
@@ -697,7 +721,8 @@ func TestGateFlag(t *testing.T) {
 
 // The workloads that are standard, and the ratios that were promised.
 func TestStandardWorkloads(t *testing.T) {
-	promised := map[string]float64{"get-c50": 1, "get-c50-p16": 0.30, "mixed-c1000": 0.85, "mixed-32k": 1, "set-2copies": 1.6, "multiget20": 0, "get-scraped": 1.01}
+	promised := map[string]float64{"get-c50": 1, "get-c50-p16": 0.30, "mixed-c1000": 0.85, "mixed-32k": 1, "set-2copies": 1.6, "multiget20": 0, "get-scraped": 1.01,
+		"binary-get": 1.1, "binary-set": 1.1, "binary-get-2copies": 1.1, "binary-set-2copies": 1.1}
 	for _, w := range Workloads() {
 		if must, ok := promised[w.Name]; ok && must != w.Must {
 			t.Errorf("%s must hold %v, promised is %v", w.Name, w.Must, must)

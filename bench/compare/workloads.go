@@ -39,6 +39,8 @@ type Setting struct {
 	// Read is the path of what its operators may ask for, and is asked for each second
 	// while it is measured; empty: nobody asks.
 	Read string
+	// Dialect is what clients speak to it.
+	Dialect wire.Dialect
 }
 
 // String says what tells the setting from others.
@@ -46,6 +48,9 @@ func (s Setting) String() string {
 	words := []string{"1 copy"}
 	if s.Copies > 1 {
 		words[0] = fmt.Sprintf("%d copies", s.Copies)
+	}
+	if s.Dialect != wire.Text {
+		words = append(words, s.Dialect.String())
 	}
 	words = append(words, s.Flags...)
 	if s.Read != "" {
@@ -103,8 +108,28 @@ func Workloads() []Workload {
 		{Name: "get-watched", Title: "get, 50 connections",
 			Load: load.Config{Conns: 50}, Ours: Setting{Read: "/overview"}, Against: []Setting{{}}},
 	}
+	all = append(all, binaryWorkloads()...)
 	for i := range all {
 		all[i].Load.Keys.Size = 20
+	}
+	return all
+}
+
+// binaryWorkloads have binary clients beside clients of text that ask for the same. They
+// pipeline, so that what the proxy does itself is not lost beside what the kernel does. A
+// binary get tells the version, which is what a gets does in text.
+func binaryWorkloads() (all []Workload) {
+	for _, w := range []Workload{
+		{Name: "binary-get", Title: "get"},
+		{Name: "binary-set", Title: "set", Load: load.Config{Mix: load.Mix{wire.Set: 1}}},
+		{Name: "binary-get-2copies", Title: "get", Ours: twoCopies()},
+		{Name: "binary-set-2copies", Title: "set", Load: load.Config{Mix: load.Mix{wire.Set: 1}}, Ours: twoCopies()},
+	} {
+		w.Title += ", 50 connections × 16 pipelined, binary and text"
+		w.Load.Conns, w.Load.Pipeline = 50, 16
+		w.Against = []Setting{w.Ours}
+		w.Ours.Dialect, w.Must = wire.Binary, 1.10
+		all = append(all, w)
 	}
 	return all
 }

@@ -15,16 +15,24 @@ import (
 // cut in two have had their buffer.
 func TestNothingAllocates(t *testing.T) {
 	s := keys.NewSpace(keys.Config{MaxValue: 100})
-	for _, d := range []Dialect{Text, Meta} {
+	for _, d := range []Dialect{Text, Meta, Binary} {
 		for op := range Op(Ops) {
 			multi := 1
 			if op == Get || op == Gets {
 				multi = 20
 			}
 			reqs, replies := exchanges(s, d, op, multi, 100, 1)
-			for name, reply := range map[string][]byte{"as it should be": replies[0], "an error": []byte("SERVER_ERROR gone\r\n")} {
-				if multi > 1 && d == Meta && name == "an error" {
+			no := []byte("SERVER_ERROR gone\r\n")
+			if d == Binary {
+				no = []byte(refusal(&reqs[0], 0x84, "gone"))
+			}
+			for name, reply := range map[string][]byte{"as it should be": replies[0], "an error": no} {
+				switch {
+				case multi == 1 || name != "an error":
+				case d == Meta:
 					reply = append(reply, "MN\r\n"...)
+				case d == Binary:
+					reply = append(reply, lastPacket(&reqs[0], multi)...)
 				}
 				for _, step := range []int{1, 7, len(reply)} {
 					e, sc := Encoder{Space: s, Dialect: d}, Scanner{Space: s, Dialect: d}

@@ -141,7 +141,7 @@ func script(m1, m2 keys.Mark) (before []step, after func(version uint64) []step)
 func TestMemcached(t *testing.T) {
 	addr := proctest.Memcached(t, process.MemcachedConfig{}).Addr
 	m1, m2 := keys.Mark{Run: 3, Seq: 1}, keys.Mark{Run: 3, Seq: 2}
-	for _, d := range []Dialect{Text, Meta} {
+	for _, d := range []Dialect{Text, Meta, Binary} {
 		for _, read := range []int{1, 7, 64 << 10} {
 			// Keys of its own for each, so that all begin with nothing.
 			s := keys.NewSpace(keys.Config{Prefix: fmt.Sprintf("%s:%d:", d, read), Max: 99, MaxValue: 2 << 20})
@@ -168,7 +168,11 @@ func TestMemcached(t *testing.T) {
 			if len(k.rest) > 0 {
 				t.Errorf("%s: left over: %q", d, k.rest)
 			}
-			if want := "SERVER_ERROR object too large for cache"; k.scan.ErrLine != want {
+			want := "SERVER_ERROR object too large for cache"
+			if d == Binary {
+				want = "status 0x03: Too large."
+			}
+			if k.scan.ErrLine != want {
 				t.Errorf("%s: the error line is %q, want %q", d, k.scan.ErrLine, want)
 			}
 		}
@@ -178,20 +182,21 @@ func TestMemcached(t *testing.T) {
 // What is sent as TTL arrives as TTL, and what another stores is wrong.
 func TestMemcachedHolds(t *testing.T) {
 	addr := proctest.Memcached(t, process.MemcachedConfig{}).Addr
-	for _, d := range []Dialect{Text, Meta} {
+	for _, d := range []Dialect{Text, Meta, Binary} {
 		s := keys.NewSpace(keys.Config{Prefix: d.String() + ":", Max: 99})
 		k := dial(t, addr, s, d, 4096)
+		plain := dial(t, addr, s, Text, 4096) // who says what no request of ours does
 		ttl := func(want int) {
 			t.Helper()
-			fmt.Fprintf(k.conn, "mg %s t\r\n", s.AppendKey(nil, 7))
-			n, err := k.conn.Read(k.read)
+			fmt.Fprintf(plain.conn, "mg %s t\r\n", s.AppendKey(nil, 7))
+			n, err := plain.conn.Read(plain.read)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got int
 			// The clock may tick between the two requests.
-			if _, err := fmt.Sscanf(string(k.read[:n]), "HD t%d\r\n", &got); err != nil || got > want || got < want-5 {
-				t.Errorf("%s: the TTL is told as %q, want %d", d, k.read[:n], want)
+			if _, err := fmt.Sscanf(string(plain.read[:n]), "HD t%d\r\n", &got); err != nil || got > want || got < want-5 {
+				t.Errorf("%s: the TTL is told as %q, want %d", d, plain.read[:n], want)
 			}
 		}
 		set := Request{Op: Set, Keys: 1, Key: 7, Size: 50, TTL: 60, Mark: keys.Mark{Run: 1, Seq: 1}}
@@ -207,17 +212,17 @@ func TestMemcachedHolds(t *testing.T) {
 			"another value": fmt.Sprintf("set %s 7 0 2\r\nhi\r\n", s.AppendKey(nil, 7)),
 			"other flags":   fmt.Sprintf("set %s 8 0 0\r\n\r\n", s.AppendKey(nil, 7)),
 		} {
-			fmt.Fprint(k.conn, line)
-			if n, err := k.conn.Read(k.read); err != nil || string(k.read[:n]) != "STORED\r\n" {
-				t.Fatalf("%s: %q, %v", what, k.read[:n], err)
+			fmt.Fprint(plain.conn, line)
+			if n, err := plain.conn.Read(plain.read); err != nil || string(plain.read[:n]) != "STORED\r\n" {
+				t.Fatalf("%s: %q, %v", what, plain.read[:n], err)
 			}
 			k.send(get(7))
 			k.check(step{req: get(7), want: Reply{Wrong: 1}})
 		}
 		// A value that is no number cannot be counted.
-		fmt.Fprintf(k.conn, "set %s 0 0 2\r\nhi\r\n", s.AppendCounter(nil, 7))
-		if n, err := k.conn.Read(k.read); err != nil || string(k.read[:n]) != "STORED\r\n" {
-			t.Fatalf("%q, %v", k.read[:n], err)
+		fmt.Fprintf(plain.conn, "set %s 0 0 2\r\nhi\r\n", s.AppendCounter(nil, 7))
+		if n, err := plain.conn.Read(plain.read); err != nil || string(plain.read[:n]) != "STORED\r\n" {
+			t.Fatalf("%q, %v", plain.read[:n], err)
 		}
 		k.send(one(Incr))
 		k.check(step{req: one(Incr), want: Reply{Status: Failed}})

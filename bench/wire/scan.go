@@ -10,9 +10,10 @@ import (
 
 // The way of a reply, functions in the order it takes:
 //
-//	Next → line → textLine → textHeader ↘
-//	          ↘ metaLine → metaHeader → begin → value → account
-//	          ↘ refuse
+//	Next → lines → line → textLine → textHeader ↘
+//	     ↘              ↘ metaLine → metaHeader → begin → start → value → account
+//	      packets       ↘ refuse
+//	      (binary.go)
 
 // maxLine bounds a reply line: VALUE, a key of 250 bytes and three numbers, or
 // an error with its text.
@@ -87,11 +88,25 @@ func (s *Scanner) Next(b []byte, r *Request) (n int, out Reply, done bool, err e
 	if s.fresh {
 		s.Seen, s.fresh = 0, false
 	}
+	if s.Dialect == Binary {
+		n, done, err = s.packets(b, r)
+	} else {
+		n, done, err = s.lines(b, r)
+	}
+	if done {
+		out = s.out
+		s.out, s.refused, s.fresh = Reply{}, 0, true
+	}
+	return n, out, done, err
+}
+
+// lines is Next up to the end of a reply in lines.
+func (s *Scanner) lines(b []byte, r *Request) (n int, done bool, err error) {
 	for n < len(b) && !done {
 		if s.left > 0 {
 			var m int
 			if m, err = s.value(b[n:], r); err != nil {
-				return n, Reply{}, false, err
+				return n, false, err
 			}
 			n += m
 			done = s.left == 0 && s.Dialect == Meta && r.Keys == 1
@@ -101,9 +116,9 @@ func (s *Scanner) Next(b []byte, r *Request) (n int, out Reply, done bool, err e
 		if end < 0 {
 			s.carry = append(s.carry, b[n:]...)
 			if len(s.carry) > maxLine {
-				return n, Reply{}, false, fmt.Errorf("reply line of more than %d bytes: %.40q…", maxLine, s.carry)
+				return n, false, fmt.Errorf("reply line of more than %d bytes: %.40q…", maxLine, s.carry)
 			}
-			return len(b), Reply{}, false, nil
+			return len(b), false, nil
 		}
 		line := b[n : n+end+1]
 		n += end + 1
@@ -113,14 +128,10 @@ func (s *Scanner) Next(b []byte, r *Request) (n int, out Reply, done bool, err e
 			s.carry = s.carry[:0]
 		}
 		if done, err = s.line(line, r); err != nil {
-			return n, Reply{}, false, err
+			return n, false, err
 		}
 	}
-	if done {
-		out = s.out
-		s.out, s.refused, s.fresh = Reply{}, 0, true
-	}
-	return n, out, done, nil
+	return n, done, nil
 }
 
 // line takes one reply line, line end included, and says whether it ends the
@@ -337,10 +348,16 @@ func (s *Scanner) begin(name, flags, size, version []byte, r *Request) bool {
 	if !ok1 || !ok2 || n > keys.MaxValue || r.Op == Gets && !ok3 {
 		return false
 	}
-	s.size, s.left, s.slot = int(n), int(n)+len(crlf), -1
-	k, ok := s.Space.Index(name)
-	if !ok {
-		return true
+	k, known := s.Space.Index(name)
+	s.start(k, known, f, int(n), v, r)
+	return true
+}
+
+// start is begin for a value of key k, if that is known, with flags f and version v.
+func (s *Scanner) start(k int, known bool, f uint64, size int, v uint64, r *Request) {
+	s.size, s.left, s.slot = size, size+len(s.valueEnd()), -1
+	if !known {
+		return
 	}
 	i, ok := r.asked(k, s.Space.Len())
 	if ok && s.Seen&(1<<i) == 0 && f == uint64(s.Space.Flags(k)) {
@@ -348,14 +365,21 @@ func (s *Scanner) begin(name, flags, size, version []byte, r *Request) bool {
 		s.slot, s.version = i, v
 		s.check.Begin(s.Space, k, s.size)
 	}
-	return true
+}
+
+// valueEnd is what follows a value.
+func (s *Scanner) valueEnd() string {
+	if s.Dialect == Binary {
+		return ""
+	}
+	return crlf
 }
 
 // value takes the next bytes of the value under way and returns how many.
 func (s *Scanner) value(b []byte, r *Request) (int, error) {
 	n := min(len(b), s.left)
-	off := s.size + len(crlf) - s.left // of b[0] in the value and its line end
-	cut := max(0, min(n, s.size-off))  // b[:cut] is value, b[cut:n] line end
+	off := s.size + len(s.valueEnd()) - s.left // of b[0] in the value and its line end
+	cut := max(0, min(n, s.size-off))          // b[:cut] is value, b[cut:n] line end
 	if s.slot >= 0 {
 		s.check.Feed(b[:cut])
 	}

@@ -17,6 +17,7 @@ import (
 type twin struct {
 	space   *keys.Space
 	meta    bool
+	binary  bool
 	rest    string
 	errLine string
 }
@@ -102,6 +103,9 @@ var meanings = map[string]Status{
 var metaWords = regexp.MustCompile(`^(..|5)$`)
 
 func (w *twin) reply(r *Request) string {
+	if w.binary {
+		return w.packets(r)
+	}
 	var out Reply
 	var seen uint64
 	var marks [MaxKeys]keys.Mark
@@ -249,6 +253,9 @@ func (w *twin) mark(k int, value string) (m keys.Mark, ok bool) {
 	return m, string(w.space.AppendValue(nil, k, m, len(value))) == value
 }
 
+// dialects is how many there are.
+const dialects = len(dialectNames)
+
 // twinValue is the largest value of the space that twins are tried on.
 const twinValue = 60
 
@@ -260,7 +267,7 @@ func twinSpace() *keys.Space {
 // cut, and to its twin.
 func agree(t *testing.T, s *keys.Space, d Dialect, reqs []Request, in []byte, cut, step int) {
 	t.Helper()
-	w := twin{space: s, meta: d == Meta, rest: string(in)}
+	w := twin{space: s, meta: d == Meta, binary: d == Binary, rest: string(in)}
 	want := w.all(reqs)
 	at := min(cut, len(in))
 	pieces := [][]byte{in[:at]}
@@ -293,6 +300,9 @@ func anyRequests(r *rand.Rand, space int) []Request {
 
 // anyReply is what a node might answer to q, for good or bad.
 func anyReply(r *rand.Rand, s *keys.Space, d Dialect, q *Request) string {
+	if d == Binary {
+		return anyPackets(r, s, q)
+	}
 	if r.IntN(12) == 0 && (q.Keys == 1 || d == Text) {
 		return []string{"ERROR\r\n", "CLIENT_ERROR bad data chunk\r\n", "SERVER_ERROR out of memory storing object\r\n"}[r.IntN(3)]
 	}
@@ -364,14 +374,11 @@ func FuzzReplies(f *testing.F) {
 		for i := range how {
 			how[i] = byte(r.Uint32())
 		}
-		f.Add(seed, seed%2 == 0, how, uint16(r.Uint32()), uint8(r.Uint32()))
+		f.Add(seed, uint8(seed), how, uint16(r.Uint32()), uint8(r.Uint32()))
 	}
-	f.Fuzz(func(t *testing.T, seed uint64, meta bool, how []byte, cut uint16, step uint8) {
+	f.Fuzz(func(t *testing.T, seed uint64, dialect uint8, how []byte, cut uint16, step uint8) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		d := Text
-		if meta {
-			d = Meta
-		}
+		d := Dialect(int(dialect) % dialects)
 		reqs := anyRequests(r, s.Len())
 		var in []byte
 		for i := range reqs {
@@ -385,17 +392,14 @@ func FuzzReplies(f *testing.F) {
 func FuzzScanner(f *testing.F) {
 	s := twinSpace()
 	for _, op := range []Op{Get, Gets} {
-		f.Add([]byte(stored(s, Text, op, 3, 50)+"END\r\nSTORED\r\n"+stored(s, Text, op, 3, 9)+"END\r\nERROR\r\n"), false, uint64(1), uint16(30), uint8(1))
-		f.Add([]byte(stored(s, Meta, op, 3, 50)+"EN\r\nHD\r\n"+stored(s, Meta, op, 3, 9)+"MN\r\nVA 2\r\n10\r\n"), true, uint64(2), uint16(7), uint8(9))
+		f.Add([]byte(stored(s, Text, op, 3, 50)+"END\r\nSTORED\r\n"+stored(s, Text, op, 3, 9)+"END\r\nERROR\r\n"), uint8(Text), uint64(1), uint16(30), uint8(1))
+		f.Add([]byte(stored(s, Meta, op, 3, 50)+"EN\r\nHD\r\n"+stored(s, Meta, op, 3, 9)+"MN\r\nVA 2\r\n10\r\n"), uint8(Meta), uint64(2), uint16(7), uint8(9))
 	}
-	f.Add([]byte("VALUE k03 3 9999999\r\n"), false, uint64(3), uint16(3), uint8(7))
-	f.Add([]byte("VA 1073741824 kk03 f3\r\nx"), true, uint64(4), uint16(3), uint8(7))
-	f.Fuzz(func(t *testing.T, in []byte, meta bool, seed uint64, cut uint16, step uint8) {
-		d := Text
-		if meta {
-			d = Meta
-		}
-		agree(t, s, d, anyRequests(rand.New(rand.NewPCG(seed, 1)), s.Len()), in, int(cut), int(step))
+	f.Add([]byte(storedPacket(s, &Request{Op: Get, Keys: 1, Key: 3}, 0, 50)), uint8(Binary), uint64(1), uint16(30), uint8(1))
+	f.Add([]byte("VALUE k03 3 9999999\r\n"), uint8(Text), uint64(3), uint16(3), uint8(7))
+	f.Add([]byte("VA 1073741824 kk03 f3\r\nx"), uint8(Meta), uint64(4), uint16(3), uint8(7))
+	f.Fuzz(func(t *testing.T, in []byte, dialect uint8, seed uint64, cut uint16, step uint8) {
+		agree(t, s, Dialect(int(dialect)%dialects), anyRequests(rand.New(rand.NewPCG(seed, 1)), s.Len()), in, int(cut), int(step))
 	})
 }
 
@@ -405,7 +409,7 @@ func TestTwins(t *testing.T) {
 	s := twinSpace()
 	r := rand.New(rand.NewPCG(5, 6))
 	for i := range 4000 {
-		d := Dialect(i % 2)
+		d := Dialect(i % dialects)
 		reqs := anyRequests(r, s.Len())
 		var in []byte
 		for i := range reqs {
@@ -416,7 +420,7 @@ func TestTwins(t *testing.T) {
 			how[i] = byte(r.Uint32())
 		}
 		if len(how) == 0 {
-			w := twin{space: s, meta: d == Meta, rest: string(in)}
+			w := twin{space: s, meta: d == Meta, binary: d == Binary, rest: string(in)}
 			if log := w.all(reqs); len(log) != len(reqs)+1 {
 				t.Fatalf("%+v answered %q: %q", reqs, in, log)
 			}

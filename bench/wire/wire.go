@@ -13,13 +13,15 @@ import (
 	"magent/bench/keys"
 )
 
-// Dialect is one of memcached's two protocols of lines (its doc/protocol.txt).
+// Dialect is one of memcached's protocols: two of lines (its doc/protocol.txt), and the
+// binary one.
 type Dialect uint8
 
 // The dialects.
 const (
-	Text Dialect = iota // the classic commands
-	Meta                // mg, ms, md, ma, mn
+	Text   Dialect = iota // the classic commands
+	Meta                  // mg, ms, md, ma, mn
+	Binary                // packets
 )
 
 // ParseDialect reads a dialect by our name or by memtier_benchmark's.
@@ -29,21 +31,21 @@ func ParseDialect(name string) (Dialect, error) {
 		return Text, nil
 	case "meta", "memcache_meta":
 		return Meta, nil
+	case "binary", "memcache_binary":
+		return Binary, nil
 	}
-	return 0, fmt.Errorf("wire: %q is no protocol: text or meta", name)
+	return 0, fmt.Errorf("wire: %q is no protocol: text, meta or binary", name)
 }
 
-func (d Dialect) String() string {
-	if d == Meta {
-		return "meta"
-	}
-	return "text"
-}
+var dialectNames = [...]string{Text: "text", Meta: "meta", Binary: "binary"}
+
+func (d Dialect) String() string { return dialectNames[d] }
 
 // Op is what a request asks.
 type Op uint8
 
-// The operations, and as text and as meta have them.
+// The operations, and as text and as meta have them. As binary has them, see packs: there a
+// get always tells the version.
 const (
 	Get        Op     = iota // one key or several: get; mg k f v, of several quietly, and mn
 	Gets                     // Get, and the version of each: gets; mg k f v c
@@ -89,8 +91,11 @@ type Encoder struct {
 
 // Append appends r.
 func (e Encoder) Append(dst []byte, r *Request) []byte {
-	if e.Dialect == Meta {
+	switch e.Dialect {
+	case Meta:
 		return e.meta(dst, r)
+	case Binary:
+		return e.binary(dst, r)
 	}
 	return e.text(dst, r)
 }

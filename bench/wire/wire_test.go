@@ -69,15 +69,15 @@ func TestAsked(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for _, d := range []Dialect{Text, Meta} {
+	for _, d := range []Dialect{Text, Meta, Binary} {
 		for _, name := range []string{d.String(), "memcache_" + d.String()} {
 			if got, err := ParseDialect(name); err != nil || got != d {
 				t.Errorf("ParseDialect(%q) = %v, %v", name, got, err)
 			}
 		}
 	}
-	if d, err := ParseDialect("binary"); err == nil || !strings.Contains(err.Error(), `"binary"`) {
-		t.Errorf("binary is %v, %v", d, err)
+	if d, err := ParseDialect("redis"); err == nil || !strings.Contains(err.Error(), `"redis"`) {
+		t.Errorf("redis is %v, %v", d, err)
 	}
 	seen := map[string]bool{}
 	for op := range Op(Ops) {
@@ -101,9 +101,18 @@ func exchanges(s *keys.Space, d Dialect, op Op, multi, size, depth int) (reqs []
 		}
 		to := &replies[i/depth]
 		for k := range multi {
-			if op == Get || op == Gets {
+			switch {
+			case op != Get && op != Gets:
+			case d == Binary:
+				*to = append(*to, storedPacket(s, &req, k, size)...)
+			default:
 				*to = append(*to, stored(s, d, op, req.key(k, s.Len()), size)...)
 			}
+		}
+		if d == Binary {
+			*to = append(*to, lastPacket(&req, multi)...)
+			reqs = append(reqs, req)
+			continue
 		}
 		switch op {
 		case Get, Gets:
@@ -130,7 +139,7 @@ func BenchmarkRequest(b *testing.B) {
 		op          Op
 		multi, size int
 	}
-	for _, d := range []Dialect{Text, Meta} {
+	for _, d := range []Dialect{Text, Meta, Binary} {
 		for _, c := range []work{
 			{Get, 1, 100}, {Get, 1, 32 << 10}, {Get, 20, 100}, {Gets, 1, 100},
 			{Set, 1, 100}, {Set, 1, 32 << 10}, {CAS, 1, 100}, {Incr, 1, 0}, {Delete, 1, 0}, {Touch, 1, 0},
