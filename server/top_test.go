@@ -3,14 +3,17 @@ package server
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"testing"
 	"time"
 
+	proto "magent/codec/binary"
 	"magent/server/admin"
 	"magent/server/config"
 )
@@ -85,6 +88,40 @@ func TestTop(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What a client of the binary protocol asks for counts, too.
+func TestTopOfBinary(t *testing.T) {
+	s := newSite(t, 1, 1).magent()
+	conn, err := net.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	end := s.counts(t)
+	asked := packets(t, `get a|getk a|getkq a|gat a exp=100|set a = value|incr b delta=1 initial=1 exp=0|get a\x20b|noop`)
+	if _, err := conn.Write(asked); err != nil {
+		t.Fatal(err)
+	}
+	for in := bufio.NewReader(conn); ; {
+		head := make([]byte, proto.HeaderSize)
+		if _, err := io.ReadFull(in, head); err != nil {
+			t.Fatal(err)
+		}
+		if head[1] == byte(proto.Noop) {
+			break
+		}
+		if _, err := in.Discard(int(binary.BigEndian.Uint32(head[8:]))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := map[string]string{}
+	for _, k := range end().Hot {
+		got[string(k.KeyBytes)] = fmt.Sprintf("%d %d", k.Most, k.Writes)
+	}
+	if want := map[string]string{"a": "5 2", "b": "1 1", "a b": "1 0"}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("keys %v, want %v", got, want)
+	}
 }
 
 // A count ends with its time, and with who wants it; the next one waits for it.
