@@ -15,8 +15,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"magent/bench/load"
@@ -212,7 +214,8 @@ func (cfg Config) again(reports []*load.Report, discarded int) bool {
 // are up while they take turns. Every other round goes backwards, so that no
 // side always follows the same one. Each round has proxies of its own: what a
 // process got by chance it keeps for life, and no number of its runs would even
-// that out.
+// that out. Sides that differ only in whether they are looked at are one process, for what
+// that costs is less than what processes differ by.
 func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Process, sides []contestant, round int) (_ []*load.Report, err error) {
 	order := make([]int, len(sides))
 	for i := range order {
@@ -224,10 +227,14 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 	procs := make([]*process.Process, len(sides))
 	var running []*process.Process
 	defer func() { err = errors.Join(err, process.StopAll(running)) }()
+	if err := chooseOperators(sides); err != nil {
+		return nil, err
+	}
 	for _, i := range order {
 		s := &sides[i]
-		if err := s.topology.choose(); err != nil {
-			return nil, err
+		if other := started(sides, procs, i); other != nil {
+			procs[i] = other
+			continue
 		}
 		if procs[i], err = s.rival.Start(ctx, s.topology); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
@@ -250,6 +257,44 @@ func oneRound(ctx context.Context, cfg Config, w Workload, nodes []*process.Proc
 			100*rep.Host.Noise, rep.Errors, rep.Wrong, rep.Stale, rep.Misses)
 	}
 	return reports, nil
+}
+
+// alike reports whether two sides are one process: it is looked at for the one, and not for
+// the other.
+func alike(a, b *contestant) bool {
+	return a.rival.Name == b.rival.Name && len(a.topology.Backups) == len(b.topology.Backups) &&
+		slices.Equal(a.topology.Flags, b.topology.Flags) && a.topology.Read != b.topology.Read
+}
+
+// started is the process of a side that is alike to side i, if one was started.
+func started(sides []contestant, procs []*process.Process, i int) *process.Process {
+	for k := range sides {
+		if procs[k] != nil && alike(&sides[k], &sides[i]) {
+			return procs[k]
+		}
+	}
+	return nil
+}
+
+// chooseOperators finds addresses at which operators are to ask, and has the sides that are
+// alike to theirs have the same.
+func chooseOperators(sides []contestant) error {
+	for i := range sides {
+		if sides[i].topology.Read == "" {
+			continue
+		}
+		port, err := process.FreePort()
+		if err != nil {
+			return err
+		}
+		sides[i].topology.Operators = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		for k := range sides {
+			if alike(&sides[k], &sides[i]) {
+				sides[k].topology.Operators = sides[i].topology.Operators
+			}
+		}
+	}
+	return nil
 }
 
 // oneRun measures what listens on addr. procs are charged: name → pid.

@@ -1,8 +1,6 @@
 package compare
 
 import (
-	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -10,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"magent/bench/process"
 	"magent/bench/process/proctest"
 )
 
@@ -36,31 +35,43 @@ func TestReader(t *testing.T) {
 		t.Errorf("of an error it says %v", err)
 	}
 	nobody := Topology{}
-	if err := nobody.choose(); err != nil || nobody.Operators != "" || nobody.read(t.Context())() != nil {
-		t.Errorf("who reads nothing has %+v, %v", nobody, err)
+	if err := nobody.read(t.Context())(); err != nil {
+		t.Errorf("who reads nothing has %v", err)
 	}
 }
 
-// Who is to be read listens for operators, and has a name of its own.
+// Who is to be read listens for operators, and is one process with who is not; what differs
+// in more, or in nothing, is another. Each has a name of its own.
 func TestReadSide(t *testing.T) {
-	top := Topology{Read: "/metrics"}
-	if err := top.choose(); err != nil {
+	nodes := []*process.Process{{Addr: "127.0.0.1:1"}}
+	w := Workload{Ours: Setting{Read: "/metrics"}, Against: []Setting{{}, {Flags: []string{"--x"}}, {Copies: 2}, {Flags: []string{"--x"}}}}
+	sides := contestants(Config{Ours: Magent("magent", ""), Others: []Rival{Nutcracker("", 0)}}, w, nodes, nodes)
+	if err := chooseOperators(sides); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := net.SplitHostPort(top.Operators); err != nil {
-		t.Fatal(err)
+	proc := &process.Process{}
+	for i, same := range []bool{false, true, false, false, false} {
+		procs := make([]*process.Process, len(sides))
+		procs[0] = proc
+		if got := started(sides, procs, i) == proc; got != same {
+			t.Errorf("%s is that of %s: %v", sides[i].name, sides[0].name, got)
+		}
+		if at := sides[i].topology.Operators; (at != "") != (same || i == 0) || at != "" && at != sides[0].topology.Operators {
+			t.Errorf("%s has operators at %q", sides[i].name, at)
+		}
 	}
-	args, err := magentRecipe("magent", "magent", top).Args(12000, "")
-	if i := slices.Index(args, "--admin-listen"); err != nil || i < 0 || args[i+1] != top.Operators {
+	procs := make([]*process.Process, len(sides))
+	if procs[2] = proc; started(sides, procs, 4) != nil {
+		t.Error("two sides that differ in nothing are one process")
+	}
+	args, err := magentRecipe("magent", "magent", sides[0].topology).Args(12000, "")
+	if i := slices.Index(args, "--admin-listen"); err != nil || i < 0 || args[i+1] != sides[0].topology.Operators {
 		t.Errorf("it is started with %q, %v", args, err)
 	}
-	for _, c := range []struct {
-		ours    string
-		readers bool
-	}{{fmt.Sprint("magent, ", Setting{Read: "/metrics"}), true}, {fmt.Sprint("magent, ", twoCopies("--x")), false}, {"magent", false}} {
-		r := &Row{Ours: c.ours}
-		if in := [3]bool{amongReaders(r), amongSettings(r), amongRivals(r)}; in[0] != c.readers || in[1] && in[0] || !in[0] && !in[1] && !in[2] {
-			t.Errorf("%s is in the blocks of readers, settings, rivals: %v", c.ours, in)
+	for i, readers := range []bool{true, false, false} {
+		r := &Row{Ours: sides[i].name}
+		if amongReaders(r) != readers || amongSettings(r) == readers || amongRivals(r) {
+			t.Errorf("%s is among readers, settings, rivals: %v, %v, %v", r.Ours, amongReaders(r), amongSettings(r), amongRivals(r))
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -23,16 +22,6 @@ type Topology struct {
 	Read, Operators string
 	// CPUs are the proxy's; empty means all.
 	CPUs []int
-}
-
-// choose finds an address for operators, if any are to ask.
-func (t *Topology) choose() error {
-	if t.Read == "" {
-		return nil
-	}
-	port, err := process.FreePort()
-	t.Operators = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	return err
 }
 
 // read has what operators ask for read until end is called, which says what went wrong.
