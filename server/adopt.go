@@ -27,6 +27,9 @@ func (s *Server) Succeed(predecessor *succession.Link, deadline time.Time) error
 	case m.Kind != succession.Wanted:
 		return unexpected(m)
 	}
+	if err := s.follows(m.Placements); err != nil {
+		return fmt.Errorf("the process that this one is to replace does not say where keys are: %w", err)
+	}
 	s.drainFirst = m.Names
 	if m.GivenUp {
 		g := newSurrender(givenAway)
@@ -60,6 +63,11 @@ func unexpected(m succession.Message) error {
 // that this magent answers for it from now on. The server runs. An error means that the
 // predecessor has ended before: then it is one that died, for this magent as for others.
 func (s *Server) Adopt(predecessor *succession.Link) error {
+	defer func() { // it writes no more, or has died
+		for _, p := range s.pools {
+			p.letGo()
+		}
+	}()
 	debts := map[*keeper][]succession.Debt{}
 	for {
 		m, err := predecessor.Receive(time.Time{})
@@ -75,8 +83,10 @@ func (s *Server) Adopt(predecessor *succession.Link) error {
 		case succession.Client:
 			s.adopt(m)
 		case succession.Owed:
-			if k := s.keeperAt(m.Debt.Node); k != nil { // else the node is in no pool any more
+			if k := s.keeperAt(m.Debt.Node); k != nil {
 				debts[k] = append(debts[k], m.Debt)
+			} else { // it is in no pool any more
+				s.mistrust(m.Debt.Node)
 			}
 		case succession.Over:
 			if err := s.assume(debts); err != nil {
@@ -95,11 +105,24 @@ func (s *Server) distrustAway(addresses []string) {
 	for _, address := range addresses {
 		k := s.keeperAt(address)
 		if k == nil {
+			s.mistrust(address)
 			continue
 		}
 		seen := k.srv.pool.Health.Load(k.node.Index)
 		if seen.State() <= health.Slow && k.srv.covered(k.node.Index, health.Slow) {
 			k.distrust(s.ctx, seen, health.Stale, owed)
+		}
+	}
+}
+
+// mistrust has the node at address not be asked for keys that it had, as it has missed writes.
+func (s *Server) mistrust(address string) {
+	for _, p := range s.pools {
+		f := p.former.Load()
+		for i := 0; f != nil && i < len(f.pool.Nodes); i++ {
+			if f.pool.Nodes[i].Address == address {
+				f.lost[i].Store(true)
+			}
 		}
 	}
 }

@@ -167,11 +167,11 @@ func (s *session) awaits(line []byte, req *codec.Request) bool {
 	case !s.mayAwait(req): // mostly
 		return false
 	case req.Op.Class() == codec.ClassBroadcast:
-		return s.awaitsAll()
+		return s.awaitsAll() || s.settlesAll(req)
 	case !req.Op.MultiKey():
 		key := s.loop.route(line, req)
 		l := s.routes.lane(key)
-		return l != nil && s.awaitsKey(l, key, req, l.waitsFor(s, req))
+		return l != nil && (s.awaitsKey(l, key, req) || s.settles(l, req.Key.In(line), req))
 	}
 	at := req.Rest.Off
 	for {
@@ -180,7 +180,7 @@ func (s *session) awaits(line []byte, req *codec.Request) bool {
 			return false
 		}
 		key := span.In(line)
-		if l := s.routes.lane(key); l != nil && s.awaitsKey(l, key, req, l.waitsFor(s, req)) {
+		if l := s.routes.lane(key); l != nil && (s.awaitsKey(l, key, req) || s.settles(l, key, req)) {
 			return true
 		}
 	}
@@ -189,7 +189,7 @@ func (s *session) awaits(line []byte, req *codec.Request) bool {
 // mayAwait reports whether it is worth looking.
 func (s *session) mayAwait(req *codec.Request) bool {
 	l := s.loop
-	if l.closed > 0 && changes(req) {
+	if l.closed > 0 && changes(req) || l.migrating > 0 {
 		return true
 	}
 	return s.slots.len() > 0 && req.Op.Class() != codec.ClassLocal && (s.asking > 0 || l.converges && (asksFirst(req) || marksStale(req)))
@@ -207,10 +207,11 @@ func (l *lane) waitsFor(s *session, req *codec.Request) (flags slotFlags) {
 }
 
 // awaitsKey is awaits for one of the keys.
-func (s *session) awaitsKey(l *lane, key []byte, req *codec.Request, flags slotFlags) bool {
+func (s *session) awaitsKey(l *lane, key []byte, req *codec.Request) bool {
 	if l.gate.closed > 0 && changes(req) {
 		return l.gate.holds(s)
 	}
+	flags := l.waitsFor(s, req)
 	return flags != 0 && s.slots.len() > 0 && s.slots.has(flags, hashKey(key))
 }
 
@@ -225,4 +226,6 @@ func (s *session) awaitsAll() bool {
 }
 
 // hashKey is what a slot remembers of its key.
-func hashKey(key []byte) uint32 { return uint32(xxhash.Sum64(key)) }
+func hashKey(key []byte) uint32 { return uint32(longHash(key)) }
+
+func longHash(key []byte) uint64 { return xxhash.Sum64(key) }

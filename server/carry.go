@@ -33,6 +33,7 @@ type carry struct {
 	job     repair.Job
 	running bool   // its job's turn has come
 	again   bool   // the job is to repair from another lead than the first one
+	moving  *move  // it moves a key: its lead is a former owner; nil: it does not
 	errand  errand // who has the key repaired; nil if it is a write that is carried
 	changes uint64 // of the health table when it began
 	next    *carry
@@ -127,6 +128,7 @@ func (c *carry) advance(line []byte, step repair.Step, from *upstream.Pending) {
 func (c *carry) lost(step repair.Step) ([]byte, repair.Step) {
 	l, node := c.lane, c.nodes[step.To]
 	switch {
+	case c.moving != nil:
 	case !l.pool.Health.Writable(node):
 	case step.To == repair.Lead: // it is there, and leads on
 		return c.follow.Drop(l.scratch[:0])
@@ -162,8 +164,12 @@ func (c *carry) acknowledge(lost bool) {
 func (c *carry) wish() {
 	l := c.lane
 	c.job = repair.Job{Key: c.follow.Key(), Base64: c.follow.Options().Base64, Lead: c.nodes[repair.Lead], Follower: c.nodes[repair.Follower],
-		Cause: c.follow.Cause(), Urgent: c.session != nil, Alone: c.follow.Alone(), Owner: c}
-	if !l.repairs.Add(&c.job) {
+		Cause: c.follow.Cause(), Urgent: c.session != nil || c.moving != nil && c.moving.settles != nil, Alone: c.follow.Alone(), Owner: c}
+	switch {
+	case l.repairs.Add(&c.job):
+	case c.moving != nil: // what the follower has is newer, if it has anything
+		c.concluded(repair.Dropped)
+	default:
 		c.giveUp()
 	}
 }
@@ -212,6 +218,10 @@ func (c *carry) ended(o repair.Outcome) {
 // that one had what became of the write is what counts.
 func (c *carry) concluded(o repair.Outcome) {
 	l := c.lane
+	if c.moving != nil {
+		c.moved(o)
+		return
+	}
 	if o == repair.Debt {
 		l.missed(c.nodes[repair.Follower], c.follow.Key(), c.follow.Options().Base64)
 	}
@@ -279,11 +289,10 @@ func (c *carry) leadHasMoved() bool {
 
 // post sends one request; false if its node takes none.
 func (c *carry) post(line []byte, step repair.Step, from *upstream.Pending) bool {
-	l, node := c.lane, c.nodes[step.To]
-	if !l.pool.Health.Writable(node) {
+	conn := c.conn(step.To)
+	if conn == nil {
 		return false
 	}
-	conn := l.group.Conn(node, c.salt)
 	p := upstream.Pending{Owner: c, Op: step.Op, Mark: bare(step.Op, 0)}
 	if step.Value != repair.ClientValue {
 		return conn.Send(append(conn.Room(len(line)), line...), p, c.keySpan())
@@ -292,6 +301,22 @@ func (c *carry) post(line []byte, step repair.Step, from *upstream.Pending) bool
 	head := uint32(len(from.Line()))
 	value := codec.Span{Off: head, Len: uint32(len(sent)) - head}
 	return conn.SendValue(append(conn.Room(len(line)+int(min(value.Len, bigValue))), line...), from, value, p)
+}
+
+// conn is the connection to a side; nil if that takes no request.
+func (c *carry) conn(to repair.Side) *upstream.Conn {
+	l, node := c.lane, c.nodes[to]
+	if c.moving != nil && to == repair.Lead {
+		f := c.moving.from
+		if !l.readable(f, node) {
+			return nil
+		}
+		return f.group.Conn(node, c.salt)
+	}
+	if !l.pool.Health.Writable(node) {
+		return nil
+	}
+	return l.group.Conn(node, c.salt)
 }
 
 // keySpan is where the key stands in what a Follow sends.
@@ -334,9 +359,9 @@ func (c *carry) valued() {
 	}
 	from := prepend(ck.Buf, valueRoom, line)
 	c.heed(step)
-	node := c.nodes[repair.Follower]
+	conn := c.conn(repair.Follower)
 	p := upstream.Pending{Owner: c, Op: step.Op, Mark: bare(step.Op, 0)}
-	if l.pool.Health.Writable(node) && l.group.Conn(node, c.salt).SendChunk(ck, from, p, c.keySpan()) {
+	if conn != nil && conn.SendChunk(ck, from, p, c.keySpan()) {
 		return
 	}
 	l.group.Release(ck)

@@ -79,6 +79,8 @@ type Counters struct {
 	Hedges         uint64 // reads asked of a second replica because the first was late
 	HedgesWon      uint64 // of these, answered first by the second
 	HedgesRefused  uint64 // late reads not hedged because too many were
+	Former         uint64 // reads that missed, and found the key where it was before a change of placement
+	Moved          uint64 // keys moved from there
 	Missed         uint64 // keys noted as debt: writes that a node missed, or may have
 
 	Authenticated uint64 // times that a client has said who it is
@@ -122,6 +124,8 @@ func (c *Counters) add(o *Counters) {
 	c.HedgesWon += o.HedgesWon
 	c.HedgesRefused += o.HedgesRefused
 	c.Missed += o.Missed
+	c.Former += o.Former
+	c.Moved += o.Moved
 	c.Authenticated += o.Authenticated
 	c.Denied += o.Denied
 }

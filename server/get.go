@@ -19,6 +19,8 @@ const (
 	legRescue                       // a relative write, at the replica after the one that failed
 	legRaced                        // a read that was late, so that another replica was asked too
 	legHedge                        // the same read, at that replica
+	legFormer                       // a read that missed, at a node that had the key before
+	legAgain                        // a read that missed there, too, where it was asked for first
 )
 
 // get serves get, gets, gat and gats. Each key is a slot of its own, so that the
@@ -198,7 +200,7 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 		}
 		return
 	case codec.KindEnd:
-		if s.askOn(c, p, sl) {
+		if s.askOn(c, p, sl) || s.askFormer(p, sl) {
 			return
 		}
 		switch {
@@ -208,7 +210,7 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 			s.emit(p.Seq, lineEnd)
 		}
 	case codec.KindMiss:
-		if s.askOn(c, p, sl) {
+		if s.askOn(c, p, sl) || s.askFormer(p, sl) {
 			return
 		}
 		switch {

@@ -26,6 +26,8 @@ type lane struct {
 	group    *upstream.Group
 	repairs  *repair.Queue
 	debts    []*debt.Journal // by node
+	former   *formerLane     // where its keys were; nil: nowhere else
+	left     *formerLane     // the same, when nothing more is to begin there
 	gate     gate
 	retries  budget
 	hedges   budget
@@ -83,7 +85,8 @@ func (l *lane) mend() {
 // underWay reports whether something is under way that has to have ticks.
 func (l *lane) underWay() bool {
 	waiting, _ := l.repairs.Len()
-	return waiting > 0 || !l.group.Idle()
+	f := l.formerly()
+	return waiting > 0 || !l.group.Idle() || f != nil && !f.group.Idle()
 }
 
 // leader is the connection to the replica that leads key, but for those tried, and
@@ -184,7 +187,7 @@ func (l *lane) Dial(c *upstream.Conn, attempt uint32) {
 			}
 			l.do(func() {
 				c.Refused(attempt, dialCause(err))
-				l.group.Flush()
+				l.flush()
 			})
 		}
 	}()

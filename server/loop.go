@@ -48,6 +48,7 @@ type loop struct {
 	parts     [3][]byte         // of join
 	key       [text.MaxKey]byte // of route
 	sentKey   [text.MaxKey]byte // of routeSent
+	movedKey  [text.MaxKey]byte // of moved
 	scratch   []byte            // where requests and answers are put together
 	opened    []byte            // where what came with TLS is put; nil: none has
 	asText    []byte            // where binary requests are put as lines
@@ -63,6 +64,7 @@ type loop struct {
 	ownCount  Counters // of our own client
 	closed    int      // gates of lanes that are
 	converges bool     // writes do in a lane
+	migrating int      // lanes whose keys were elsewhere
 	draining  bool
 	hushed    []netip.Addr  // see Server.hush
 	away      *giver        // has sessions at rest; nil: they stay
@@ -143,6 +145,9 @@ func (l *loop) Run(context.Context) error {
 func (l *loop) flush() {
 	for _, lane := range l.lanes {
 		lane.group.Flush()
+		if f := lane.formerly(); f != nil {
+			f.group.Flush()
+		}
 	}
 }
 
@@ -182,6 +187,7 @@ func (l *loop) settle() {
 func (l *loop) close() {
 	for more := true; more; {
 		for _, lane := range l.lanes {
+			lane.forget()
 			lane.group.Close()
 		}
 		l.settle()
@@ -241,6 +247,9 @@ func (t tickTask) Run(context.Context) error {
 	l.any.ticking.Store(false)
 	for _, lane := range l.lanes {
 		lane.group.Tick()
+		if f := lane.formerly(); f != nil {
+			f.group.Tick()
+		}
 	}
 	if l.sinceTick += l.beat(); l.sinceTick >= tick {
 		l.sinceTick = 0

@@ -12,8 +12,10 @@ import (
 // Reply hears one frame of the answer to p.
 func (s *session) Reply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
 	switch p.Leg {
-	case legRead:
+	case legRead, legAgain:
 		s.readReply(c, p, r, b)
+	case legFormer:
+		s.formerReply(c, p, r, b)
 	case legLead:
 		s.leadReply(c, p, r, b)
 	case legRescue:
@@ -32,7 +34,7 @@ func (s *session) Reply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b
 // Body hears a further part of a value.
 func (s *session) Body(_ *upstream.Conn, p *upstream.Pending, b []byte, rest int) {
 	switch p.Leg {
-	case legRead:
+	case legRead, legFormer, legAgain:
 		s.readBody(p.Seq, b, rest)
 	case legResume:
 		s.resumeBody(p.Seq, b)
@@ -46,10 +48,12 @@ func (s *session) Body(_ *upstream.Conn, p *upstream.Pending, b []byte, rest int
 // Fail hears that c will not answer p.
 func (s *session) Fail(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, sent bool) {
 	switch p.Leg {
-	case legRead, legResume:
+	case legRead, legResume, legAgain:
 		s.retry(c, p, cause)
 	case legRaced, legHedge:
 		s.raceFailed(c, p, cause)
+	case legFormer:
+		s.formerFailed(c, p)
 	case legLead, legRescue:
 		s.moveLead(c, p, cause, sent)
 	case legFollower:

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"magent/server/config"
@@ -23,9 +24,10 @@ type poolServer struct {
 	log      *slog.Logger
 	entry    entry // how its nodes are reached
 	pool     *upstream.Pool
-	keepers  []*keeper  // by node
-	operator sync.Mutex // held while a node is drained, or is no longer
-	diffing  sync.Mutex // held while copies are compared
+	keepers  []*keeper              // by node
+	former   atomic.Pointer[former] // where its keys were; nil: nowhere else
+	operator sync.Mutex             // held while a node is drained, or is no longer
+	diffing  sync.Mutex             // held while copies are compared
 }
 
 func newPoolServer(of *Server, index int) (*poolServer, error) {

@@ -172,6 +172,12 @@ func (s *Server) Start() error {
 	convened.Wait()
 	s.drainAsBefore()
 	for _, p := range s.pools {
+		p.hold()
+	}
+	for _, p := range s.pools {
+		if f := p.former.Load(); f != nil {
+			f.pool.Monitor.Start()
+		}
 		p.pool.Monitor.Start()
 	}
 	for i, ln := range s.listeners {
@@ -261,6 +267,9 @@ func (s *Server) end(ctx context.Context, successor *succession.Link) (err error
 		s.running.Store(false)
 		for _, p := range s.pools {
 			p.pool.Monitor.Close()
+			if f := p.former.Load(); f != nil {
+				p.forget(f, "it is stopping")
+			}
 		}
 		s.cancel()
 		s.moves.telling.Wait()

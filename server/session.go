@@ -54,6 +54,7 @@ type session struct {
 	relay   *relay // the value that the client has the front of
 	framing        // which protocol it speaks
 	guard   *guard // who its client is; nil: it is known, or nobody asks
+	settler        // the key that its next command waits for
 }
 
 // newSession is that of a client of the listener numbered at.
@@ -219,6 +220,7 @@ func (s *session) serve(line, rest []byte, req *codec.Request) []byte {
 	if s.tally != nil {
 		s.tallied(line, req)
 	}
+	s.settledKeys = s.settledKeys[:0]
 	switch req.Op.Class() {
 	case codec.ClassRead:
 		if req.Op.MultiKey() {

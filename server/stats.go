@@ -180,6 +180,8 @@ func proxyStats(what string, snap Snapshot, ready bool) []byte {
 		stat("hedges_won", snap.HedgesWon)
 		stat("hedges_refused", snap.HedgesRefused)
 		stat("debt_noted", snap.Missed)
+		stat("found_formerly", snap.Former)
+		stat("moved", snap.Moved)
 		stat("overruns", snap.Overruns)
 		stat("tls_handshakes", snap.Shaken)
 		stat("tls_handshake_failures", snap.Unshaken)

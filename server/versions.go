@@ -66,6 +66,9 @@ func (l *lane) leadOp(req *codec.Request) codec.Op {
 // encode is what a client is told for the version cas, which c said of the copy it
 // holds.
 func encode(cas uint64, c *upstream.Conn, copy uint8) uint64 {
+	if copy == formerCopy {
+		return token.Foreign // by the time that it is given back the item is elsewhere, with another
+	}
 	life, _ := c.Life() // of a node that does not say, no token is taken back
 	return token.Encode(int(copy), life, cas)
 }

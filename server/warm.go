@@ -46,11 +46,12 @@ type times struct {
 	debtor  time.Duration // a magent that owes a node writes, and has not said so for so long, has died
 	settled time.Duration // from when the last has paid to the moment at which all read the node
 	silence time.Duration // how long a node may leave its part of a refill unanswered
+	linger  time.Duration // from when keys may move to another place to when those do that nobody asks for
 	hush    time.Duration // how long new clients are kept waiting while an address moves
 	shaking time.Duration // how long a client may take to shake hands; it counts as one meanwhile
 }
 
-var defaultTimes = times{fleet: fleet.DefaultTimes, debtor: 5 * time.Second, settled: 300 * time.Millisecond, silence: 5 * time.Second, hush: hushMost, shaking: 5 * time.Second}
+var defaultTimes = times{fleet: fleet.DefaultTimes, debtor: 5 * time.Second, settled: 300 * time.Millisecond, silence: 5 * time.Second, linger: time.Second, hush: hushMost, shaking: 5 * time.Second}
 
 // alive is how often this magent says in ledgers that it is.
 func (t *times) alive() time.Duration { return t.debtor / 5 }

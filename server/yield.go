@@ -149,8 +149,8 @@ func (s *poolServer) away() (addresses []string) {
 	return addresses
 }
 
-// Instruct tells a process that is to take this one's place what an operator wants: which
-// nodes are drained, and that the virtual addresses are not to come here. Until Stay he is
+// Instruct tells a process that is to take this one's place where keys are, and what an
+// operator wants: which nodes are drained, and that the virtual addresses are not to come here. Until Stay he is
 // refused what that process would not hear of.
 func (s *Server) Instruct(successor *succession.Link) error {
 	if !s.moving.TryLock() {
@@ -159,7 +159,7 @@ func (s *Server) Instruct(successor *succession.Link) error {
 	defer s.moving.Unlock()
 	s.succeeded.Store(true)
 	g := s.readiness.given.Load()
-	wanted := succession.Body{Kind: succession.Wanted, GivenUp: g != nil && g.why == givenAway}
+	wanted := succession.Body{Kind: succession.Wanted, GivenUp: g != nil && g.why == givenAway, Placements: s.placements()}
 	for _, k := range s.keepers() {
 		if k.drain.Load() {
 			wanted.Names = append(wanted.Names, k.node.Address)

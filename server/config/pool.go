@@ -39,6 +39,10 @@ type Pool struct {
 	Resync     bool       // a node that comes back empty is refilled before it is trusted; default true
 	ResyncRate ResyncRate // how fast at most; default 200,000 keys and 256 MiB per second
 
+	// MigrateFor is for how long keys are looked for where they were before a change of
+	// placement, unless all have moved before; 0: not at all; default 10m.
+	MigrateFor time.Duration
+
 	ConnsPerNode int // upstream connections per node and loop; default 1
 
 	Access NodeAccess // how the nodes let this magent in; default without a word
@@ -65,6 +69,7 @@ func DefaultPool() Pool {
 		DebtLimit:      64 << 20,
 		Resync:         true,
 		ResyncRate:     ResyncRate{Keys: 200_000, Bytes: 256 << 20},
+		MigrateFor:     10 * time.Minute,
 		ConnsPerNode:   1,
 	}
 }
@@ -190,7 +195,7 @@ func (p *Pool) validate() []error {
 		{"connections per node", int64(p.ConnsPerNode), 1},
 		{"timeout", int64(p.Timeout), 1}, {"connect timeout", int64(p.ConnectTimeout), 1}, {"retry timeout", int64(p.RetryTimeout), 1},
 		{"rise", int64(p.Rise), 1}, {"fall", int64(p.Fall), 1},
-		{"probe interval", int64(p.ProbeInterval), 0}, {"debt limit", int64(p.DebtLimit), 0},
+		{"probe interval", int64(p.ProbeInterval), 0}, {"migration time", int64(p.MigrateFor), 0}, {"debt limit", int64(p.DebtLimit), 0},
 		{"repair rate", int64(p.RepairRate), 0}, {"resync rate in keys", int64(p.ResyncRate.Keys), 0},
 		{"resync rate in bytes", int64(p.ResyncRate.Bytes), 0},
 	})...)

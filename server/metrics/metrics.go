@@ -137,6 +137,8 @@ func (e emitter) trouble(s *server.Snapshot) {
 	e.count(hedgesWon, s.HedgesWon)
 	e.count(hedgesRefused, s.HedgesRefused)
 	e.count(debtNoted, s.Missed)
+	e.count(foundFormerly, s.Former)
+	e.count(moved, s.Moved)
 	for cause, n := range s.Repairs.Asked {
 		e.count(repairsAsked, n, repair.Cause(cause).String())
 	}

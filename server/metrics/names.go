@@ -64,6 +64,12 @@ var (
 	debtNoted      = define(counter, "debt_noted_total", "Keys noted as debt: writes that a node missed, or may have.")
 )
 
+// Keys that have another place than before.
+var (
+	foundFormerly = define(counter, "found_formerly_total", "Reads that found the key where it was before a change of placement.")
+	moved         = define(counter, "moved_total", "Keys moved from where they were before a change of placement.")
+)
+
 // Repairs of keys whose copies differ.
 var (
 	repairsAsked   = define(counter, "repairs_asked_total", "Repairs wished for, by cause.", "cause")

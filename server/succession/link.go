@@ -18,7 +18,7 @@ import (
 type Kind byte
 
 const (
-	Wanted  Kind = iota + 1 // what an operator wants: nodes in Names are drained, and GivenUp
+	Wanted  Kind = iota + 1 // what an operator wants: nodes in Names are drained, and GivenUp; and Placements
 	Serving                 // the successor serves clients
 	Away                    // nodes in Names, which are addresses, may have missed writes
 	Input                   // what the next Client has sent and was not served, but for the last of it
@@ -44,6 +44,8 @@ type Body struct {
 	Known bool
 	// GivenUp says that the address was given up by hand, and not to be taken again yet.
 	GivenUp bool
+	// Placements, of Wanted, says where keys are, in the words of the two processes.
+	Placements []byte
 }
 
 // Debt is a part of what a node has missed. There may be several of one node.

@@ -200,11 +200,20 @@ func (f *Follow) Mend(key []byte, opt repair.Options, cause repair.Cause) {
 	f.need(nil, repair.Ask(), cause)
 }
 
+// Move is Start for a follower that has come to hold key where the lead held it before: it
+// gets what the lead has if it has nothing. No other run can stand for that: it would
+// overwrite what is newer.
+func (f *Follow) Move(key []byte, opt repair.Options) {
+	*f = Follow{}
+	f.repair.Reset(key, opt)
+	f.need(nil, repair.Cold(), repair.CausePlacement)
+}
+
 // Drop has the follower give its copy up, in place of the repair that is needed or
 // after any outcome. A W that is to be given back is.
 func (f *Follow) Drop(dst []byte) ([]byte, repair.Step) {
 	begin := repair.Drop()
-	if f.Alone() {
+	if f.begin.GivesBack() {
 		begin = f.begin
 	}
 	return f.start(dst, begin, 0)
@@ -223,9 +232,9 @@ func (f *Follow) start(dst []byte, begin repair.Begin, now int64) ([]byte, repai
 // Cause is why a repair is, or was, needed.
 func (f *Follow) Cause() repair.Cause { return f.cause }
 
-// Alone reports whether the repair that is needed gives back a W that a look was
-// handed, so that another's run cannot stand for it.
-func (f *Follow) Alone() bool { return f.begin.GivesBack() }
+// Alone reports whether another's run cannot stand for the repair that is needed: it gives
+// back a W that a look was handed, or is a Move.
+func (f *Follow) Alone() bool { return f.begin.GivesBack() || f.begin.Adds() }
 
 // Key is the key of the write, as written.
 func (f *Follow) Key() []byte { return f.repair.Key() }

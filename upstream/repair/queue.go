@@ -18,10 +18,11 @@ const (
 	CauseDebt                    // the node missed writes while it was away
 	CauseRefill                  // the node came back empty
 	CauseDifference              // somebody compared the copies
+	CausePlacement               // the key has another place than before
 	NumCauses
 )
 
-var causes = [NumCauses]string{"lost race", "ttl differs", "relative write", "no version", "unknown fate", "debt", "refill", "difference"}
+var causes = [NumCauses]string{"lost race", "ttl differs", "relative write", "no version", "unknown fate", "debt", "refill", "difference", "placement"}
 
 func (c Cause) String() string { return causes[c] }
 

@@ -105,6 +105,9 @@ func Drop() Begin { return Begin{kind: kindDrop} }
 // GivesBack reports whether b gives a W back: no other run does that in its place.
 func (b Begin) GivesBack() bool { return b.kind == kindStale && b.version != 0 }
 
+// Adds reports whether b gives the follower nothing in place of what it has.
+func (b Begin) Adds() bool { return b.kind == kindCold }
+
 // MaxReads bounds how often the lead is read before the follower's copy is dropped.
 const MaxReads = 6
 

@@ -1,0 +1,274 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"magent/server/config"
+	"magent/upstream/memnode"
+)
+
+// grown is the magent that takes the place of old, whose first pool has one node more in
+// each copy, and moves keys as they are asked for only, unless rest says that others follow.
+func (at *site) grown(old *Server, rest bool) *Server {
+	at.t.Helper()
+	at.cfg.Pools = slices.Clone(at.cfg.Pools)
+	p := &at.cfg.Pools[0]
+	p.Copies = slices.Clone(p.Copies)
+	for i, nodes := range p.Copies {
+		m := startNode(at.t, memnode.Config{})
+		at.nodes = append(at.nodes, m)
+		p.Copies[i] = append(slices.Clone(nodes), nodeAt(at.t, m.Addr()))
+	}
+	if at.times.linger = time.Hour; rest {
+		at.times.linger = 0
+	}
+	return at.replaced(old)
+}
+
+// replaced is the magent that takes the place of old, when it has.
+func (at *site) replaced(old *Server) *Server {
+	at.t.Helper()
+	at.cfg.Listen[0].Address = old.Addrs()[0].String()
+	s, ours, theirs := at.successor(old)
+	if err := <-at.handsOver(old, s, ours, theirs); err != nil {
+		at.t.Fatal(err)
+	}
+	return s
+}
+
+// places is the nodes of the site that are to have key.
+func (at *site) places(s *Server, key string) (nodes []int) {
+	p := s.pools[0].pool
+	for c := range p.Copies {
+		addr := p.Nodes[p.Replica(c, []byte(key))].Address
+		nodes = append(nodes, slices.IndexFunc(at.nodes, func(n *memnode.Node) bool { return n.Addr() == addr }))
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
+// moves waits until all keys have moved, and wants each of the n keys of fill to be where it is
+// to be and nowhere else.
+func (at *site) moves(s *Server, n int) {
+	at.t.Helper()
+	eventually(at.t, "all keys have moved", func() bool { return s.pools[0].former.Load() == nil })
+	faults := 0
+	for i := range n {
+		key := mix(i)
+		settled := func() bool { return slices.Equal(at.where(key), at.places(s, key)) }
+		if !settled() && faults < 5 { // followers are not waited for
+			eventuallyOr(at.t, settled, func() {
+				faults++
+				at.t.Errorf("%s is at the nodes %v, and should be at %v", key, at.where(key), at.places(s, key))
+			})
+		}
+	}
+}
+
+// eventuallyOr waits until something holds, and calls otherwise if it never does.
+func eventuallyOr(t *testing.T, holds func() bool, otherwise func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if waitFor(ctx, holds) != nil {
+		otherwise()
+	}
+}
+
+// A pool that grows keeps what it has: nothing that is read is missed, and in the end each key
+// is where it is to be alone, and all else is gone.
+func TestAPoolGrows(t *testing.T) {
+	t.Parallel()
+	for _, copies := range [][]int{{2}, {2, 2}} {
+		for _, rest := range []bool{false, true} {
+			t.Run(fmt.Sprintf("copies=%d/rest=%v", len(copies), rest), func(t *testing.T) {
+				t.Parallel()
+				const n = 2000
+				at := newSite(t, copies...)
+				old := at.magent()
+				trusted(t, old)
+				old.fill(t, n)
+				s := at.grown(old, rest)
+				c := s.caller(t)
+				for i := range n {
+					c.says("get "+mix(i)+"\r\n", fmt.Sprintf("VALUE %s 0 %d\r\n%d\r\nEND\r\n", mix(i), len(fmt.Sprint(i)), i))
+				}
+				if rest {
+					at.moves(s, n)
+				}
+				snap := s.Snapshot()
+				if snap.Hits < n || !rest && snap.Former < n/2 || snap.Moved < n/2 {
+					t.Errorf("%d of %d reads are hits; %d found the key where it was, and %d keys were moved", snap.Hits, n, snap.Former, snap.Moved)
+				}
+			})
+		}
+	}
+}
+
+// unmoved is a key that was placed by a pool of two nodes and is not where one of three has it.
+func (at *site) unmoved(s *Server, i int) string {
+	for n := 0; ; n++ {
+		key := fmt.Sprintf("k%d:%d", i, n)
+		f := s.pools[0].former.Load()
+		if _, owners := f.owners(s.pools[0].pool, []byte(key)); owners > 0 {
+			return key
+		}
+	}
+}
+
+// Every command finds a key that has not moved as if it had, and what one does to it is done for
+// good: no former owner has it then.
+func TestCommandsOnWhatHasNotMoved(t *testing.T) {
+	t.Parallel()
+	for _, copies := range [][]int{{2}, {2, 2}} {
+		t.Run(fmt.Sprintf("copies=%d", len(copies)), func(t *testing.T) {
+			t.Parallel()
+			at := newSite(t, copies...)
+			old := at.magent()
+			trusted(t, old)
+			w := old.caller(t)
+			for i := range 40 {
+				for n := range 40 {
+					w.says(fmt.Sprintf("set k%d:%d 7 0 1\r\n5\r\n", i, n), "STORED\r\n")
+				}
+			}
+			s := at.grown(old, false)
+			c := s.caller(t)
+			for i, of := range []struct{ ask, answer, then string }{
+				{"get %s", "VALUE %s 7 1\r\n5\r\nEND", "5"},
+				{"get none %s none", "VALUE %s 7 1\r\n5\r\nEND", "5"},
+				{"mg %s v f", "VA 1 f7\r\n5", "5"},
+				{"mg %s", "HD", "5"},
+				{"mg %s v t N30", "VA 1 t-1\r\n5", "5"},
+				{"mg %s v R30", "VA 1\r\n5", "5"},
+				{"gat 0 %s", "VALUE %s 7 1\r\n5\r\nEND", "5"},
+				{"touch %s 0", "TOUCHED", "5"},
+				{"incr %s 2", "7", "7"},
+				{"ma %s v", "VA 1\r\n6", "6"},
+				{"append %s 0 0 1\r\nx", "STORED", "5x"},
+				{"ms %s 1 MP\r\nx", "HD", "x5"},
+				{"add %s 0 0 1\r\nx", "NOT_STORED", "5"},
+				{"replace %s 0 0 1\r\nx", "STORED", "x"},
+				{"set %s 0 0 1\r\nx", "STORED", "x"},
+				{"ms %s 1\r\nx", "HD", "x"},
+				{"delete %s", "DELETED", ""},
+				{"md %s", "HD", ""},
+				{"cas %s 0 0 1 1\r\nx", "EXISTS", "5"},
+			} {
+				key := at.unmoved(s, i)
+				with := func(text string) string { return strings.ReplaceAll(text, "%s", key) + "\r\n" }
+				c.says(with(of.ask), with(of.answer))
+				last := func() string {
+					item, _ := at.nodes[at.places(s, key)[0]].Get(key)
+					return string(item.Value)
+				}
+				placed := func() bool {
+					return !slices.ContainsFunc(at.where(key), func(node int) bool { return !slices.Contains(at.places(s, key), node) })
+				}
+				eventuallyOr(t, func() bool { return last() == of.then && placed() }, func() {
+					t.Errorf("after %q it is %q where it is to be, want %q; it is at the nodes %v", with(of.ask), last(), of.then, at.where(key))
+				})
+			}
+		})
+	}
+}
+
+// Clients that read and write at the same time read nothing old, and miss nothing, while a pool
+// grows around them.
+func TestAPoolGrowsUnderWrites(t *testing.T) {
+	t.Parallel()
+	for _, copies := range [][]int{{2}, {2, 2}} {
+		t.Run(fmt.Sprintf("copies=%d", len(copies)), func(t *testing.T) {
+			t.Parallel()
+			const keys = 200
+			at := newSite(t, copies...)
+			old := at.magent()
+			trusted(t, old)
+			crowd := newCrowd(t, keys)
+			w := old.caller(t)
+			for i := range keys {
+				crowd.write(w, i)
+			}
+			crowd.visit(old, old)
+			s := at.grown(old, true)
+			for range 10 {
+				for i := range keys {
+					crowd.write(w, i)
+				}
+			}
+			eventually(t, "all keys have moved", func() bool { return s.pools[0].former.Load() == nil })
+			crowd.leave()
+		})
+	}
+}
+
+// A former owner that cannot be told to lose a key is not asked any more, whatever comes of it.
+func TestAFormerOwnerThatIsNotTold(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 2)
+	at.cfg.Pools[0].Timeout = 100 * time.Millisecond
+	old := at.magent()
+	w := old.caller(t)
+	for n := range 40 {
+		w.says(fmt.Sprintf("set k0:%d 0 0 1\r\n5\r\nset k1:%d 0 0 1\r\n6\r\n", n, n), "STORED\r\nSTORED\r\n")
+	}
+	s := at.grown(old, false)
+	key := at.unmoved(s, 0)
+	from := at.nodes[at.where(key)[0]]
+	from.Freeze()
+	c := s.caller(t)
+	c.wants("set "+key+" 0 0 1\r\n7", "STORED")
+	c.wants("delete "+key, "DELETED")
+	from.Thaw()
+	for range 100 {
+		c.wants("get "+key, "END")
+	}
+	s2 := at.unmoved(s, 1)
+	if at.nodes[at.where(s2)[0]] == from {
+		c.wants("get "+s2, "END")
+	}
+}
+
+// Nothing comes back from before a flush_all, not even from nodes that have left the pool.
+func TestFlushOfWhatHasNotMoved(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 2)
+	old := at.magent()
+	old.fill(t, 100)
+	m := startNode(t, memnode.Config{})
+	at.nodes = append(at.nodes, m)
+	at.cfg.Pools = slices.Clone(at.cfg.Pools)
+	at.cfg.Pools[0].Copies = [][]config.Node{{nodeAt(t, m.Addr())}} // all others leave
+	at.times.linger = time.Hour
+	s := at.replaced(old)
+	c := s.caller(t)
+	c.says("get "+mix(1)+"\r\nflush_all\r\n", "VALUE "+mix(1)+" 0 1\r\n1\r\nEND\r\nOK\r\n")
+	for i := range 100 {
+		c.says("get "+mix(i)+"\r\n", "END\r\n")
+	}
+	if n := at.nodes[0].Len() + at.nodes[1].Len(); n > 0 {
+		t.Errorf("nodes that have left hold %d keys yet", n)
+	}
+}
+
+// A process that takes over in the middle, for the same nodes, goes on.
+func TestAnotherProcessMovesTheRest(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 2)
+	old := at.magent()
+	old.fill(t, 500)
+	between := at.grown(old, false)
+	between.caller(t).wants("get "+mix(1), "VALUE "+mix(1)+" 0 1")
+	at.times.linger = 0
+	s := at.replaced(between)
+	at.moves(s, 500)
+	c := s.caller(t)
+	for i := range 500 {
+		c.says("get "+mix(i)+"\r\n", fmt.Sprintf("VALUE %s 0 %d\r\n%d\r\nEND\r\n", mix(i), len(fmt.Sprint(i)), i))
+	}
+}
