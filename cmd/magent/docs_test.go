@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"magent/bench/process/proctest"
+	"magent/server/config/file"
 	"magent/upstream"
 	"magent/upstream/health"
 	"magent/upstream/route"
@@ -275,6 +276,25 @@ func TestReadmeHasTheFlags(t *testing.T) {
 	})
 	for name := range told {
 		t.Errorf("README.md has %s, which is no flag", name)
+	}
+}
+
+func TestOperationsHasTheFields(t *testing.T) {
+	text := document(t, operations)
+	pool, process := file.Fields()
+	for head, fields := range map[string][]file.Field{"field of a pool": pool, "field of the process": process} {
+		var told, known []string
+		for _, row := range tableRows(text, head) {
+			told = append(told, strings.Join(slices.Concat(words(row[0]), words(row[1]), words(row[2])), " "))
+		}
+		for _, f := range fields {
+			known = append(known, strings.TrimSpace(f.Name+" "+f.Takes+" "+f.Default))
+		}
+		slices.Sort(told)
+		slices.Sort(known)
+		if !slices.Equal(told, known) {
+			t.Errorf("OPERATIONS.md has of %s\n%q, there are\n%q", head, told, known)
+		}
 	}
 }
 

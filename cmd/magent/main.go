@@ -63,9 +63,10 @@ func newRoot() *cobra.Command {
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}, // the command is what is unknown
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return config.Explain(err) })
-	start, serve, ha := newStart(), newServe(), newHA()
-	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newEvents(), newReady(), newDrain(), newResync(), newExplain(), newDiff(), newTop(), ha, newVersion(), newFaults())
-	for _, c := range slices.Concat(root.Commands(), ha.Commands()) {
+	start, serve, ha, imports := newStart(), newServe(), newHA(), newImport()
+	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newEvents(), newReady(), newDrain(), newResync(), newExplain(), newDiff(), newTop(), ha, newVersion(), newFaults(),
+		newCheck(), imports, newFileHelp())
+	for _, c := range slices.Concat(root.Commands(), ha.Commands(), imports.Commands()) {
 		if !c.DisableFlagParsing && c.Flags().Lookup("help") == nil {
 			c.Flags().BoolP("help", "h", false, "print this")
 		}
@@ -112,6 +113,9 @@ primary (-s) and a backup (-b), reads move to the backup when the primary fails.
 
   magent -s host:port -b host:port [flags]   serve in the background, as magent 0.6 does
   magent serve -s host:port ...              the same in the foreground
+  magent --config FILE                       the same for what a file says: several pools, prefixes
+  magent check FILE                          all that is wrong with such a file
+  magent import twemproxy|mcrouter FILE      the file that does what another program's does
   magent demo                                two built-in nodes and a proxy on 127.0.0.1:12000
   magent bench                               make load, check every answer, say what it cost
   magent failover                            have something fail under load, say what clients saw
@@ -129,6 +133,7 @@ primary (-s) and a backup (-b), reads move to the backup when the primary fails.
   magent ha resume                           be ready for it again
   magent version                             version, commit, Go version
   magent help [command]
+  magent help file                           what a configuration file may say
   magent help faults                         how a node of magent demo may fail
   magent help ha                             two machines and a virtual address
 

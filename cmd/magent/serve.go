@@ -21,6 +21,7 @@ import (
 	"magent/server"
 	"magent/server/admin"
 	"magent/server/config"
+	"magent/server/config/file"
 	"magent/server/metrics"
 	"magent/server/succession"
 )
@@ -31,13 +32,16 @@ func newServe() *cobra.Command {
 		Use:   "serve -s host:port [-b host:port] [flags]",
 		Short: "Serve in the foreground",
 		Args:  noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			f.Foreground = true
-			cfg, err := settle(&f)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o := orders{line: cmd.Flags(), flags: &f, foreground: true}
+			if f.Print {
+				return o.print()
+			}
+			s, err := o.settle()
 			if err != nil {
 				return err
 			}
-			return serve(&f, cfg, inForeground)
+			return serve(o, s, inForeground)
 		},
 	}
 	f.Bind(cmd.Flags())
@@ -49,7 +53,7 @@ func inForeground() error { return nil }
 
 // serve runs a proxy until TERM, INT or its own end, or until another process has taken its
 // place. ready is called once, when clients are served.
-func serve(f *config.Flags, cfg config.Config, ready func() error) error {
+func serve(o orders, told *file.Settings, ready func() error) error {
 	// A log that nobody reads any more must not end the proxy.
 	signal.Ignore(syscall.SIGPIPE)
 	signalled, release := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -59,7 +63,7 @@ func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 	replace := make(chan os.Signal, 1)
 	signal.Notify(replace, syscall.SIGUSR2)
 
-	s := &service{cfg: cfg, flags: f, leave: leave}
+	s := &service{orders: o, cfg: told.Config, flags: told.Flags, leave: leave}
 	close, err := s.open()
 	defer close()
 	if err != nil {
@@ -84,7 +88,7 @@ func serve(f *config.Flags, cfg config.Config, ready func() error) error {
 	}
 	manager.stopping()
 	s.srv.Leave(context.Background())
-	s.log.Info("stopping", "at most", cfg.DrainTimeout)
+	s.log.Info("stopping", "at most", s.cfg.DrainTimeout)
 	if err := s.shutdown(); err != nil {
 		s.log.Warn("some requests were not finished", "error", err)
 	}
@@ -159,8 +163,9 @@ func (s *service) await(stop context.Context, replace <-chan os.Signal, adopted 
 // service is a proxy as a process.
 type service struct {
 	srv       *server.Server
+	orders    orders
 	cfg       config.Config
-	flags     *config.Flags
+	flags     *config.Flags // of the process
 	log       *slog.Logger
 	history   admin.History
 	leave     context.CancelFunc // has it end as a signal does

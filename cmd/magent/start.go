@@ -7,9 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -26,54 +24,29 @@ func newStart() *cobra.Command {
 		Short:  "Serve in the background, as magent without a command does",
 		Hidden: true,
 		Args:   noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			cfg, err := settle(&f)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o := orders{line: cmd.Flags(), flags: &f}
+			if f.Print {
+				return o.print()
+			}
+			s, err := o.settle()
 			if err != nil {
 				return err
 			}
-			if !f.Background() {
-				return serve(&f, cfg, inForeground)
+			if !s.Flags.Background() {
+				return serve(o, s, inForeground)
 			}
 			if succeeds() { // of a process that is there already
-				return serve(&f, cfg, leaveTerminal)
+				return serve(o, s, leaveTerminal)
 			}
 			if ready := inheritedPipe(); ready != nil {
-				return serve(&f, cfg, func() error { return detach(ready) })
+				return serve(o, s, func() error { return detach(ready) })
 			}
 			return daemonise()
 		},
 	}
 	f.Bind(cmd.Flags())
 	return cmd
-}
-
-// settle makes a Config of the flags, with paths that hold in any directory: the
-// background process leaves this one.
-func settle(f *config.Flags) (config.Config, error) {
-	cfg, err := f.Config()
-	if err != nil {
-		return cfg, err
-	}
-	paths := []*string{&f.PidFile, &f.LogFile, &f.ProfileDir, &f.AdminToken}
-	if strings.Contains(f.Admin, "/") {
-		paths = append(paths, &f.Admin)
-	}
-	for i := range cfg.Listen {
-		if cfg.Listen[i].Network == "unix" {
-			paths = append(paths, &cfg.Listen[i].Address)
-		}
-	}
-	for _, p := range append(paths, cfg.Paths()...) {
-		if *p == "" || filepath.IsAbs(*p) {
-			continue
-		}
-		dir, err := directory()
-		if err != nil {
-			return cfg, err
-		}
-		*p = filepath.Join(dir, *p)
-	}
-	return cfg, nil
 }
 
 // Going to the background:

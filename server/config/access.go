@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -51,41 +50,45 @@ func (c *Config) Paths() []*string {
 func (a *Access) validate(secure bool) (errs []error) {
 	switch {
 	case secure && (a.TLSCert == "" || a.TLSKey == ""):
-		errs = append(errs, errors.New("TLS needs a certificate and its key"))
+		errs = append(errs, at("tls-cert", "TLS needs a certificate and its key"))
 	case !secure && (a.TLSCert != "" || a.TLSKey != "" || a.ClientCA != ""):
-		errs = append(errs, errors.New("there is a certificate, and no listener has TLS"))
+		errs = append(errs, at("tls-cert", "there is a certificate, and no listener has TLS"))
 	}
 	if len(a.ClientNames) > 0 && a.ClientCA == "" {
-		errs = append(errs, errors.New("names of clients need the roots of their certificates"))
+		errs = append(errs, at("tls-client-names", "names of clients need the roots of their certificates"))
 	}
 	return errs
 }
 
 func (a *NodeAccess) validate() (errs []error) {
 	if !a.TLS && (a.TLSCA != "" || a.TLSName != "" || a.TLSCert != "" || a.TLSKey != "") {
-		errs = append(errs, errors.New("there are certificates for nodes, and nodes have no TLS"))
+		errs = append(errs, at("node-tls-cert", "there are certificates for nodes, and nodes have no TLS"))
 	}
 	if (a.TLSCert == "") != (a.TLSKey == "") {
-		errs = append(errs, errors.New("a certificate for nodes needs its key, and a key its certificate"))
+		errs = append(errs, at("node-tls-key", "a certificate for nodes needs its key, and a key its certificate"))
 	}
 	return errs
 }
 
 // bindAccess defines the flags of who may come in.
 func (f *Flags) bindAccess(fs *pflag.FlagSet) {
-	a, n := &f.access, &f.nodeAccess
+	a := &f.access
 	fs.StringVar(&a.AuthFile, "auth-file", "", "ask clients who they are: the users are in the file at this `path`, as those of memcached's -Y are")
-	fs.IntVar(&f.tlsPort, "tls-port", 0, "listen with TLS on this TCP `port`, of the addresses of -l; 0 for none")
 	fs.StringVar(&a.TLSCert, "tls-cert", "", "show clients the certificate at this `path`, in PEM, read again when it changes")
 	fs.StringVar(&a.TLSKey, "tls-key", "", "its key is at this `path`")
 	fs.StringVar(&a.ClientCA, "tls-client-ca", "", "clients with TLS must have certificates of the roots at this `path`, in PEM")
 	fs.StringSliceVar(&a.ClientNames, "tls-client-names", nil, "of these let in who has one of these `names`, with commas")
-	fs.StringVar(&n.AuthFile, "node-auth-file", "", "tell nodes, which run with -Y, who comes: one user:password in the file at this `path`")
-	fs.BoolVar(&n.TLS, "node-tls", false, "speak TLS with the nodes")
-	fs.StringVar(&n.TLSCA, "node-tls-ca", "", "their certificates come from the roots at this `path`, in PEM; default is the system's")
-	fs.StringVar(&n.TLSName, "node-tls-name", "", "they are all of this `name`; default is the host of each, as written")
-	fs.StringVar(&n.TLSCert, "node-tls-cert", "", "show them the certificate at this `path`, in PEM")
-	fs.StringVar(&n.TLSKey, "node-tls-key", "", "its key is at this `path`")
+}
+
+// bindNodeAccess defines those of how the nodes of a pool let this magent in.
+func bindNodeAccess(fs *pflag.FlagSet, p *Pool) {
+	n := &p.Access
+	fs.StringVar(&n.AuthFile, "node-auth-file", n.AuthFile, "tell nodes, which run with -Y, who comes: one user:password in the file at this `path`")
+	fs.BoolVar(&n.TLS, "node-tls", n.TLS, "speak TLS with the nodes")
+	fs.StringVar(&n.TLSCA, "node-tls-ca", n.TLSCA, "their certificates come from the roots at this `path`, in PEM; default is the system's")
+	fs.StringVar(&n.TLSName, "node-tls-name", n.TLSName, "they are all of this `name`; default is the host of each, as written")
+	fs.StringVar(&n.TLSCert, "node-tls-cert", n.TLSCert, "show them the certificate at this `path`, in PEM")
+	fs.StringVar(&n.TLSKey, "node-tls-key", n.TLSKey, "its key is at this `path`")
 }
 
 // secureListens gives one listener with TLS per address of -l.

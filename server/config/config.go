@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -93,8 +94,10 @@ func (c *Config) Connections() (n int) {
 // Validate reports every fault at once, nil if there is none.
 func (c *Config) Validate() error {
 	errs := atLeast([]limit{
-		{"max clients", int64(c.MaxClients), 1}, {"max value", int64(c.MaxValue), 1}, {"client buffer", int64(c.ClientBuffer), 1},
-		{"handover wait", int64(c.HandoverWait), 0}, {"client timeout", int64(c.ClientTimeout), 0}, {"loops", int64(c.Loops), 0},
+		{"max-conns", "max clients", int64(c.MaxClients), 1}, {"max-value", "max value", int64(c.MaxValue), 1},
+		{"client-buffer", "client buffer", int64(c.ClientBuffer), 1},
+		{"handover-wait", "handover wait", int64(c.HandoverWait), 0},
+		{"client-timeout", "client timeout", int64(c.ClientTimeout), 0}, {"loops", "loops", int64(c.Loops), 0},
 	})
 	if len(c.Listen) == 0 {
 		errs = append(errs, errors.New("no address to listen on"))
@@ -109,13 +112,13 @@ func (c *Config) Validate() error {
 	for i := range c.Pools {
 		p := &c.Pools[i]
 		if err := p.validName(); err != nil {
-			errs = append(errs, err)
+			errs = append(errs, &Fault{Pool: p.Name, err: err})
 		}
 		if c.Pool(p.Name) != p {
-			errs = append(errs, fmt.Errorf("there are two pools %q", p.Name))
+			errs = append(errs, &Fault{Pool: p.Name, err: fmt.Errorf("there are two pools %q", p.Name)})
 		}
 		for _, err := range p.validate() {
-			errs = append(errs, fmt.Errorf("%s%w", c.Of(p), err))
+			errs = append(errs, c.in(p, err))
 		}
 	}
 	return errors.Join(append(errs, c.validateNodes()...)...)
@@ -133,7 +136,7 @@ func (c *Config) Of(p *Pool) string {
 func (c *Config) validateRoutes(i int, l Listen) []error {
 	var errs []error
 	bad := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("listener "+l.Address+": "+format, args...))
+		errs = append(errs, at("listen."+strconv.Itoa(i), "listener "+l.Address+": "+format, args...))
 	}
 	for j, r := range l.Routes {
 		switch {
@@ -166,7 +169,8 @@ func (c *Config) validateNodes() []error {
 		for _, n := range slices.Concat(c.Pools[i].Copies...) {
 			for j := range c.Pools[:i] {
 				if p, o := &c.Pools[i], &c.Pools[j]; o.has(n) && len(p.Copies)+len(o.Copies) > 2 {
-					errs = append(errs, fmt.Errorf("%s is in the pools %s and %s: only pools of one copy may share a node", n.Address(), o.Name, p.Name))
+					err := fmt.Errorf("%s is in the pools %s and %s: only pools of one copy may share a node", n.Address(), o.Name, p.Name)
+					errs = append(errs, &Fault{Pool: p.Name, Field: "copies", err: err})
 				}
 			}
 		}
@@ -176,7 +180,7 @@ func (c *Config) validateNodes() []error {
 
 // limit is a field that is a number, and the least that it may be: 0 or 1.
 type limit struct {
-	name         string
+	field, name  string // as the flag is called, and in words
 	value, least int64
 }
 
@@ -187,9 +191,9 @@ func atLeast(limits []limit) []error {
 		switch {
 		case l.value >= l.least:
 		case l.least == 0:
-			errs = append(errs, fmt.Errorf("%s must not be below 0, is %d", l.name, l.value))
+			errs = append(errs, at(l.field, "%s must not be below 0, is %d", l.name, l.value))
 		default:
-			errs = append(errs, fmt.Errorf("%s must be above 0, is %d", l.name, l.value))
+			errs = append(errs, at(l.field, "%s must be above 0, is %d", l.name, l.value))
 		}
 	}
 	return errs

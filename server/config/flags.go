@@ -18,6 +18,9 @@ import (
 //
 // What names the process rather than the proxy is exported: cmd acts on it.
 type Flags struct {
+	File  string // the path of a configuration, empty: the command line says it all
+	Print bool   // print what is in force, and end
+
 	Foreground bool
 	User       string // name or number, empty: stay who we are
 	Group      string // name or number, empty: the user's own
@@ -33,34 +36,22 @@ type Flags struct {
 	// RestartWait is how long a process that is to take this one's place may take to serve.
 	RestartWait time.Duration
 
-	verbose                   bool
-	servers, backups, copies  []string
-	listen                    string
-	port                      int
-	socket                    string
-	maxClients                int
-	connCeiling, connsPerNode int
-	ketama                    bool
-	distribution, hash, tag   string
-	writes, ack               string
-	repairRate                int
-	timeout, connectTimeout   time.Duration
-	retryTimeout              time.Duration
-	hedge                     Hedge
-	probe                     string
-	probeInterval             time.Duration
-	rise, fall                int
-	debtLimit                 size
-	noResync                  bool
-	resyncRate                ResyncRate
-	loops                     int
-	maxValue, clientBuffer    size
-	vips                      []string
-	handoverWait              time.Duration
-	clientTimeout             time.Duration
-	access                    Access
-	nodeAccess                NodeAccess
-	tlsPort                   int
+	verbose                  bool
+	servers, backups, copies []string
+	listen                   string
+	port                     int
+	socket                   string
+	maxClients               int
+	connCeiling              int
+	ketama                   bool
+	pool                     Pool
+	loops                    int
+	maxValue, clientBuffer   size
+	vips                     []string
+	handoverWait             time.Duration
+	clientTimeout            time.Duration
+	access                   Access
+	tlsPort                  int
 }
 
 const (
@@ -75,32 +66,63 @@ func Profiles() []string { return []string{"cpu", "mem", "block", "mutex", "trac
 
 // Bind defines the flags on fs. Their variables are f's.
 func (f *Flags) Bind(fs *pflag.FlagSet) {
-	d, p := Default(), DefaultPool()
-	f.maxValue, f.clientBuffer = size(d.MaxValue), size(d.ClientBuffer)
 	fs.SortFlags = false
+	f.bindLine(fs)
+	f.pool = DefaultPool()
+	BindPool(fs, &f.pool)
+	f.bindProcess(fs)
+}
 
+// bindLine defines what a file has other words for.
+func (f *Flags) bindLine(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&f.servers, "server", "s", nil, "a primary node at `host[:port]`; repeat for more")
 	fs.StringArrayVarP(&f.backups, "backup", "b", nil, "a backup node at `host[:port]`; repeat for more")
 	fs.StringArrayVar(&f.copies, "copy", nil, "one further copy on the nodes `host[:port],...`; repeat for more copies")
 	fs.StringVarP(&f.listen, "listen", "l", "0.0.0.0", "`address` to listen on, without the port; several with commas")
 	fs.IntVarP(&f.port, "port", "p", defaultPort, "TCP `port` to listen on, 0 for none (then -f is needed)")
 	fs.StringVarP(&f.socket, "socket", "f", "", "listen on the unix socket at this `path` as well")
-	fs.IntVarP(&f.maxClients, "max-conns", "n", d.MaxClients, "serve this `number` of clients at a time; raises the limit of open files")
+	fs.IntVar(&f.tlsPort, "tls-port", 0, "listen with TLS on this TCP `port`, of the addresses of -l; 0 for none")
 	fs.IntVarP(&f.connCeiling, "max-conns-per-node", "i", defaultCeiling,
 		"never more than this `number` of connections per node and loop; old scripts say 20")
-	fs.IntVar(&f.connsPerNode, "conns-per-node", p.ConnsPerNode, "open this `number` of connections per node and loop; requests are pipelined, one is best")
 	fs.BoolVarP(&f.ketama, "ketama", "k", false, "the same as --distribution "+ketamaPlacement)
-	fs.StringVar(&f.distribution, "distribution", p.Placement.Distribution, "spread keys over the nodes by the rule of this `name`: "+knownDistributions())
-	fs.StringVar(&f.hash, "hash", "", "key hash `name` for ketama and modula; default fnv1a_64")
-	fs.StringVar(&f.tag, "hash-tag", "", "hash only the part of a key between these two `characters`, such as {}")
+}
 
-	fs.StringVar(&f.writes, "writes", string(p.Writes), "how a write reaches the copies, by `name`: converge (the lead first, and a second look) or parallel (all at once)")
-	fs.StringVar(&f.ack, "ack", string(p.Ack), "answer a write when this `many` have it: all replicas that are up, or the lead")
-	fs.IntVar(&f.repairRate, "repair-rate", p.RepairRate, "begin at most this `number` of repairs per second that no client waits for; 0 is no bound")
+// BindPool defines the flags of a pool on fs. Their variables, and their defaults, are p's.
+func BindPool(fs *pflag.FlagSet, p *Pool) {
+	fs.StringVar(&p.Placement.Distribution, "distribution", p.Placement.Distribution, "spread keys over the nodes by the rule of this `name`: "+knownDistributions())
+	fs.StringVar(&p.Placement.Hash, "hash", p.Placement.Hash, "key hash `name` for ketama and modula; default fnv1a_64")
+	fs.StringVar(&p.Placement.Tag, "hash-tag", p.Placement.Tag, "hash only the part of a key between these two `characters`, such as {}")
 
-	fs.DurationVar(&f.timeout, "timeout", p.Timeout, "a request goes to the next copy when its node has not answered for this `duration`")
-	fs.DurationVar(&f.connectTimeout, "connect-timeout", p.ConnectTimeout, "give up on a connection to a node after this `duration`")
-	f.bindHealth(fs, &p)
+	fs.StringVar((*string)(&p.Writes), "writes", string(p.Writes), "how a write reaches the copies, by `name`: converge (the lead first, and a second look) or parallel (all at once)")
+	fs.StringVar((*string)(&p.Ack), "ack", string(p.Ack), "answer a write when this `many` have it: all replicas that are up, or the lead")
+	fs.IntVar(&p.RepairRate, "repair-rate", p.RepairRate, "begin at most this `number` of repairs per second that no client waits for; 0 is no bound")
+
+	fs.DurationVar(&p.Timeout, "timeout", p.Timeout, "a request goes to the next copy when its node has not answered for this `duration`")
+	fs.DurationVar(&p.ConnectTimeout, "connect-timeout", p.ConnectTimeout, "give up on a connection to a node after this `duration`")
+	bindHealth(fs, p)
+	bindNodeAccess(fs, p)
+	fs.IntVar(&p.ConnsPerNode, "conns-per-node", p.ConnsPerNode, "open this `number` of connections per node and loop; requests are pipelined, one is best")
+}
+
+// bindHealth defines the flags of what happens when a node fails and returns.
+func bindHealth(fs *pflag.FlagSet, p *Pool) {
+	fs.DurationVar(&p.RetryTimeout, "retry-timeout", p.RetryTimeout, "probe a node that is down at least once in this `duration`")
+	fs.Var(&p.Hedge, "hedge", "a read asks the next copy too after this `delay`: a duration, auto (the node's 99th percentile) or off")
+	fs.StringVar((*string)(&p.Probe), "probe", string(p.Probe), "probe a node by this `means`: write (a set and a get of a key of magent's own) or version")
+	fs.DurationVar(&p.ProbeInterval, "probe-interval", p.ProbeInterval, "probe a node that is not down every such `duration`; 0 is never")
+	fs.IntVar(&p.Rise, "rise", p.Rise, "a node comes back after this `number` of good probes in a row")
+	fs.IntVar(&p.Fall, "fall", p.Fall, "a node is down after this `number` of bad probes in a row")
+	fs.Var((*size)(&p.DebtLimit), "debt-limit", "remember keys up to this `size` for a node that misses writes; beyond it, or with 0, it is flushed when it returns")
+	fs.Var(&p.ResyncRate, "resync-rate", "refill a node that comes back empty with at most these `keys,bytes` per second; 0 is no bound")
+	fs.DurationVar(&p.MigrateFor, "migrate-for", p.MigrateFor, "after a restart in place with other nodes, look for keys where they were for this `duration` at most; 0 is not at all")
+	fs.VarPF((*negated)(&p.Resync), "no-resync", "", "trust a node that comes back empty at once, as magent 0.6 does: its keys miss until clients set them again").NoOptDefVal = "true"
+}
+
+// bindProcess defines the flags of what is not a pool's.
+func (f *Flags) bindProcess(fs *pflag.FlagSet) {
+	d := Default()
+	f.maxValue, f.clientBuffer = size(d.MaxValue), size(d.ClientBuffer)
+	fs.IntVarP(&f.maxClients, "max-conns", "n", d.MaxClients, "serve this `number` of clients at a time; raises the limit of open files")
 	fs.Var(&f.maxValue, "max-value", "refuse values above this `size`, as memcached's -I does: 512k, 1m")
 	fs.Var(&f.clientBuffer, "client-buffer", "close a client that leaves replies of this `size` unread")
 	fs.DurationVar(&f.clientTimeout, "client-timeout", d.ClientTimeout, "close a client that is silent for this `duration` in the middle of a command; 0 is never")
@@ -111,6 +133,9 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.handoverWait, "handover-wait", d.HandoverWait, "wait at most this `duration` for --vip to leave this machine before clients are left")
 
 	f.bindAccess(fs)
+
+	fs.StringVar(&f.File, "config", "", "say all of this in the file at this `path` instead; see magent help file")
+	fs.BoolVar(&f.Print, "print-config", false, "print the file that says the same as this command line, and end")
 	fs.StringVarP(&f.User, "user", "u", "", "become the user of this `name or number` once the listeners are open")
 	fs.StringVarP(&f.Group, "group", "g", "", "become the group of this `name or number`; default is the user's own")
 	fs.BoolVarP(&f.Foreground, "foreground", "D", false, "stay in the foreground")
@@ -125,20 +150,6 @@ func (f *Flags) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&f.ProfileDir, "profile-dir", ".", "write profiles to the directory at this `path`")
 }
 
-// bindHealth defines the flags of what happens when a node fails and returns.
-func (f *Flags) bindHealth(fs *pflag.FlagSet, p *Pool) {
-	fs.DurationVar(&f.retryTimeout, "retry-timeout", p.RetryTimeout, "probe a node that is down at least once in this `duration`")
-	fs.Var(&f.hedge, "hedge", "a read asks the next copy too after this `delay`: a duration, auto (the node's 99th percentile) or off")
-	fs.StringVar(&f.probe, "probe", string(p.Probe), "probe a node by this `means`: write (a set and a get of a key of magent's own) or version")
-	fs.DurationVar(&f.probeInterval, "probe-interval", p.ProbeInterval, "probe a node that is not down every such `duration`; 0 is never")
-	fs.IntVar(&f.rise, "rise", p.Rise, "a node comes back after this `number` of good probes in a row")
-	fs.IntVar(&f.fall, "fall", p.Fall, "a node is down after this `number` of bad probes in a row")
-	f.debtLimit, f.resyncRate = size(p.DebtLimit), p.ResyncRate
-	fs.Var(&f.debtLimit, "debt-limit", "remember keys up to this `size` for a node that misses writes; beyond it, or with 0, it is flushed when it returns")
-	fs.Var(&f.resyncRate, "resync-rate", "refill a node that comes back empty with at most these `keys,bytes` per second; 0 is no bound")
-	fs.BoolVar(&f.noResync, "no-resync", false, "trust a node that comes back empty at once, as magent 0.6 does: its keys miss until clients set them again")
-}
-
 // Background says whether magent 0.6 would go there: not with -D, nor with -v.
 func (f *Flags) Background() bool { return !f.Foreground && !f.verbose }
 
@@ -148,48 +159,47 @@ func (f *Flags) Verbose() bool { return f.verbose }
 // Config is what the flags say, validated: one pool, of DefaultName. The error holds every
 // fault, a line each.
 func (f *Flags) Config() (Config, error) {
-	c, p := Default(), DefaultPool()
 	var errs []error
 	fault := func(err error) {
 		if err != nil {
 			errs = append(errs, err)
 		}
 	}
-	var err error
-	c.Listen, err = f.listens()
+	listen, err := f.listens()
 	fault(err)
+	p := f.pool
 	p.Copies, err = f.allCopies()
 	fault(err)
 	p.Placement.Distribution, err = f.placement()
 	fault(err)
-	fault(f.process())
-	p.Placement.Hash, p.Placement.Tag = f.hash, f.tag
-
-	if f.maxClients > 0 {
-		c.MaxClients = f.maxClients
-	}
 	ceiling := f.connCeiling
 	if ceiling <= 0 {
 		ceiling = defaultCeiling
 	}
-	p.ConnsPerNode = min(f.connsPerNode, ceiling)
-	p.Writes, p.Ack, p.RepairRate = Writes(f.writes), Ack(f.ack), f.repairRate
-	c.Loops = f.loops
-	p.Timeout, p.ConnectTimeout, p.RetryTimeout = f.timeout, f.connectTimeout, f.retryTimeout
-	p.Hedge, p.Probe, p.ProbeInterval = f.hedge, Probe(f.probe), f.probeInterval
-	p.Rise, p.Fall, p.DebtLimit = f.rise, f.fall, int(f.debtLimit)
-	p.Resync, p.ResyncRate = !f.noResync, f.resyncRate
-	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
-	c.ClientTimeout = f.clientTimeout
-	c.VIPs, err = f.addresses()
+	p.ConnsPerNode = min(p.ConnsPerNode, ceiling)
+	c, err := f.Process()
 	fault(err)
-	c.HandoverWait = f.handoverWait
-	c.Access, p.Access = f.access, f.nodeAccess
-	c.Pools = []Pool{p}
+	c.Listen, c.Pools = listen, []Pool{p}
 	if len(errs) == 0 {
 		fault(c.Validate())
 	}
 	return c, errors.Join(errs...)
+}
+
+// Process is what the flags say of all but pools and listeners; and the faults of what a Config
+// does not carry, too.
+func (f *Flags) Process() (Config, error) {
+	c := Default()
+	if f.maxClients > 0 {
+		c.MaxClients = f.maxClients
+	}
+	c.Loops = f.loops
+	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
+	var err error
+	c.VIPs, err = f.addresses()
+	c.HandoverWait = f.handoverWait
+	c.ClientTimeout, c.Access = f.clientTimeout, f.access
+	return c, errors.Join(f.process(), err)
 }
 
 // listens gives one TCP listener per address of -l, then the unix socket.
@@ -200,8 +210,9 @@ func (f *Flags) listens() ([]Listen, error) {
 		return nil, fmt.Errorf("-p %d is not a port: want 0 to 65535", f.port)
 	case f.port == 0 && f.socket == "" && f.tlsPort == 0:
 		return nil, errors.New("nothing to listen on: -p 0 turns TCP off, so -f is needed, or --tls-port")
-	case len(f.socket) > maxUnixPathLength:
-		return nil, fmt.Errorf("-f %s: a socket's path has at most %d bytes, this one has %d", f.socket, maxUnixPathLength, len(f.socket))
+	}
+	if err := ValidSocket(f.socket); err != nil {
+		return nil, fmt.Errorf("-f %w", err)
 	}
 	if f.port != 0 {
 		for text := range strings.SplitSeq(f.listen, ",") {
@@ -217,6 +228,14 @@ func (f *Flags) listens() ([]Listen, error) {
 	}
 	secure, err := f.secureListens()
 	return append(ls, secure...), err
+}
+
+// ValidSocket says what is wrong with the path of a unix socket.
+func ValidSocket(path string) error {
+	if len(path) > maxUnixPathLength {
+		return fmt.Errorf("%s: a socket's path has at most %d bytes, this one has %d", path, maxUnixPathLength, len(path))
+	}
+	return nil
 }
 
 // allCopies gives the primaries, the backups if there are any, and each --copy.
@@ -245,7 +264,7 @@ func (f *Flags) addresses() (all []netip.Addr, err error) {
 		for text := range strings.SplitSeq(list, ",") {
 			a, err := netip.ParseAddr(text)
 			if err != nil || a.IsUnspecified() {
-				errs = append(errs, fmt.Errorf("--vip %q is no address such as 192.0.2.254", text))
+				errs = append(errs, at("vip", "--vip %q is no address such as 192.0.2.254", text))
 			}
 			all = append(all, a.Unmap())
 		}
@@ -255,10 +274,10 @@ func (f *Flags) addresses() (all []netip.Addr, err error) {
 
 func (f *Flags) placement() (string, error) {
 	if !f.ketama {
-		return f.distribution, nil
+		return f.pool.Placement.Distribution, nil
 	}
-	if f.distribution != ketamaPlacement && f.distribution != DefaultPool().Placement.Distribution {
-		return "", fmt.Errorf("-k means --distribution %s, but --distribution is %s: leave one out", ketamaPlacement, f.distribution)
+	if f.pool.Placement.Distribution != ketamaPlacement && f.pool.Placement.Distribution != DefaultPool().Placement.Distribution {
+		return "", fmt.Errorf("-k means --distribution %s, but --distribution is %s: leave one out", ketamaPlacement, f.pool.Placement.Distribution)
 	}
 	return ketamaPlacement, nil
 }
@@ -266,7 +285,7 @@ func (f *Flags) placement() (string, error) {
 // process checks the flags that Config does not carry.
 func (f *Flags) process() error {
 	if f.RestartWait <= 0 {
-		return fmt.Errorf("--restart-wait must be above 0, is %v", f.RestartWait)
+		return at("restart-wait", "--restart-wait must be above 0, is %v", f.RestartWait)
 	}
 	if f.Profile == "" {
 		return nil
@@ -276,7 +295,7 @@ func (f *Flags) process() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("--profile %s is not known, known are %s", f.Profile, strings.Join(Profiles(), ", "))
+	return at("profile", "--profile %s is not known, known are %s", f.Profile, strings.Join(Profiles(), ", "))
 }
 
 func parseNodes(flag string, lists []string) ([]Node, error) {
@@ -393,6 +412,19 @@ func (r *ResyncRate) String() string {
 // Type names the flag's kind for Explain.
 func (r *ResyncRate) Type() string { return "rate" }
 
+// negated is a flag that says no to what is true without it, a pflag.Value.
+type negated bool
+
+func (n *negated) Set(text string) error {
+	no, err := strconv.ParseBool(text)
+	*n = negated(!no)
+	return err
+}
+
+func (n *negated) String() string { return strconv.FormatBool(!bool(*n)) }
+
+func (n *negated) Type() string { return "bool" }
+
 // size is a number of bytes with memcached's suffixes, a pflag.Value. It is 0
 // where there may be none: Validate knows where.
 type size int
@@ -442,24 +474,32 @@ func Explain(err error) error {
 		return err
 	}
 	flag := value.GetFlag()
-	name := "--" + flag.Name
-	if flag.Shorthand != "" {
-		name = "-" + flag.Shorthand + " (" + name + ")"
+	return fmt.Errorf("%s takes %s, not %q", Title(flag), Wants(flag), value.GetValue())
+}
+
+// Title is what a person calls a flag.
+func Title(f *pflag.Flag) string {
+	if f.Shorthand != "" {
+		return "-" + f.Shorthand + " (--" + f.Name + ")"
 	}
-	want := "a value"
-	switch flag.Value.Type() {
+	return "--" + f.Name
+}
+
+// Wants says what a flag takes, in words.
+func Wants(f *pflag.Flag) string {
+	switch f.Value.Type() {
 	case "int":
-		want = "a whole number"
+		return "a whole number"
 	case "duration":
-		want = "a duration such as 250ms or 2s"
+		return "a duration such as 250ms or 2s"
 	case "size":
-		want = "a size from 1k to 1g such as 512k or 1m"
+		return "a size from 1k to 1g such as 512k or 1m"
 	case "rate":
-		want = "keys per second, and with a comma bytes per second, such as 200000,256m"
+		return "keys per second, and with a comma bytes per second, such as 200000,256m"
 	case "hedge":
-		want = "off, auto, or a duration above 0 such as 5ms"
+		return "off, auto, or a duration above 0 such as 5ms"
 	case "bool":
-		want = "no value"
+		return "no value"
 	}
-	return fmt.Errorf("%s takes %s, not %q", name, want, value.GetValue())
+	return "a value"
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -157,13 +156,16 @@ const maxPoolName = 64
 
 // validName says what is wrong with the pool's name.
 func (p *Pool) validName() error {
-	strange := func(r rune) bool {
-		return (r < 'a' || 'z' < r) && (r < 'A' || 'Z' < r) && (r < '0' || '9' < r) && !strings.ContainsRune("._-", r)
-	}
+	strange := func(r rune) bool { return !InPoolName(r) }
 	if p.Name == "" || len(p.Name) > maxPoolName || strings.ContainsFunc(p.Name, strange) {
 		return fmt.Errorf("a pool's name has 1 to %d letters, digits, or any of . _ -, not %q", maxPoolName, p.Name)
 	}
 	return nil
+}
+
+// InPoolName reports whether a pool's name may have r.
+func InPoolName(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-", r)
 }
 
 // has reports whether n is among the pool's nodes.
@@ -174,7 +176,7 @@ func (p *Pool) has(n Node) bool {
 // validate reports every fault of the pool.
 func (p *Pool) validate() []error {
 	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	bad := func(format string, args ...any) { errs = append(errs, at("copies", format, args...)) }
 	if len(p.Copies) == 0 || len(p.Copies[0]) == 0 {
 		bad("no node")
 	}
@@ -183,7 +185,7 @@ func (p *Pool) validate() []error {
 	}
 	for i, nodes := range p.Copies {
 		if i > 0 && len(nodes) == 0 {
-			bad("copy %d has no node", i)
+			errs = append(errs, at(copyField(i), "copy %d has no node", i))
 		}
 		for _, n := range nodes {
 			if n.Host == "" || n.Port < 1 || n.Port > 65535 {
@@ -192,12 +194,14 @@ func (p *Pool) validate() []error {
 		}
 	}
 	errs = append(errs, atLeast([]limit{
-		{"connections per node", int64(p.ConnsPerNode), 1},
-		{"timeout", int64(p.Timeout), 1}, {"connect timeout", int64(p.ConnectTimeout), 1}, {"retry timeout", int64(p.RetryTimeout), 1},
-		{"rise", int64(p.Rise), 1}, {"fall", int64(p.Fall), 1},
-		{"probe interval", int64(p.ProbeInterval), 0}, {"migration time", int64(p.MigrateFor), 0}, {"debt limit", int64(p.DebtLimit), 0},
-		{"repair rate", int64(p.RepairRate), 0}, {"resync rate in keys", int64(p.ResyncRate.Keys), 0},
-		{"resync rate in bytes", int64(p.ResyncRate.Bytes), 0},
+		{"conns-per-node", "connections per node", int64(p.ConnsPerNode), 1},
+		{"timeout", "timeout", int64(p.Timeout), 1}, {"connect-timeout", "connect timeout", int64(p.ConnectTimeout), 1},
+		{"retry-timeout", "retry timeout", int64(p.RetryTimeout), 1},
+		{"rise", "rise", int64(p.Rise), 1}, {"fall", "fall", int64(p.Fall), 1},
+		{"probe-interval", "probe interval", int64(p.ProbeInterval), 0}, {"migrate-for", "migration time", int64(p.MigrateFor), 0},
+		{"debt-limit", "debt limit", int64(p.DebtLimit), 0},
+		{"repair-rate", "repair rate", int64(p.RepairRate), 0}, {"resync-rate", "resync rate in keys", int64(p.ResyncRate.Keys), 0},
+		{"resync-rate", "resync rate in bytes", int64(p.ResyncRate.Bytes), 0},
 	})...)
 	errs = append(errs, p.validateChoices()...)
 	errs = append(errs, p.Access.validate()...)
@@ -211,16 +215,16 @@ func (p *Pool) validate() []error {
 func (p *Pool) validateChoices() []error {
 	var errs []error
 	if p.Writes != WritesConverge && p.Writes != WritesParallel {
-		errs = append(errs, fmt.Errorf("writes must be %s or %s, not %q", WritesConverge, WritesParallel, p.Writes))
+		errs = append(errs, at("writes", "writes must be %s or %s, not %q", WritesConverge, WritesParallel, p.Writes))
 	}
 	if p.Ack != AckAll && p.Ack != AckLead {
-		errs = append(errs, fmt.Errorf("ack must be %s or %s, not %q", AckAll, AckLead, p.Ack))
+		errs = append(errs, at("ack", "ack must be %s or %s, not %q", AckAll, AckLead, p.Ack))
 	}
 	if p.Probe != ProbeWrite && p.Probe != ProbeVersion {
-		errs = append(errs, fmt.Errorf("probe must be %s or %s, not %q", ProbeWrite, ProbeVersion, p.Probe))
+		errs = append(errs, at("probe", "probe must be %s or %s, not %q", ProbeWrite, ProbeVersion, p.Probe))
 	}
 	if after := p.Hedge.After; !p.Hedge.Auto && (after < 0 || after >= p.Timeout && after > 0) {
-		errs = append(errs, fmt.Errorf("hedge must be above 0 and below the timeout of %v, is %v", p.Timeout, after))
+		errs = append(errs, at("hedge", "hedge must be above 0 and below the timeout of %v, is %v", p.Timeout, after))
 	}
 	return errs
 }
@@ -234,17 +238,33 @@ func (p *Pool) validatePlacement() []error {
 			continue
 		}
 		for line := range strings.SplitSeq(err.Error(), "\n") {
-			line = strings.TrimPrefix(line, "route: ")
+			line, field := strings.TrimPrefix(line, "route: "), placementField(line, i)
 			if strings.HasPrefix(line, "server ") {
 				line = fmt.Sprintf("copy %d: %s", i, line)
 			}
 			if !slices.ContainsFunc(errs, func(e error) bool { return e.Error() == line }) {
-				errs = append(errs, errors.New(line))
+				errs = append(errs, at(field, "%s", line))
 			}
 		}
 	}
 	return errs
 }
+
+// placementField is what a fault that route finds in copy i is about.
+func placementField(line string, i int) string {
+	switch {
+	case strings.HasPrefix(line, "route: unknown distribution"):
+		return "distribution"
+	case strings.HasPrefix(line, "route: hash tag"):
+		return "hash-tag"
+	case strings.HasPrefix(line, "route: unknown hash"), strings.Contains(line, "key hash"):
+		return "hash"
+	}
+	return copyField(i)
+}
+
+// copyField is what copy i is to a Fault.
+func copyField(i int) string { return "copies." + strconv.Itoa(i) }
 
 // Servers is nodes as placement sees them, in the same order.
 func Servers(nodes []Node) []route.Server {

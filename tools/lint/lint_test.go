@@ -170,6 +170,8 @@ var law = []struct {
 	{"server/metrics", []string{"magent/server", "magent/codec", "magent/upstream", "magent/upstream/...", "github.com/prometheus/client_golang/prometheus",
 		"github.com/prometheus/client_golang/prometheus/...", "github.com/prometheus/client_model/go"}, "what is shown is what server has counted"},
 	{"server/config", []string{"magent/upstream/route", "github.com/spf13/pflag"}, "a configuration is data: std, pflag and route"},
+	{"server/config/file", []string{"magent/server/config", "magent/upstream/route", "github.com/spf13/pflag", "github.com/goccy/go-yaml", "github.com/goccy/go-yaml/..."},
+		"a file is one more front to config: what it says is config's"},
 	{"server/e2e", []string{"magent/server", "magent/server/...", "magent/upstream/memnode",
 		"magent/bench/process", "magent/bench/process/proctest", "magent/bench/load", "magent/bench/keys", "magent/bench/wire", "golang.org/x/sys/..."},
 		"the end-to-end harness sees the proxy from outside"},
