@@ -33,11 +33,7 @@ func (f *Faults) Error() string {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		if one.Line == 0 {
-			fmt.Fprintf(&b, "%s: %s", f.Name, one.Text)
-			continue
-		}
-		fmt.Fprintf(&b, "%s:%d:%d: %s", f.Name, one.Line, one.Column, one.Text)
+		b.WriteString(f.Line(one))
 		if line, column := f.excerpt(one); line != "" {
 			fmt.Fprintf(&b, "\n%4d | %s\n     | %*s", one.Line, line, column, "^")
 		}
@@ -45,12 +41,20 @@ func (f *Faults) Error() string {
 	return b.String()
 }
 
+// Line is a fault with its place.
+func (f *Faults) Line(one Fault) string {
+	if one.Line == 0 {
+		return f.Name + ": " + one.Text
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", f.Name, one.Line, one.Column, one.Text)
+}
+
 // excerptWidth is how much of a long line is shown.
 const excerptWidth = 100
 
 // excerpt is the line of a fault, or what is around it there, and the column of that.
 func (f *Faults) excerpt(one Fault) (line string, column int) {
-	if one.Line > len(f.lines) {
+	if one.Line == 0 || one.Line > len(f.lines) {
 		return "", 0
 	}
 	text := []rune(printable(f.lines[one.Line-1]))

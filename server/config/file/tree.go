@@ -158,10 +158,34 @@ func (t *tree) follow(n ast.Node) ast.Node {
 		case *ast.TagNode:
 			t.fault(n, "a configuration has no tags: leave out %s", m.GetToken().Value)
 			return nil
+		case *ast.MappingNode:
+			return glued(m)
 		default:
 			return n
 		}
 	}
+}
+
+// glued is m, or the text that it stands for: in a list within a mapping in braces the library
+// takes the colon of host:port for one that makes a mapping, for which a space would have to
+// follow it (YAML 1.2.2, section 7.3.3).
+func glued(m *ast.MappingNode) ast.Node {
+	if len(m.Values) != 1 || m.Start == nil || m.Start.Type == token.MappingStartType {
+		return m
+	}
+	v := m.Values[0]
+	key, colon, value := v.Key.GetToken(), v.Start, v.Value.GetToken()
+	if colon == nil || value == nil || key.Type == token.DoubleQuoteType || key.Type == token.SingleQuoteType ||
+		value.Position.Offset != colon.Position.Offset+1 || value.Position.Line != colon.Position.Line {
+		return m
+	}
+	rest, ok := scalar(v.Value)
+	if !ok {
+		return m
+	}
+	text := *key
+	text.Value += ":" + rest
+	return ast.String(&text)
 }
 
 // entry is one of a mapping's.
