@@ -25,7 +25,7 @@ func configFile(t *testing.T, text string) string {
 // paths go from where magent is started, and what the command line says wins.
 func TestConfigFile(t *testing.T) {
 	first, second, socket := freeAddr(t), freeAddr(t), filepath.Join(t.TempDir(), "s")
-	path := configFile(t, fmt.Sprintf("listen: [%s, {tcp: %s}, {unix: %s, mode: 0600}]\npools:\n  main:\n    copies: [[%s name], [%s]]\npidfile: pid\nadmin: none\nlog-file: /nowhere/log\n",
+	path := configFile(t, fmt.Sprintf("listen: [%s, {tcp: %s}, {unix: %s, mode: 0600}]\npools:\n  main:\n    copies: [[%s name], [%s]]\n    timeout: 10s\n    connect-timeout: 10s\npidfile: pid\nadmin: none\nlog-file: /nowhere/log\n",
 		first, second, socket, newNode(t).Addr(), newNode(t).Addr()))
 	for _, args := range [][]string{{"--config", path}, {"serve", "--config", path}} {
 		dir := t.TempDir()
@@ -46,6 +46,18 @@ func TestConfigFile(t *testing.T) {
 			t.Errorf("the log is %q, %v", text, err)
 		}
 		endDaemon(t, filepath.Join(dir, "pid"))
+	}
+}
+
+// Keys go to the pool of the longest prefix that the listener has, by the file.
+func TestConfigFileRoutes(t *testing.T) {
+	addr, main, other := freeAddr(t), newNode(t).Addr(), newNode(t).Addr()
+	path := configFile(t, fmt.Sprintf("listen: [{tcp: %s, routes: {\"o:\": other, \"o:m\": main}, default: main}]\npools: {main: {copies: [[%s]], timeout: 10s, connect-timeout: 10s}, other: {copies: [[%s]], timeout: 10s, connect-timeout: 10s}}\nadmin: none\n",
+		addr, main, other))
+	launch(t, exec.Command(binary, "serve", "--config", path)).waitFor("tcp", addr)
+	for key, node := range map[string]string{"o:1": other, "o:m1": main, "o": main} {
+		talk(t, "tcp", addr, "set "+key+" 0 0 1\r\nx\r\n", "STORED\r\n")
+		talk(t, "tcp", node, "get "+key+"\r\n", "VALUE "+key+" 0 1\r\nx\r\nEND\r\n")
 	}
 }
 

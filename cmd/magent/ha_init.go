@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 
 	"magent/server/admin"
 	"magent/server/config"
+	"magent/server/config/file"
 	"magent/tools/deploy"
 )
 
@@ -155,7 +157,7 @@ func sourceTowards(peer netip.Addr) (netip.Addr, error) {
 }
 
 // notInUnit is the flags of serve that the kit sets, or that have no place there.
-var notInUnit = []string{"listen", "port", "admin", "user", "group", "foreground", "verbose", "pidfile", "log-file", "vip", "profile", "profile-dir"}
+var notInUnit = []string{"listen", "port", "admin", "user", "group", "foreground", "verbose", "pidfile", "log-file", "vip", "profile", "profile-dir", "config", "print-config"}
 
 // settleNodes names the memcacheds if nobody did: there is one on each machine. Both machines
 // have to come to the same, in the same order.
@@ -181,37 +183,68 @@ func node(a netip.Addr) string {
 
 // settleServe makes the command line of magent, once it has been found to be one.
 func (h *haInit) settleServe() error {
-	if err := h.settleNodes(); err != nil {
-		return err
-	}
-	cfg, err := h.serve.Config()
-	if err != nil {
-		return err
-	}
-	for _, w := range cfg.Warnings() {
-		complain("warning: " + w)
-	}
-	port, err := h.serveFlags.GetInt("port")
-	if err != nil {
-		return err
-	}
-	k := &h.kit
-	k.Port, k.User, k.LogFile = port, h.serve.User, h.serve.LogFile
-	if k.User == "" {
-		k.User = "magent"
-	}
-	k.Admin, k.PidFile = deploy.AdminPath(port), fmt.Sprintf("/run/magent/%d.pid", port)
-	if k.Supervisor == deploy.Monit {
-		k.Admin, k.PidFile = admin.DefaultPath(port), fmt.Sprintf("/run/magent-%d.pid", port)
-		if k.LogFile == "" {
-			k.LogFile = "/var/log/magent.log"
+	if h.serve.File == "" {
+		if err := h.settleNodes(); err != nil {
+			return err
 		}
 	}
-	if h.serve.Admin != "" {
-		k.Admin = h.serve.Admin
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
 	}
-	if h.serve.PidFile != "" {
-		k.PidFile = h.serve.PidFile
+	o := &orders{line: h.serveFlags, flags: &h.serve, directory: dir}
+	told, err := o.read()
+	if err != nil {
+		return err
+	}
+	for _, w := range told.Warnings() {
+		complain("warning: " + w)
+	}
+	k := &h.kit
+	if err := h.settleListeners(o, told); err != nil {
+		return err
+	}
+	h.settlePaths(told.Flags)
+	h.serveFlags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed && !slices.Contains(notInUnit, f.Name) {
+			k.Serve = append(k.Serve, typed(f)...)
+		}
+	})
+	// In whole seconds: start-stop-daemon takes no others.
+	k.Files, k.StopWait = mostFiles(&told.Config), (told.HandoverWait + told.DrainTimeout + 4*time.Second - 1).Truncate(time.Second)
+	for i := range told.Pools {
+		for _, n := range slices.Concat(told.Pools[i].Copies...) {
+			if n.Host == k.Source.String() && k.Node == "" {
+				k.Node = n.Address()
+			}
+		}
+	}
+	return nil
+}
+
+// settlePaths says who magent is, and where it writes.
+func (h *haInit) settlePaths(f *config.Flags) {
+	k := &h.kit
+	k.User, k.LogFile = cmp.Or(f.User, "magent"), f.LogFile
+	k.Admin, k.PidFile = deploy.AdminPath(k.Port), fmt.Sprintf("/run/magent/%d.pid", k.Port)
+	if k.Supervisor == deploy.Monit {
+		k.Admin, k.PidFile = admin.DefaultPath(k.Port), fmt.Sprintf("/run/magent-%d.pid", k.Port)
+		k.LogFile = cmp.Or(k.LogFile, "/var/log/magent.log")
+	}
+	k.Admin, k.PidFile = cmp.Or(f.Admin, k.Admin), cmp.Or(f.PidFile, k.PidFile)
+}
+
+// settleListeners says where clients are served: at the virtual addresses, and this machine's own,
+// or where the file says, which must be there, too.
+func (h *haInit) settleListeners(o *orders, told *file.Settings) (err error) {
+	k := &h.kit
+	if h.serve.File != "" {
+		k.Serve = append(k.Serve, "--config", o.path())
+		k.Port, err = portAt(k.VIPs, told.Listen)
+		return err
+	}
+	if k.Port, err = h.serveFlags.GetInt("port"); err != nil {
+		return err
 	}
 	listen := make([]string, 0, len(k.VIPs)+1)
 	for _, v := range k.VIPs {
@@ -221,20 +254,26 @@ func (h *haInit) settleServe() error {
 	if f := h.serveFlags.Lookup("listen"); f.Changed {
 		listen = []string{f.Value.String()}
 	}
-	k.Serve = append(k.Serve, "-l", strings.Join(listen, ","), "-p", strconv.Itoa(port))
-	h.serveFlags.VisitAll(func(f *pflag.Flag) {
-		if f.Changed && !slices.Contains(notInUnit, f.Name) {
-			k.Serve = append(k.Serve, typed(f)...)
-		}
-	})
-	// In whole seconds: start-stop-daemon takes no others.
-	k.Files, k.StopWait = mostFiles(&cfg), (cfg.HandoverWait + cfg.DrainTimeout + 4*time.Second - 1).Truncate(time.Second)
-	for _, n := range slices.Concat(cfg.Pools[0].Copies...) {
-		if n.Host == k.Source.String() && k.Node == "" {
-			k.Node = n.Address()
+	k.Serve = append(k.Serve, "-l", strings.Join(listen, ","), "-p", strconv.Itoa(k.Port))
+	return nil
+}
+
+// portAt is the port of the first listener. Every virtual address must have one.
+func portAt(vips []netip.Prefix, listen []config.Listen) (port int, err error) {
+	var errs []error
+	for _, v := range vips {
+		served := slices.ContainsFunc(listen, func(l config.Listen) bool {
+			at, err := netip.ParseAddrPort(l.Address)
+			if err == nil && port == 0 {
+				port = int(at.Port())
+			}
+			return err == nil && (at.Addr() == v.Addr() || at.Addr().IsUnspecified() && (at.Addr().Is6() || v.Addr().Is4()))
+		})
+		if !served {
+			errs = append(errs, fmt.Errorf("no listener of the file is at %v: clients would find nobody there", v.Addr()))
 		}
 	}
-	return nil
+	return port, errors.Join(errs...)
 }
 
 // mostFiles is what magent may need of open files on a machine of as many as 128 cores,

@@ -28,7 +28,7 @@ func TestInitWritesTheFiles(t *testing.T) {
 	}
 	for _, want := range []string{
 		` serve --vip 192.0.2.254 --admin /run/magent/12000.sock --pidfile /run/magent/12000.pid -l 192.0.2.254,192.0.2.10 -p 12000 ` +
-			`-s 192.0.2.10,192.0.2.11 -s 192.0.2.12 -b 192.0.2.20 -n 9000 --ketama=true --hash-tag "{}" --hedge auto --no-resync=true` + "\n",
+			`-s 192.0.2.10,192.0.2.11 -s 192.0.2.12 -b 192.0.2.20 --ketama=true --hash-tag "{}" --hedge auto --no-resync=true -n 9000` + "\n",
 		"\nLimitNOFILE=10000\n",
 	} {
 		if !strings.Contains(string(unit), want) {
@@ -40,6 +40,28 @@ func TestInitWritesTheFiles(t *testing.T) {
 			t.Errorf("%s has mode %v", line, st.Mode())
 		}
 	}
+}
+
+// With a file the unit names that, whose listeners and nodes count, and reloads it.
+func TestInitWithAFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "magent.yml")
+	text := "listen: [127.0.0.1:12000, 192.0.2.254:12000]\npools: {a: {copies: [[192.0.2.20], [192.0.2.10]]}}\nuser: cache\nmax-conns: 9000\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	init := []string{"ha", "init", "--stdout", "--interface", "eth0", "--source", "192.0.2.10", "--peer", "192.0.2.20", "--vip"}
+	r := magent(t, append(init, "192.0.2.254/24", "--config", path, "--loops", "2")...)
+	for _, want := range []string{
+		" serve --vip 192.0.2.254 --admin /run/magent/12000.sock --pidfile /run/magent/12000.pid --config " + path + " --loops 2\n",
+		"\nExecReload=/bin/kill -HUP $MAINPID\n", "\nUser=cache\n", "\nLimitNOFILE=10000\n", "check process memcached",
+	} {
+		if r.code != 0 || !strings.Contains(r.out, want) {
+			t.Errorf("status %d, %s, want %q in:\n%s", r.code, r.stderr, want, r.out)
+		}
+	}
+	magent(t, append(init, "192.0.2.253/24", "--config", path)...).wantFault(t, "no listener of the file is at 192.0.2.253")
+	magent(t, append(init, "192.0.2.254/24", "--config", path, "-s", "a")...).wantFault(t, "cannot stand beside --config")
 }
 
 // TestInitTakesBothMachinesForNodes where no others are named, and in one order on both.

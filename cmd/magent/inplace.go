@@ -20,7 +20,7 @@ import (
 	"magent/server/succession"
 )
 
-// Restart in place, on SIGUSR2:
+// Restart in place, on SIGUSR2, or for a reload:
 //
 //	predecessor: succeeded    starts the binary that is at our path by now, with our arguments
 //	successor:   inherit      finds sockets, pid file and log open, and a link to the predecessor
@@ -103,23 +103,38 @@ func inherit() (in inherited, err error) {
 	return in, nil
 }
 
-// surplus says which sockets nobody has taken, and closes them.
+// surplus closes the sockets that nobody has taken, and says which, unless it was a predecessor
+// who served there: that is what has changed.
 func (in *inherited) surplus() (warnings []string) {
 	for _, ln := range in.sockets {
-		warnings = append(warnings, fmt.Sprintf("a socket at %s was handed in, and no flag says to listen there", ln.Addr()))
+		if in.link == nil {
+			warnings = append(warnings, fmt.Sprintf("a socket at %s was handed in, and no flag says to listen there", ln.Addr()))
+		}
 		ln.Close()
 	}
 	in.sockets = nil
 	return warnings
 }
 
-// succeeded has another process take our place, and returns a link to it when it serves. If
-// that is nil it does not, and nothing has changed. ctx ends the waiting.
-func (s *service) succeeded(ctx context.Context) (link *succession.Link, pid int) {
+// restart has what is at our path by now take our place. It judges the configuration itself, of
+// which it may know more.
+func (s *service) restart(ctx context.Context) (link *succession.Link, pid int, err error) {
+	if s.orders.flags.File != "" {
+		s.next, _ = s.orders.settle()
+	}
+	if link, pid, err = s.succeeded(ctx); err != nil {
+		s.next = nil
+	}
+	return link, pid, err
+}
+
+// succeeded has another process take our place, and returns a link to it when it serves. After
+// an error it does not, and nothing has changed. ctx ends the waiting.
+func (s *service) succeeded(ctx context.Context) (link *succession.Link, pid int, err error) {
 	s.log.Info("restarting in place", "at most", s.flags.RestartWait)
-	link, pid, err := s.startSuccessor(ctx)
+	link, pid, err = s.startSuccessor(ctx)
 	if err == nil {
-		return link, pid
+		return link, pid, nil
 	}
 	s.srv.Stay()
 	if s.pid != nil {
@@ -127,7 +142,7 @@ func (s *service) succeeded(ctx context.Context) (link *succession.Link, pid int
 	}
 	tellManager(sd.SdNotifyReady)
 	s.log.Error("not restarted: this process goes on", "cause", err.Error())
-	return nil, 0
+	return nil, 0, err
 }
 
 // startSuccessor starts a process and waits until it serves. After an error it has ended.
@@ -210,7 +225,7 @@ func (s *service) launch() (*succession.Link, *exec.Cmd, error) {
 		}
 	}
 	child := &exec.Cmd{
-		Path: path, Args: os.Args, Env: environment(s.in.directory, names),
+		Path: path, Args: os.Args, Env: append(environment(s.in.directory, names), reloadsVariable+"="+s.reloads.String()),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ExtraFiles: files,
 	}
 	if err == nil {
@@ -274,7 +289,7 @@ func (s *service) sockets() (files []*os.File, names []string, err error) {
 func environment(dir string, names []string) []string {
 	ours := func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		return slices.Contains([]string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", pipeVariable, successorVariable}, name)
+		return slices.Contains([]string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", pipeVariable, successorVariable, reloadsVariable}, name)
 	}
 	return append(slices.DeleteFunc(os.Environ(), ours), successorVariable+"="+dir,
 		"LISTEN_FDS="+strconv.Itoa(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
@@ -356,9 +371,9 @@ func (s *service) yield(link *succession.Link, pid int) {
 // keepFiles says whether the files of our unix sockets, and the pid file, stay when this
 // process ends: as long as another serves.
 func (s *service) keepFiles(stay bool) {
-	s.pidStays = stay
+	s.pidStays = stay && (s.next == nil || s.next.Flags.PidFile == s.flags.PidFile)
 	for _, ln := range append(s.srv.Listeners(), s.operators()...) {
-		succession.Keep(ln, stay || s.in.foreign[ln.Addr().String()])
+		succession.Keep(ln, stay && s.staysOpen(ln) || s.in.foreign[ln.Addr().String()])
 	}
 }
 

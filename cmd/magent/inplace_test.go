@@ -43,6 +43,13 @@ func place(t *testing.T, nodes []string, args ...string) *placed {
 	cmd.Dir, cmd.Stderr = dir, stderr
 	launch(t, cmd)
 	p.says("listening", 1)
+	p.endsWithTest()
+	return p
+}
+
+// endsWithTest ends whatever the process is then, and shows the log of one that failed.
+func (p *placed) endsWithTest() {
+	t := p.t
 	t.Cleanup(func() {
 		if text, err := os.ReadFile(p.logFile); t.Failed() {
 			t.Logf("its log, %v:\n%s", err, text)
@@ -51,7 +58,6 @@ func place(t *testing.T, nodes []string, args ...string) *placed {
 			endDaemon(t, p.pidFile)
 		}
 	})
-	return p
 }
 
 // install has another program at the path that magent was started from.

@@ -64,8 +64,8 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return config.Explain(err) })
 	start, serve, ha, imports := newStart(), newServe(), newHA(), newImport()
-	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newEvents(), newReady(), newDrain(), newResync(), newExplain(), newDiff(), newTop(), ha, newVersion(), newFaults(),
-		newCheck(), imports, newFileHelp())
+	root.AddCommand(start, serve, newDemo(), newBench(), newFailover(), newStatus(), newEvents(), newReady(), newDrain(), newResync(), newExplain(), newDiff(), newTop(), ha, newVersion(), newFaults())
+	root.AddCommand(newCheck(), newReload(), imports, newFileHelp())
 	for _, c := range slices.Concat(root.Commands(), ha.Commands(), imports.Commands()) {
 		if !c.DisableFlagParsing && c.Flags().Lookup("help") == nil {
 			c.Flags().BoolP("help", "h", false, "print this")
@@ -115,6 +115,7 @@ primary (-s) and a backup (-b), reads move to the backup when the primary fails.
   magent serve -s host:port ...              the same in the foreground
   magent --config FILE                       the same for what a file says: several pools, prefixes
   magent check FILE                          all that is wrong with such a file
+  magent reload                              have a running magent put in force what its file says
   magent import twemproxy|mcrouter FILE      the file that does what another program's does
   magent demo                                two built-in nodes and a proxy on 127.0.0.1:12000
   magent bench                               make load, check every answer, say what it cost

@@ -28,11 +28,17 @@ func fetch(t *testing.T, url, token string) (status int, text string) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, contents(t, resp.Body)
+}
+
+// contents is all that is in r.
+func contents(t *testing.T, r io.Reader) string {
+	t.Helper()
+	text, err := io.ReadAll(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, string(body)
+	return string(text)
 }
 
 // Beside the socket file operators are answered at a TCP address: there with a token.

@@ -33,7 +33,7 @@ func newServe() *cobra.Command {
 		Short: "Serve in the foreground",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o := orders{line: cmd.Flags(), flags: &f, foreground: true}
+			o := &orders{line: cmd.Flags(), flags: &f, foreground: true}
 			if f.Print {
 				return o.print()
 			}
@@ -53,17 +53,21 @@ func inForeground() error { return nil }
 
 // serve runs a proxy until TERM, INT or its own end, or until another process has taken its
 // place. ready is called once, when clients are served.
-func serve(o orders, told *file.Settings, ready func() error) error {
+func serve(o *orders, told *file.Settings, ready func() error) error {
 	// A log that nobody reads any more must not end the proxy.
 	signal.Ignore(syscall.SIGPIPE)
 	signalled, release := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer release()
 	stop, leave := context.WithCancel(signalled)
 	defer leave()
-	replace := make(chan os.Signal, 1)
+	replace := make(chan os.Signal, 4)
 	signal.Notify(replace, syscall.SIGUSR2)
+	if o.flags.File != "" {
+		signal.Notify(replace, syscall.SIGHUP)
+	}
 
-	s := &service{orders: o, cfg: told.Config, flags: told.Flags, leave: leave}
+	s := &service{orders: o, told: told, cfg: told.Config, flags: told.Flags, leave: leave, wishes: make(chan wish)}
+	s.reloads.inherit()
 	close, err := s.open()
 	defer close()
 	if err != nil {
@@ -76,12 +80,14 @@ func serve(o orders, told *file.Settings, ready func() error) error {
 	manager := startNotifier(s.srv, s.srv.Pulse().Turned, s.log)
 	quiet := sync.OnceFunc(manager.close)
 	defer quiet()
+	s.watch(stop)
 	link, pid, err := s.await(stop, replace, adopted)
 	if err != nil {
 		return err
 	}
 	release() // a second signal ends us at once
 	if link != nil {
+		go passHUP(replace, pid)
 		quiet()
 		s.yield(link, pid)
 		return nil
@@ -140,10 +146,11 @@ func (s *service) open() (close func(), err error) {
 }
 
 // await returns when a signal says to stop; or when another process has taken our place,
-// as replace says, with a link to that one. It may not before all is adopted that the one
+// as replace or a wish says, with a link to that one. It may not before all is adopted that the one
 // before us had to give. The error is of an engine that has ended.
 func (s *service) await(stop context.Context, replace <-chan os.Signal, adopted <-chan struct{}) (link *succession.Link, pid int, err error) {
 	var may <-chan os.Signal
+	var wishes <-chan wish
 	for {
 		select {
 		case <-s.srv.Done():
@@ -151,19 +158,47 @@ func (s *service) await(stop context.Context, replace <-chan os.Signal, adopted 
 		case <-stop.Done():
 			return nil, 0, nil
 		case <-adopted:
-			adopted, may = nil, replace
-		case <-may:
-			if link, pid = s.succeeded(stop); link != nil {
-				return link, pid, nil
+			adopted, may, wishes = nil, replace, s.wishes
+		case which := <-may:
+			if which == syscall.SIGHUP {
+				link, pid, _ = s.reload(stop, wish{from: "HUP"})
+			} else {
+				link, pid, _ = s.restart(stop)
 			}
+		case w := <-wishes:
+			link, pid, err = s.reload(stop, w)
+			w.answer(err)
 		}
+		if link != nil {
+			return link, pid, nil
+		}
+	}
+}
+
+// watch has the configuration be reloaded when its file changes, if that is asked for.
+func (s *service) watch(stop context.Context) {
+	if !s.flags.Watch || s.orders.flags.File == "" {
+		return
+	}
+	err := watchFile(stop, s.orders.path(), s.orders.text, func() {
+		select {
+		case s.wishes <- wish{from: "--watch", changed: true}:
+		case <-stop.Done():
+		}
+	})
+	if err != nil {
+		s.log.Warn("the configuration file is not watched", "cause", err.Error())
 	}
 }
 
 // service is a proxy as a process.
 type service struct {
 	srv       *server.Server
-	orders    orders
+	orders    *orders
+	told      *file.Settings // what is in force
+	next      *file.Settings // what the process that takes over puts in force; nil: the same
+	reloads   reloads
+	wishes    chan wish
 	cfg       config.Config
 	flags     *config.Flags // of the process
 	log       *slog.Logger
@@ -205,7 +240,10 @@ func (s *service) start() error {
 	if s.in.link != nil {
 		s.srv.Ready() // who asks next may have asked the predecessor before
 	}
-	o := admin.Options{Metrics: metrics.NewHandler(s.srv, metrics.Build{Version: version, Commit: builtFrom()}), Token: s.token}
+	o := admin.Options{
+		Metrics: metrics.NewHandler(s.srv, metrics.Build{Version: version, Commit: builtFrom()}, s.reloads.count),
+		Token:   s.token, File: s,
+	}
 	for _, ln := range s.operators() {
 		s.endpoints = append(s.endpoints, admin.Serve(ln, operated{s.srv, s.leave, &s.history}, o))
 	}

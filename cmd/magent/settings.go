@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/pflag"
 
@@ -19,6 +21,7 @@ type orders struct {
 	flags      *config.Flags // that line was parsed into
 	foreground bool          // the command is one that stays there
 	directory  string        // where relative paths go from; empty: the one that directory says
+	text       []byte        // of the file, as it was read last
 }
 
 // read is what the command line and the file come to.
@@ -26,19 +29,20 @@ func (o *orders) read() (*file.Settings, error) {
 	if o.flags.File == "" {
 		return file.FromFlags(o.flags, o.line)
 	}
-	text, err := readFile(o.path(o.flags.File))
+	text, err := readFile(o.path())
 	if err != nil {
 		return nil, fmt.Errorf("--config: %w", err)
 	}
+	o.text = text
 	return file.Read(o.flags.File, text, o.line)
 }
 
-// path is p from the directory that relative paths go from.
-func (o *orders) path(p string) string {
-	if filepath.IsAbs(p) || o.directory == "" {
-		return p
+// path is that of the file, in any directory once orders are settled.
+func (o *orders) path() string {
+	if filepath.IsAbs(o.flags.File) {
+		return o.flags.File
 	}
-	return filepath.Join(o.directory, p)
+	return filepath.Join(o.directory, o.flags.File)
 }
 
 // settle is the same with paths that hold in any directory: a process in the background leaves
@@ -60,6 +64,14 @@ func (o *orders) settle() (*file.Settings, error) {
 	}
 	s.MakeAbsolute(o.directory)
 	return s, nil
+}
+
+// leaveTerminal does what needs no descriptor for that. HUP asks for a reload where there is a file.
+func (o *orders) leaveTerminal() error {
+	if o.flags.File == "" {
+		signal.Ignore(syscall.SIGHUP)
+	}
+	return os.Chdir("/")
 }
 
 // print prints the file that says the same.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
 	"syscall"
 
@@ -25,7 +24,7 @@ func newStart() *cobra.Command {
 		Hidden: true,
 		Args:   noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o := orders{line: cmd.Flags(), flags: &f}
+			o := &orders{line: cmd.Flags(), flags: &f}
 			if f.Print {
 				return o.print()
 			}
@@ -37,10 +36,10 @@ func newStart() *cobra.Command {
 				return serve(o, s, inForeground)
 			}
 			if succeeds() { // of a process that is there already
-				return serve(o, s, leaveTerminal)
+				return serve(o, s, o.leaveTerminal)
 			}
 			if ready := inheritedPipe(); ready != nil {
-				return serve(o, s, func() error { return detach(ready) })
+				return serve(o, s, func() error { return o.detach(ready) })
 			}
 			return daemonise()
 		},
@@ -107,17 +106,11 @@ func inheritedPipe() *os.File {
 	return os.NewFile(pipeFD, "ready")
 }
 
-// leaveTerminal does what needs no descriptor for that.
-func leaveTerminal() error {
-	signal.Ignore(syscall.SIGHUP)
-	return os.Chdir("/")
-}
-
 // detach leaves the terminal and tells the parent. If that is gone, somebody has
 // interrupted the start: the error ends this process too.
-func detach(ready *os.File) error {
+func (o *orders) detach(ready *os.File) error {
 	defer ready.Close()
-	if err := leaveTerminal(); err != nil {
+	if err := o.leaveTerminal(); err != nil {
 		return err
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)

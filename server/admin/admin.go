@@ -10,6 +10,7 @@
 //	GET  /readyz    Ready; 503 if it is not. With ?warm=1, 503 if it is not warm
 //	GET  /explain   Explanation of ?key=KEY, with the front of its value after &value=1, of &pool=NAME
 //	GET  /metrics   for Prometheus, as Options has it
+//	GET  /config    the configuration in force, as a file
 //	GET  /debug/pprof/...
 //	POST /resync    {"node": "10.0.0.1:11211", "from": "10.0.0.2:11211"}
 //	POST /drain     {"node": "10.0.0.1:11211", "on": true}
@@ -17,6 +18,7 @@
 //	POST /top       TopQuestion; answered by Top when it has been counted
 //	POST /failover  {"leave": false}
 //	POST /resume    {}
+//	POST /reload    {}; 422 with {"error": "a sentence", "faults": ["..."]} if the file has any
 //
 // What is refused is answered with {"error": "a sentence"}. A POST must say that its
 // body is application/json, and on a loopback address, where no token is asked for,
@@ -65,6 +67,22 @@ type Proxy interface {
 	Diff(ctx context.Context, q DiffQuestion, progress func(DiffProgress)) (Diff, error)
 	// Top counts which keys are asked for most, and who asks most.
 	Top(ctx context.Context, q TopQuestion) (Top, error)
+}
+
+// File is where a magent has its configuration from. Any number of goroutines call it at once.
+type File interface {
+	// Config is the file that says what is in force. What is secret is in other files.
+	Config() []byte
+	// Reload reads the file anew and puts it in force, or fails and changes nothing: with an
+	// *Unfit, if the file has faults. It returns when it has.
+	Reload(ctx context.Context) error
+}
+
+// Unfit is that a configuration has faults, in words.
+type Unfit struct{ Faults []string }
+
+func (u *Unfit) Error() string {
+	return "the configuration in force stays, as the file has faults:\n" + strings.Join(u.Faults, "\n")
 }
 
 // Ready is whether clients are served, and what is against it.
@@ -137,5 +155,6 @@ type failover struct {
 
 // refusal is the body of every answer that is no success.
 type refusal struct {
-	Error string `json:"error"`
+	Error  string   `json:"error"`
+	Faults []string `json:"faults,omitempty"` // of an Unfit
 }

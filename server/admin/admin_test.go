@@ -380,3 +380,64 @@ cache-b         1     up, drained  3d3h  12    start             -
 		t.Error(got)
 	}
 }
+
+// fakeFile is a File that notes what it is told, in its Proxy.
+type fakeFile struct{ *fake }
+
+func (f fakeFile) Config() []byte                   { return []byte("listen: 127.0.0.1:1\n") }
+func (f fakeFile) Reload(ctx context.Context) error { return f.note("reload") }
+
+func TestConfigAndReload(t *testing.T) {
+	t.Parallel()
+	f := &fake{}
+	ln, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	where := serveOn(t, ln, f, Options{File: fakeFile{f}})
+	c := client(t, where)
+	if err := c.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	f.wants(t, "reload")
+	if code, text := ask(t, where, "GET", "/config", ""); code != http.StatusOK || text != "listen: 127.0.0.1:1\n" {
+		t.Errorf("/config is answered %d, %q", code, text)
+	}
+	f.err = fmt.Errorf("wrapped: %w", &Unfit{Faults: []string{"f:1:2: a", "f:3:4: b"}})
+	if code, text := ask(t, where, "POST", "/reload", "{}"); code != http.StatusUnprocessableEntity || !strings.Contains(text, `"f:1:2: a",`) {
+		t.Errorf("/reload is answered %d, %q", code, text)
+	}
+	if err := c.Reload(t.Context()); err == nil || !strings.HasSuffix(err.Error(), "the file has faults:\nf:1:2: a\nf:3:4: b") {
+		t.Errorf("a refusal is %v", err)
+	}
+	f.err = errors.New("no process came")
+	if code, text := ask(t, where, "POST", "/reload", "{}"); code != http.StatusConflict || !strings.Contains(text, "no process came") {
+		t.Errorf("/reload is answered %d, %q", code, text)
+	}
+	if code, _ := ask(t, where, "POST", "/reload", `{"x": 1}`); code != http.StatusBadRequest {
+		t.Errorf("/reload with something else is answered %d", code)
+	}
+	if code, _ := ask(t, serve(t, "127.0.0.1:0", f), "GET", "/config", ""); code != http.StatusNotFound {
+		t.Errorf("without a file /config is answered %d", code)
+	}
+}
+
+// ask makes a request of a TCP endpoint, with a body that says what it is.
+func ask(t *testing.T, where, method, path, body string) (code int, text string) {
+	t.Helper()
+	r, err := http.NewRequest(method, "http://"+where+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(all)
+}

@@ -111,6 +111,13 @@ func (c *Client) Resume(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "/resume", struct{}{}, nil)
 }
 
+// Reload has the magent read its configuration file anew, and waits until that is in force.
+func (c *Client) Reload(ctx context.Context) error {
+	unhurried := *c
+	unhurried.http.Timeout = 0
+	return unhurried.do(ctx, http.MethodPost, "/reload", struct{}{}, nil)
+}
+
 // do makes one request, with body unless it is nil, and has the answer put into out
 // unless that is nil. A refusal is an error in the magent's words.
 func (c *Client) do(ctx context.Context, method, path string, body, out any) error {

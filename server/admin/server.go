@@ -29,6 +29,7 @@ type Server struct {
 // Options say what an endpoint answers beside what its Proxy does, and to whom.
 type Options struct {
 	Metrics http.Handler // answers GET /metrics; nil: nobody does
+	File    File         // answers GET /config and POST /reload; nil: nobody does
 	Token   string       // who does not come by a socket file must show it; empty: nobody has to
 }
 
@@ -90,13 +91,17 @@ func (h *handler) routes() http.Handler {
 	mux.HandleFunc("POST /top", h.top)
 	mux.HandleFunc("POST /failover", h.failover)
 	mux.HandleFunc("POST /resume", h.resume)
+	if h.options.File != nil {
+		mux.HandleFunc("GET /config", h.config)
+		mux.HandleFunc("POST /reload", h.reload)
+	}
 	if h.options.Metrics != nil {
 		mux.Handle("GET /metrics", h.options.Metrics)
 	}
 	profiles(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /, GET /status, GET /overview, GET /events, GET /healthz, GET /readyz, GET /explain, GET /metrics, GET /debug/pprof/, "+
-			"POST /resync, POST /drain, POST /diff, POST /top, POST /failover and POST /resume", r.Method, r.URL.Path)
+		refuse(w, http.StatusNotFound, "there is no %s %.100s: there are GET /, GET /status, GET /overview, GET /events, GET /healthz, GET /readyz, GET /explain, GET /metrics, GET /config, GET /debug/pprof/, "+
+			"POST /resync, POST /drain, POST /diff, POST /top, POST /failover, POST /resume and POST /reload", r.Method, r.URL.Path)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h.welcome(w, r) {
@@ -204,6 +209,27 @@ func (h *handler) resume(w http.ResponseWriter, r *http.Request) {
 	conclude(w, h.proxy.Resume())
 }
 
+func (h *handler) config(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	_, _ = w.Write(h.options.File.Config()) // who has gone does not mind
+}
+
+// reload may take as long as another process may take to serve, which the operator says.
+func (h *handler) reload(w http.ResponseWriter, r *http.Request) {
+	if err := read(w, r, &struct{}{}); err != nil {
+		refuse(w, http.StatusBadRequest, "%v", err)
+		return
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	err := h.options.File.Reload(r.Context())
+	var unfit *Unfit
+	if errors.As(err, &unfit) {
+		answer(w, http.StatusUnprocessableEntity, refusal{unfit.Error(), unfit.Faults})
+		return
+	}
+	conclude(w, err)
+}
+
 func (h *handler) resync(w http.ResponseWriter, r *http.Request) {
 	var body resync
 	switch err := read(w, r, &body); {
@@ -263,7 +289,7 @@ func conclude(w http.ResponseWriter, err error) {
 func done(w http.ResponseWriter) { answer(w, http.StatusOK, map[string]bool{"ok": true}) }
 
 func refuse(w http.ResponseWriter, code int, format string, args ...any) {
-	answer(w, code, refusal{fmt.Sprintf(format, args...)})
+	answer(w, code, refusal{Error: fmt.Sprintf(format, args...)})
 }
 
 func answer(w http.ResponseWriter, code int, body any) {

@@ -18,8 +18,8 @@ import (
 //
 // What names the process rather than the proxy is exported: cmd acts on it.
 type Flags struct {
-	File  string // the path of a configuration, empty: the command line says it all
-	Print bool   // print what is in force, and end
+	File         string // the path of a configuration, empty: the command line says it all
+	Watch, Print bool   // reload the file when it changes; print what is in force, and end
 
 	Foreground bool
 	User       string // name or number, empty: stay who we are
@@ -135,13 +135,14 @@ func (f *Flags) bindProcess(fs *pflag.FlagSet) {
 	f.bindAccess(fs)
 
 	fs.StringVar(&f.File, "config", "", "say all of this in the file at this `path` instead; see magent help file")
+	fs.BoolVar(&f.Watch, "watch", false, "reload the file of --config when it changes")
 	fs.BoolVar(&f.Print, "print-config", false, "print the file that says the same as this command line, and end")
 	fs.StringVarP(&f.User, "user", "u", "", "become the user of this `name or number` once the listeners are open")
 	fs.StringVarP(&f.Group, "group", "g", "", "become the group of this `name or number`; default is the user's own")
 	fs.BoolVarP(&f.Foreground, "foreground", "D", false, "stay in the foreground")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "stay in the foreground and log connections too")
 	fs.StringVar(&f.PidFile, "pidfile", "", "write the process number to `path`")
-	fs.DurationVar(&f.RestartWait, "restart-wait", 10*time.Second, "on SIGUSR2, give the process that takes over this `duration` to serve")
+	fs.DurationVar(&f.RestartWait, "restart-wait", 10*time.Second, "on SIGUSR2, and for a reload, give the process that takes over this `duration` to serve")
 	fs.StringVar(&f.LogFile, "log-file", "", "append the log to `path`; default is standard error, and no log in the background")
 	fs.StringVar(&f.Admin, "admin", "", "answer magent status and the like at this `path or address`, or none; default is /run/magent-PORT.sock")
 	fs.StringVar(&f.AdminListen, "admin-listen", "", "answer the same, and Prometheus, at this TCP `port or address` too; a port alone is one of 127.0.0.1")

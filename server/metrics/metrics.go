@@ -29,22 +29,30 @@ type Source interface{ Snapshot() server.Snapshot }
 // Build says what is running.
 type Build struct{ Version, Commit string }
 
+// Reloads is how often the configuration file was to be read anew, in this process and in those
+// whose place it has taken.
+type Reloads struct {
+	Done, Refused, Failed uint64    // put in force; faulty; what was to put it in force did not come to serve
+	Read                  time.Time // when what is in force was read
+}
+
 // scrapes is how many are answered at a time; who comes beyond that is told to come again.
 const scrapes = 4
 
 // NewHandler answers GET /metrics for s: what it has counted, and what the Go runtime
-// and the kernel say of this process.
-func NewHandler(s Source, b Build) http.Handler {
+// and the kernel say of this process, and how often it was reloaded.
+func NewHandler(s Source, b Build, reloads func() Reloads) http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(&collector{s, b}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(&collector{s, b, reloads}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// To compress it would cost more than all the rest.
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, DisableCompression: true})
 }
 
 // collector is a prometheus.Collector.
 type collector struct {
-	source Source
-	build  Build
+	source  Source
+	build   Build
+	reloads func() Reloads
 }
 
 // Describe tells all metrics there are.
@@ -59,6 +67,11 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s := c.source.Snapshot()
 	e := emitter{to, s.Started}
 	e.put(buildInfo, 1, c.build.Version, c.build.Commit, runtime.Version())
+	r := c.reloads()
+	e.count(reloads, r.Done, "done")
+	e.count(reloads, r.Refused, "refused")
+	e.count(reloads, r.Failed, "failed")
+	e.put(configRead, float64(r.Read.Unix()))
 	e.put(loops, float64(s.Loops))
 	e.put(loopsSilent, float64(s.Silent))
 	e.clients(&s)

@@ -33,6 +33,8 @@ func define(k kind, name, help string, labels ...string) *metric {
 // The process.
 var (
 	buildInfo   = define(gauge, "build_info", "1. The version is in the labels.", "version", "commit", "goversion")
+	reloads     = define(counter, "reloads_total", "Reloads of the configuration file that were asked for. The result is done, refused for a fault, or failed as no process came to put it in force.", "result")
+	configRead  = define(gauge, "config_read_timestamp_seconds", "When the configuration that is in force was read.")
 	loops       = define(gauge, "loops", "Event loops.")
 	loopsSilent = define(gauge, "loops_silent", "Loops that did not answer this scrape within a second. What they count is as it was when they last did.")
 )

@@ -141,7 +141,7 @@ func TestScrapeUnderLoad(t *testing.T) {
 		times = 30
 	}
 	p := harness.Proxy(t, harness.Topology{Copies: 2, Nodes: 2, Loops: 2})
-	s := httptest.NewServer(NewHandler(p.Server, Build{Version: "1.2.3", Commit: "abc"}))
+	s := httptest.NewServer(NewHandler(p.Server, Build{Version: "1.2.3", Commit: "abc"}, noReloads))
 	defer s.Close()
 
 	failed := make(chan error, clients+1)

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -301,6 +302,15 @@ func (k *Kit) Command() []string {
 		words = append(words, "--log-file", k.LogFile)
 	}
 	return append(words, k.Serve...)
+}
+
+// ReloadSignal has magent go on as another process: HUP, if a file says what it is, which is
+// judged first; it is the new process that reads it, so that either takes a new binary, too.
+func (k *Kit) ReloadSignal() string {
+	if slices.Contains(k.Serve, "--config") {
+		return "HUP"
+	}
+	return "USR2"
 }
 
 // Advert is the time between two adverts, in whole hundredths of a second as VRRPv3 has it. A silent machine is given up after three of

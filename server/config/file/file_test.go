@@ -167,7 +167,7 @@ func TestBesideACommandLine(t *testing.T) {
 		"-p 0":               "-p (--port) cannot",
 		"-k":                 "-k (--ketama) cannot",
 		"--timeout 1s":       "--timeout cannot",
-		"--no-resync -l ::1": "--no-resync cannot stand beside --config: the file says that\n-l (--listen) cannot",
+		"--no-resync -l ::1": "-l (--listen) cannot stand beside --config: the file says that\n--no-resync cannot",
 	} {
 		if _, err := read(t, "f", []byte(good), strings.Fields(args)...); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", args, err, want)

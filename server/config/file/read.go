@@ -95,7 +95,7 @@ func Read(name string, text []byte, typed *pflag.FlagSet) (*Settings, error) {
 // onlyProcess refuses flags for which a file has words of its own.
 func onlyProcess(typed *pflag.FlagSet) error {
 	var errs []error
-	typed.Visit(func(f *pflag.Flag) {
+	said(typed, func(f *pflag.Flag) {
 		if config.About(f) != config.OfProcess {
 			errs = append(errs, fmt.Errorf("%s cannot stand beside --config: the file says that", config.Title(f)))
 		}
@@ -103,10 +103,20 @@ func onlyProcess(typed *pflag.FlagSet) error {
 	return errors.Join(errs...)
 }
 
+// said calls do for each flag that was typed, though it be by way of another set that shares it,
+// of which Visit knows nothing.
+func said(fs *pflag.FlagSet, do func(*pflag.Flag)) {
+	fs.VisitAll(func(f *pflag.Flag) {
+		if f.Changed {
+			do(f)
+		}
+	})
+}
+
 // repeat has to be told what from was.
 func repeat(from, to *pflag.FlagSet) error {
 	var errs []error
-	from.Visit(func(f *pflag.Flag) {
+	said(from, func(f *pflag.Flag) {
 		same := to.Lookup(f.Name)
 		if same == nil { // it is the command's own, such as --help
 			return

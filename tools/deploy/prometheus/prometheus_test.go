@@ -52,7 +52,7 @@ func (eventful) Snapshot() server.Snapshot {
 func series(t *testing.T) map[string][]string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	metrics.NewHandler(eventful{}, metrics.Build{Version: "1", Commit: "2"}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	metrics.NewHandler(eventful{}, metrics.Build{Version: "1", Commit: "2"}, func() metrics.Reloads { return metrics.Reloads{} }).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	names := map[string][]string{"up": nil}
 	label := regexp.MustCompile(`(\w+)="`)
 	for line := range strings.Lines(w.Body.String()) {
