@@ -59,7 +59,7 @@ func newPool(cfg *config.Pool) (*upstream.Pool, error) {
 		var pl upstream.Placement
 		var servers []route.Server
 		for _, n := range list {
-			addr, err := net.ResolveTCPAddr("tcp", n.Address())
+			addr, err := net.ResolveTCPAddr("tcp", n.Dial())
 			if err != nil {
 				return nil, fmt.Errorf("unknown host %q: %w", n.Host, err)
 			}

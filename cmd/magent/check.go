@@ -14,6 +14,7 @@ import (
 
 	"magent/server/config"
 	"magent/server/config/file"
+	"magent/server/config/names"
 )
 
 func newCheck() *cobra.Command {
@@ -96,11 +97,11 @@ func resolves(ctx context.Context, s *file.Settings) error {
 			look("listener "+l.Address, host)
 		}
 	}
-	for _, p := range s.Pools {
-		for _, n := range slices.Concat(p.Copies...) {
-			look("pool "+p.Name+", node "+n.String(), n.Host)
-		}
+	r, err := names.New(s.Flags.ResolvConf, names.Hosts)
+	if err == nil {
+		_, _, err = r.Expand(ctx, &s.Config, nil)
 	}
+	errs = append(errs, err)
 	if _, err := lookupIdentity(s.Flags.User, s.Flags.Group); err != nil {
 		errs = append(errs, err)
 	}

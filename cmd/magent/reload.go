@@ -44,6 +44,7 @@ func passHUP(hears <-chan os.Signal, pid int) {
 type wish struct {
 	from    string     // who asks, for the log
 	changed bool       // only if the text is another than the last that was looked at
+	names   bool       // as names stand for something else: there may be no file
 	done    chan error // has room for what came of it; nil: nobody waits
 }
 
@@ -57,6 +58,9 @@ func (w *wish) answer(err error) {
 // reload has another process put in force what the file says by now. If link is nil, nothing
 // has changed, and err says why; nil, if the text has not changed either.
 func (s *service) reload(ctx context.Context, w wish) (link *succession.Link, pid int, err error) {
+	if w.names && s.orders.flags.File == "" {
+		return s.succeeded(ctx)
+	}
 	told, err := s.judge(w)
 	if told == nil {
 		return nil, 0, err

@@ -22,6 +22,7 @@ import (
 	"magent/server/admin"
 	"magent/server/config"
 	"magent/server/config/file"
+	"magent/server/config/names"
 	"magent/server/metrics"
 	"magent/server/succession"
 )
@@ -68,6 +69,9 @@ func serve(o *orders, told *file.Settings, ready func() error) error {
 
 	s := &service{orders: o, told: told, cfg: told.Config, flags: told.Flags, leave: leave, wishes: make(chan wish)}
 	s.reloads.inherit()
+	if err := s.resolve(stop); err != nil {
+		return err
+	}
 	close, err := s.open()
 	defer close()
 	if err != nil {
@@ -81,6 +85,7 @@ func serve(o *orders, told *file.Settings, ready func() error) error {
 	quiet := sync.OnceFunc(manager.close)
 	defer quiet()
 	s.watch(stop)
+	s.follow(stop)
 	link, pid, err := s.await(stop, replace, adopted)
 	if err != nil {
 		return err
@@ -195,8 +200,10 @@ func (s *service) watch(stop context.Context) {
 type service struct {
 	srv       *server.Server
 	orders    *orders
-	told      *file.Settings // what is in force
-	next      *file.Settings // what the process that takes over puts in force; nil: the same
+	told      *file.Settings  // what is in force
+	next      *file.Settings  // what the process that takes over puts in force; nil: the same
+	resolver  *names.Resolver // nil: there are no names
+	hold      time.Duration   // how long the addresses in cfg hold
 	reloads   reloads
 	wishes    chan wish
 	cfg       config.Config

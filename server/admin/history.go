@@ -50,6 +50,10 @@ var eventKinds = byText(map[string][]string{
 		"clients are not kept away while the address moves", "clients are still kept away",
 	},
 	"ready": {"ready", "not ready"},
+	"reload": {
+		"reloading the configuration", "a fault in the configuration", "not reloaded: the configuration in force stays",
+		"names stand for other addresses", "names are not known any more: nodes stay where they were", "names are known again",
+	},
 	"process": {
 		"listening", "stopping", "restarting in place", "not restarted: this process goes on",
 		"another process serves now", "everything was taken over", "not everything was taken over",

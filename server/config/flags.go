@@ -31,6 +31,7 @@ type Flags struct {
 	// of the token that is asked for there; empty: neither.
 	AdminListen, AdminToken string
 
+	ResolvConf string // the path of the file that says which servers know names
 	Profile    string // one of Profiles, empty for none
 	ProfileDir string
 	// RestartWait is how long a process that is to take this one's place may take to serve.
@@ -147,6 +148,7 @@ func (f *Flags) bindProcess(fs *pflag.FlagSet) {
 	fs.StringVar(&f.Admin, "admin", "", "answer magent status and the like at this `path or address`, or none; default is /run/magent-PORT.sock")
 	fs.StringVar(&f.AdminListen, "admin-listen", "", "answer the same, and Prometheus, at this TCP `port or address` too; a port alone is one of 127.0.0.1")
 	fs.StringVar(&f.AdminToken, "admin-token-file", "", "who asks by TCP must show the token in the file at this `path`: for addresses that others reach")
+	fs.StringVar(&f.ResolvConf, "resolv-conf", "/etc/resolv.conf", "ask the name servers in the file at this `path` for hosts, dns: and srv:")
 	fs.StringVar(&f.Profile, "profile", "", "write a profile of this `kind` at exit: "+strings.Join(Profiles(), ", "))
 	fs.StringVar(&f.ProfileDir, "profile-dir", ".", "write profiles to the directory at this `path`")
 }
@@ -304,7 +306,7 @@ func parseNodes(flag string, lists []string) ([]Node, error) {
 	var errs []error
 	for _, list := range lists {
 		for text := range strings.SplitSeq(list, ",") {
-			n, err := ParseNode(text, defaultPort)
+			n, err := ParseNodes(text, defaultPort)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s %w", flag, err))
 				continue
@@ -313,6 +315,26 @@ func parseNodes(flag string, lists []string) ([]Node, error) {
 		}
 	}
 	return nodes, errors.Join(errs...)
+}
+
+// ParseNodes reads what ParseNode does, and dns:HOST[:PORT] and srv:NAME, which stand for several.
+func ParseNodes(text string, port int) (Node, error) {
+	if name, ok := strings.CutPrefix(text, "srv:"); ok {
+		n, err := ParseNode(name, port)
+		if err != nil || n.Host != name || !strings.HasPrefix(name, "_") {
+			return Node{}, fmt.Errorf("%q: want srv: and the name of a service such as _memcache._tcp.example.com", text)
+		}
+		return Node{Host: name, Lookup: LookupSRV}, nil
+	}
+	name, several := strings.CutPrefix(text, "dns:")
+	n, err := ParseNode(name, port)
+	if several {
+		n.Lookup = LookupDNS
+		if _, literal := netip.ParseAddr(n.Host); err == nil && literal == nil {
+			err = fmt.Errorf("%q: want a name behind dns:, not an address", text)
+		}
+	}
+	return n, err
 }
 
 // ParseNode reads host, host:port, [IPv6], [IPv6]:port or a bare IPv6 address.

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,10 +80,37 @@ type Node struct {
 	Port   int    // 1..65535
 	Name   string // alias used in placement, messages and stats; may be empty
 	Weight int    // share of the key space, 1 if 0
+
+	Lookup Lookup     // Host stands for several nodes, to be looked up so; empty: it is one
+	At     netip.Addr // what Host has been found to be; zero: it has not been looked up
 }
 
-// Address is what a dialer takes.
-func (n Node) Address() string { return net.JoinHostPort(n.Host, strconv.Itoa(n.Port)) }
+// Lookup is how several nodes are found by one name.
+type Lookup string
+
+const (
+	LookupDNS Lookup = "dns" // the addresses of Host, each with Port
+	LookupSRV Lookup = "srv" // the targets of the SRV record of Host, which say their port
+)
+
+// Address is what a dialer takes; or, of several nodes, what the operator wrote.
+func (n Node) Address() string {
+	switch n.Lookup {
+	case LookupDNS:
+		return "dns:" + net.JoinHostPort(n.Host, strconv.Itoa(n.Port))
+	case LookupSRV:
+		return "srv:" + n.Host
+	}
+	return net.JoinHostPort(n.Host, strconv.Itoa(n.Port))
+}
+
+// Dial is what a dialer takes if the node has been looked up.
+func (n Node) Dial() string {
+	if n.At.IsValid() {
+		return netip.AddrPortFrom(n.At, uint16(n.Port)).String()
+	}
+	return n.Address()
+}
 
 // String is the alias if there is one, else the address.
 func (n Node) String() string {
@@ -188,8 +216,11 @@ func (p *Pool) validate() []error {
 			errs = append(errs, at(copyField(i), "copy %d has no node", i))
 		}
 		for _, n := range nodes {
-			if n.Host == "" || n.Port < 1 || n.Port > 65535 {
+			if n.Host == "" || n.Lookup != LookupSRV && (n.Port < 1 || n.Port > 65535) {
 				bad("bad node address %q", n.Address())
+			}
+			if n.Lookup != "" && n.Name != "" {
+				errs = append(errs, at(copyField(i), "%s stands for several nodes, which cannot all have the name %s", n.Address(), n.Name))
 			}
 		}
 	}
@@ -233,7 +264,11 @@ func (p *Pool) validateChoices() []error {
 func (p *Pool) validatePlacement() []error {
 	var errs []error
 	for i, nodes := range p.Copies {
-		_, err := route.New(p.Placement, Servers(nodes))
+		servers := Servers(nodes)
+		if slices.ContainsFunc(nodes, func(n Node) bool { return n.Lookup != "" }) {
+			servers = []route.Server{{Host: "a", Port: 1}} // what will be found is judged then
+		}
+		_, err := route.New(p.Placement, servers)
 		if err == nil {
 			continue
 		}

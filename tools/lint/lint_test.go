@@ -172,6 +172,7 @@ var law = []struct {
 	{"server/config", []string{"magent/upstream/route", "github.com/spf13/pflag"}, "a configuration is data: std, pflag and route"},
 	{"server/config/file", []string{"magent/server/config", "magent/upstream/route", "github.com/spf13/pflag", "github.com/goccy/go-yaml", "github.com/goccy/go-yaml/..."},
 		"a file is one more front to config: what it says is config's"},
+	{"server/config/names", []string{"magent/server/config", "github.com/miekg/dns"}, "names are looked up, and that is all: std, the DNS library and config"},
 	{"server/e2e", []string{"magent/server", "magent/server/...", "magent/upstream/memnode",
 		"magent/bench/process", "magent/bench/process/proctest", "magent/bench/load", "magent/bench/keys", "magent/bench/wire", "golang.org/x/sys/..."},
 		"the end-to-end harness sees the proxy from outside"},
@@ -228,7 +229,7 @@ func matches(pattern, p string) bool {
 
 // madeForTests says of a folder that its packages are, be their files tests or not.
 func madeForTests(dir string) bool {
-	return slices.ContainsFunc([]string{"server/e2e", "server/secret/secrettest", "bench/process/proctest"}, func(tree string) bool {
+	return slices.ContainsFunc([]string{"server/e2e", "server/config/names/namestest", "server/secret/secrettest", "bench/process/proctest"}, func(tree string) bool {
 		return dir == tree || strings.HasPrefix(dir, tree+"/")
 	})
 }

@@ -77,7 +77,7 @@ func (r *reader) cacheNode(n ast.Node) (node config.Node, ok bool) {
 		return r.nodeMapping(n)
 	}
 	address, name, _ := strings.Cut(strings.TrimSpace(text), " ")
-	node, err := config.ParseNode(address, defaultPort)
+	node, err := config.ParseNodes(address, defaultPort)
 	if err != nil {
 		r.fault(n, "%v", err)
 		return node, false
@@ -106,7 +106,7 @@ func (r *reader) nodeMapping(n ast.Node) (node config.Node, ok bool) {
 			r.fault(e.key, "%s of a node has no value", e.name)
 		case e.name == "address":
 			var err error
-			if node, err = config.ParseNode(text, defaultPort); err != nil {
+			if node, err = config.ParseNodes(text, defaultPort); err != nil {
 				r.fault(e.value, "%v", err)
 			}
 		case e.name == "name":
