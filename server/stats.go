@@ -164,43 +164,54 @@ func proxyStats(what string, snap Snapshot, ready bool) []byte {
 	var out []byte
 	stat := func(name string, value any) { out = fmt.Appendf(out, "STAT %s %v\r\n", name, value) }
 	if what == "proxy" {
-		stat("uptime", int(snap.Uptime.Seconds()))
-		stat("ready", bit(ready))
-		stat("curr_connections", snap.Sessions)
-		stat("total_connections", snap.Accepted)
-		stat("rejected_connections", snap.Refused)
-		stat("requests", snap.Requests())
-		stat("hits", snap.Hits)
-		stat("misses", snap.Misses)
-		stat("errors", snap.Errors)
-		stat("failovers", snap.FailedOver())
-		stat("retries", snap.Retries)
-		stat("retries_refused", snap.RetriesRefused)
-		stat("hedges", snap.Hedges)
-		stat("hedges_won", snap.HedgesWon)
-		stat("hedges_refused", snap.HedgesRefused)
-		stat("debt_noted", snap.Missed)
-		stat("found_formerly", snap.Former)
-		stat("moved", snap.Moved)
-		stat("overruns", snap.Overruns)
-		stat("tls_handshakes", snap.Shaken)
-		stat("tls_handshake_failures", snap.Unshaken)
-		stat("authenticated", snap.Authenticated)
-		stat("authentication_failures", snap.Denied)
-		for c, n := range snap.Repairs.Asked {
-			stat("repairs_for_"+statWord(repair.Cause(c).String()), n)
-		}
-		stat("repairs_joined", snap.Repairs.Joined)
-		stat("repairs_refused", snap.Repairs.Refused)
-		stat("repairs_waiting", snap.Repairs.Waiting)
-		stat("repairs_running", snap.Repairs.Running)
-		for o := repair.Needed + 1; o < repair.NumOutcomes; o++ {
-			stat("repairs_"+statWord(o.String()), snap.Repairs.Ended[o])
-		}
-		stat("bytes_read", snap.BytesIn)
-		stat("bytes_written", snap.BytesOut)
-		return append(out, lineEnd...)
+		ownStats(snap, ready, stat)
+	} else {
+		nodeStats(snap, stat)
 	}
+	return append(out, lineEnd...)
+}
+
+// ownStats is "stats proxy".
+func ownStats(snap Snapshot, ready bool, stat func(name string, value any)) {
+	stat("uptime", int(snap.Uptime.Seconds()))
+	stat("ready", bit(ready))
+	stat("curr_connections", snap.Sessions)
+	stat("total_connections", snap.Accepted)
+	stat("rejected_connections", snap.Refused)
+	stat("requests", snap.Requests())
+	stat("hits", snap.Hits)
+	stat("misses", snap.Misses)
+	stat("errors", snap.Errors)
+	stat("failovers", snap.FailedOver())
+	stat("retries", snap.Retries)
+	stat("retries_refused", snap.RetriesRefused)
+	stat("hedges", snap.Hedges)
+	stat("hedges_won", snap.HedgesWon)
+	stat("hedges_refused", snap.HedgesRefused)
+	stat("debt_noted", snap.Missed)
+	stat("found_formerly", snap.Former)
+	stat("moved", snap.Moved)
+	stat("overruns", snap.Overruns)
+	stat("tls_handshakes", snap.Shaken)
+	stat("tls_handshake_failures", snap.Unshaken)
+	stat("authenticated", snap.Authenticated)
+	stat("authentication_failures", snap.Denied)
+	for c, n := range snap.Repairs.Asked {
+		stat("repairs_for_"+statWord(repair.Cause(c).String()), n)
+	}
+	stat("repairs_joined", snap.Repairs.Joined)
+	stat("repairs_refused", snap.Repairs.Refused)
+	stat("repairs_waiting", snap.Repairs.Waiting)
+	stat("repairs_running", snap.Repairs.Running)
+	for o := repair.Needed + 1; o < repair.NumOutcomes; o++ {
+		stat("repairs_"+statWord(o.String()), snap.Repairs.Ended[o])
+	}
+	stat("bytes_read", snap.BytesIn)
+	stat("bytes_written", snap.BytesOut)
+}
+
+// nodeStats is "stats nodes".
+func nodeStats(snap Snapshot, stat func(name string, value any)) {
 	several := slices.ContainsFunc(snap.Nodes, func(n NodeSnapshot) bool { return n.Pool != snap.Nodes[0].Pool })
 	for _, n := range snap.Nodes {
 		if several {
@@ -229,7 +240,6 @@ func proxyStats(what string, snap Snapshot, ready bool) []byte {
 		stat(n.Name+":connections", n.Conns)
 		stat(n.Name+":in_flight", n.InFlight)
 	}
-	return append(out, lineEnd...)
 }
 
 // refillStats is the part about a refill that this magent is at.

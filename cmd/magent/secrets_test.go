@@ -27,11 +27,11 @@ func TestSecretsHaveAbsolutePaths(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := settle(&f)
+	s, err := (&orders{line: set, flags: &f}).settle()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, path := range cfg.Paths() {
+	for i, path := range s.Config.Paths() {
 		if !filepath.IsAbs(*path) || filepath.Base(*path) != string(rune('a'+i)) {
 			t.Errorf("path %d is %s", i, *path)
 		}
