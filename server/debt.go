@@ -1,6 +1,8 @@
 package server
 
 import (
+	"slices"
+
 	"magent/codec"
 	"magent/codec/text"
 	"magent/upstream"
@@ -169,13 +171,16 @@ type errand interface {
 }
 
 // mendKey repairs key at node for e. With giveUp, node's copy of a key that nobody leads
-// is deleted.
+// is deleted; that of a key that it is no longer to have is in any case.
 func (l *lane) mendKey(e errand, node int, key []byte, base64 bool, cause repair.Cause, giveUp bool) {
 	c := l.takeCarry()
 	c.follow.Mend(key, repair.Options{Base64: base64, Explicit: l.group.Explicit()}, cause)
 	c.errand, c.again, c.salt, c.changes = e, false, 0, l.pool.Health.Changes()
 	c.nodes = [2]int{repair.Lead: node, repair.Follower: node}
+	nodes := l.replicas(l.placedKey(key, base64))
 	switch lead := c.leader(); {
+	case !slices.Contains(nodes[:len(l.pool.Copies)], node):
+		c.giveUp()
 	case lead != nil && lead.Node().Index == node: // Warming, and nobody has more
 		c.concluded(repair.Overtaken)
 	case lead != nil:

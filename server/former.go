@@ -269,8 +269,8 @@ func (l *lane) forget() {
 	}
 }
 
-// formerly is where keys are looked for, or something is under way yet; nil: nowhere else.
-func (l *lane) formerly() *formerLane {
+// previous is where keys are looked for, or something is under way yet; nil: nowhere else.
+func (l *lane) previous() *formerLane {
 	if l.former != nil {
 		return l.former
 	}
@@ -280,41 +280,51 @@ func (l *lane) formerly() *formerLane {
 // formerCopy is the copy of a slot whose key is asked for at a former owner.
 const formerCopy = 0xff
 
-// askFormer asks a former owner for what is not where it is to be. What changes an item, or
+// askFormer asks a former owner for what is not where it is to be, and the next for what one does
+// not have: it may have been told to lose what was old there alone. What changes an item, or
 // hands out the right to make it anew, was made to wait until the key had moved.
-func (s *session) askFormer(p *upstream.Pending, sl *slot) bool {
+func (s *session) askFormer(c *upstream.Conn, p *upstream.Pending, sl *slot) bool {
 	l := sl.lane
 	switch {
-	case p.Leg == legFormer && !sl.is(slotHit):
-		return s.askAgain(p, sl)
-	case l.former == nil || p.Leg == legAgain || p.Leg == legResume || sl.is(slotHit):
+	case p.Leg == legAgain || p.Leg == legResume || sl.is(slotHit):
 		return false
+	case l.former == nil:
+		return p.Leg == legFormer && s.askAgain(p, sl)
 	}
-	wants := keyFlags[p.Op]
-	switch {
-	case p.Op == codec.OpMetaDebug:
-		return false
-	case p.Op.Meta():
-		line := p.Line()
-		var req codec.Request
-		text.Parse(line, &req)
-		if wants = metaFlags(&req); req.Meta.Has('R') {
-			return false
-		}
-	}
-	if wants&slotMutates != 0 {
+	wants, may := formerly(p)
+	if !may {
 		return false
 	}
 	f, key := l.former, l.routeKey(p)
 	owners, n := f.owners(l.pool, key)
-	for _, node := range owners[:n] {
+	from := 0
+	if p.Leg == legFormer {
+		from = slices.Index(owners[:n], c.Node().Index) + 1
+	}
+	for _, node := range owners[from:n] {
 		if !l.readable(f, node) || !l.ask(f.group.Conn(node, s.id), p, legFormer) {
 			continue
 		}
 		sl.copy, sl.flags = formerCopy, sl.flags|wants&slotVersion
 		return true
 	}
-	return false
+	return p.Leg == legFormer && s.askAgain(p, sl)
+}
+
+// formerly is what p asks for beside the value, and whether former owners may be asked it.
+func formerly(p *upstream.Pending) (wants slotFlags, may bool) {
+	switch {
+	case p.Op == codec.OpMetaDebug:
+		return 0, false
+	case p.Op.Meta():
+		line := p.Line()
+		var req codec.Request
+		text.Parse(line, &req)
+		wants = metaFlags(&req)
+		return wants, wants&slotMutates == 0 && !req.Meta.Has('R')
+	}
+	wants = keyFlags[p.Op]
+	return wants, wants&slotMutates == 0
 }
 
 // formerReply hears a former owner.

@@ -200,7 +200,7 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 		}
 		return
 	case codec.KindEnd:
-		if s.askOn(c, p, sl) || s.askFormer(p, sl) {
+		if s.askOn(c, p, sl) || s.askFormer(c, p, sl) {
 			return
 		}
 		switch {
@@ -210,7 +210,7 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 			s.emit(p.Seq, lineEnd)
 		}
 	case codec.KindMiss:
-		if s.askOn(c, p, sl) || s.askFormer(p, sl) {
+		if s.askOn(c, p, sl) || s.askFormer(c, p, sl) {
 			return
 		}
 		switch {

@@ -85,7 +85,7 @@ func (l *lane) mend() {
 // underWay reports whether something is under way that has to have ticks.
 func (l *lane) underWay() bool {
 	waiting, _ := l.repairs.Len()
-	f := l.formerly()
+	f := l.previous()
 	return waiting > 0 || !l.group.Idle() || f != nil && !f.group.Idle()
 }
 

@@ -145,7 +145,7 @@ func (l *loop) Run(context.Context) error {
 func (l *loop) flush() {
 	for _, lane := range l.lanes {
 		lane.group.Flush()
-		if f := lane.formerly(); f != nil {
+		if f := lane.previous(); f != nil {
 			f.group.Flush()
 		}
 	}
@@ -247,7 +247,7 @@ func (t tickTask) Run(context.Context) error {
 	l.any.ticking.Store(false)
 	for _, lane := range l.lanes {
 		lane.group.Tick()
-		if f := lane.formerly(); f != nil {
+		if f := lane.previous(); f != nil {
 			f.group.Tick()
 		}
 	}

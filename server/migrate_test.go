@@ -10,6 +10,7 @@ import (
 
 	"magent/server/config"
 	"magent/upstream/memnode"
+	"magent/upstream/probe"
 )
 
 // grown is the magent that takes the place of old, whose first pool has one node more in
@@ -270,5 +271,39 @@ func TestAnotherProcessMovesTheRest(t *testing.T) {
 	c := s.caller(t)
 	for i := range 500 {
 		c.says("get "+mix(i)+"\r\n", fmt.Sprintf("VALUE %s 0 %d\r\n%d\r\nEND\r\n", mix(i), len(fmt.Sprint(i)), i))
+	}
+}
+
+// What a node had missed when it was a replica is not read from it when it is a former owner.
+func TestDebtOfAFormerOwner(t *testing.T) {
+	t.Parallel()
+	const n = 500
+	at := newSite(t, 2, 2)
+	at.cfg.Pools[0].Timeout = 100 * time.Millisecond
+	old := at.magent()
+	trusted(t, old)
+	old.fill(t, n)
+	at.vouched()
+	p := probe.New(probe.Target{Network: "tcp", Address: at.nodes[0].Addr(), Connect: time.Second, Timeout: time.Second}, "", false)
+	defer p.Forget()
+	eventually(t, "the node is older than it will be away", func() bool { // else it is taken for one that was restarted
+		id, err := p.Identity(t.Context())
+		return err == nil && id.Uptime() >= 2*time.Second
+	})
+	at.nodes[0].Freeze()
+	c := old.caller(t)
+	for i := range n {
+		c.wants(fmt.Sprintf("set %s 0 0 3\r\nnew", mix(i)), "STORED")
+	}
+	s := at.grown(old, true)
+	at.nodes[0].Thaw()
+	c = s.caller(t)
+	for i := range n {
+		c.says("get "+mix(i)+"\r\n", fmt.Sprintf("VALUE %s 0 3\r\nnew\r\nEND\r\n", mix(i)))
+	}
+	trusted(t, s)
+	at.moves(s, n)
+	for i := range n {
+		c.says("get "+mix(i)+"\r\n", fmt.Sprintf("VALUE %s 0 3\r\nnew\r\nEND\r\n", mix(i)))
 	}
 }

@@ -64,6 +64,12 @@ func (l *lane) beginMove(placed, key []byte, base64 bool, node int, m *move) {
 func (c *carry) moved(o repair.Outcome) {
 	l, m, to := c.lane, c.moving, c.nodes[repair.Follower]
 	base64 := c.follow.Options().Base64
+	if st := m.settles; st != nil && (o == repair.Absent || o == repair.LeadLost) && st.next() >= 0 {
+		c.nodes[repair.Lead] = st.sources[0] // the next one may have it
+		c.follow.Move(append(l.movedKey[:0], c.follow.Key()...), c.follow.Options())
+		c.wish()
+		return
+	}
 	if o == repair.Overtaken && m.settles != nil && m.tries < mostTries {
 		// If the former owners lost it now, another mover would take back what it has added.
 		m.tries++
@@ -158,6 +164,7 @@ type settlement struct {
 	key     codec.Span
 	op      codec.Op
 	owners  []int
+	sources []int // those that the key may be moved from, the one that it is moved from first
 	left    int
 	done    func(ok bool) // hears of it too; may be nil
 }
@@ -192,13 +199,23 @@ func (l *lane) settle(f *formerLane, s *session, key []byte, base64, brings bool
 	if s != nil {
 		st.hash, s.settling = longHash(placed), st
 	}
-	source := slices.IndexFunc(st.owners, func(node int) bool { return l.readable(f, node) })
-	if brings && source >= 0 {
-		l.beginMove(placed, key, base64, st.owners[source], &move{from: f, slot: -1, settles: st})
+	if st.sources = append([]int{-1}, st.owners...); brings && st.next() >= 0 {
+		l.beginMove(placed, key, base64, st.sources[0], &move{from: f, slot: -1, settles: st})
 	} else {
 		st.expel()
 	}
 	return s == nil || s.settling != nil
+}
+
+// next goes on to the next former owner that the key can be moved from; it is -1 if there is
+// none.
+func (st *settlement) next() int {
+	for len(st.sources) > 0 {
+		if st.sources = st.sources[1:]; len(st.sources) > 0 && st.lane.readable(st.from, st.sources[0]) {
+			return st.sources[0]
+		}
+	}
+	return -1
 }
 
 // base64Letter is the flag of a key in base64.
