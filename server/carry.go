@@ -60,6 +60,7 @@ func (l *lane) takeCarry() *carry {
 func (l *lane) carryAll(e converge.Effect, w *converge.Write, key []byte, p *upstream.Pending, lead uint8, salt uint32, s *session) {
 	nodes := l.replicas(key)
 	leadNode, changes := nodes[lead], l.pool.Health.Changes()
+	w.At = l.now(leadNode)
 	if l.overtaken(nodes[:lead], leadNode) {
 		changes-- // it has moved already
 	}
@@ -184,12 +185,13 @@ func (c *carry) giveUp() {
 func (c *carry) Begin(_ *repair.Job, fresh bool) {
 	l := c.lane
 	c.running = true
+	c.follow.SetSkew(l.skew(c.nodes))
 	line, step := l.scratch[:0], repair.Step{}
 	if c.again {
 		c.again = false
-		line, step = c.follow.Again(line, l.now())
+		line, step = c.follow.Again(line, l.now(c.nodes[repair.Lead]))
 	} else {
-		line, step = c.follow.Begin(line, l.now(), fresh)
+		line, step = c.follow.Begin(line, l.now(c.nodes[repair.Lead]), fresh)
 	}
 	c.advance(line, step, nil)
 }
@@ -333,7 +335,7 @@ func (c *carry) Reply(_ *upstream.Conn, _ *upstream.Pending, r *codec.Reply, b [
 	case codec.KindEnd:
 		c.valued()
 	default:
-		line, step := c.follow.Answer(c.lane.scratch[:0], b[:r.Line], c.lane.now())
+		line, step := c.follow.Answer(c.lane.scratch[:0], b[:r.Line], c.lane.now(c.nodes[repair.Lead]))
 		c.advance(line, step, nil)
 	}
 }
@@ -351,7 +353,7 @@ func (c *carry) Body(_ *upstream.Conn, _ *upstream.Pending, b []byte, _ int) {
 func (c *carry) valued() {
 	l, ck := c.lane, c.value
 	c.value = nil
-	line, step := c.follow.Answer(l.scratch[:0], c.line, l.now())
+	line, step := c.follow.Answer(l.scratch[:0], c.line, l.now(c.nodes[repair.Lead]))
 	if step.Outcome != repair.Running || step.Value != repair.LeadValue {
 		l.group.Release(ck)
 		c.advance(line, step, nil)
@@ -395,7 +397,7 @@ func (s *session) touched(p *upstream.Pending, sl *slot, answer []byte) {
 	var req codec.Request
 	text.Parse(line, &req)
 	if e := converge.EffectOf(&req, answer); e != converge.Nothing {
-		w := converge.Write{Line: line, Request: &req, Answer: answer, At: l.now(), Explicit: l.group.Explicit(), Once: l.parallel}
+		w := converge.Write{Line: line, Request: &req, Answer: answer, Explicit: l.group.Explicit(), Once: l.parallel}
 		l.carryAll(e, &w, l.routeSent(line, &req), p, sl.copy, s.id, nil)
 	}
 }
@@ -409,5 +411,12 @@ func gatTime(head []byte) []byte {
 	return word
 }
 
-// now is the Unix time, which TTLs are reckoned by.
-func (l *loop) now() int64 { return time.Now().Unix() }
+// now is the Unix time by the clock of a node, as far as that is known: TTLs are reckoned
+// by it.
+func (l *lane) now(node int) int64 { return time.Now().Add(l.pool.Nodes[node].Ahead()).Unix() }
+
+// skew is by how many seconds the follower's clock is ahead of the lead's.
+func (l *lane) skew(nodes [2]int) int64 {
+	ahead := l.pool.Nodes[nodes[repair.Follower]].Ahead() - l.pool.Nodes[nodes[repair.Lead]].Ahead()
+	return int64(ahead.Round(time.Second) / time.Second)
+}

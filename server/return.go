@@ -41,6 +41,7 @@ type keeper struct {
 	node     *upstream.Node
 	prober   *probe.Prober
 	debtors  *account
+	trips    uint                   // round trips, of the prober alone
 	open     func()                 // opens the gates that are closed for it; nil: none are
 	nudged   chan struct{}          // has one when attend has something to look at
 	cold     atomic.Bool            // it came back empty, and has not been refilled; a peer's prober may promote it
@@ -90,8 +91,25 @@ func limitsOf(cfg *config.Pool) health.Limits {
 // roundTrip probes the node, and has attend look at what others know of it.
 func (k *keeper) roundTrip(ctx context.Context) (time.Duration, error) {
 	rtt, err := k.prober.RoundTrip(ctx)
+	if k.trips++; err == nil && k.trips%clockEvery == 1 && !k.srv.pool.Alone() {
+		k.askTime(ctx)
+	}
 	k.nudge()
 	return rtt, err
+}
+
+// clockEvery is how many round trips there are to one look at the node's clock.
+const clockEvery = 8
+
+// askTime finds out how far the node's clock is ahead. What fails says nothing: the next
+// round trip will tell.
+func (k *keeper) askTime(ctx context.Context) {
+	id, err := k.prober.Identity(ctx)
+	known, _ := k.node.Life()
+	life, ok := id.Life()
+	if at, told := id.Time(); err == nil && told && ok && life == known {
+		k.node.SawTime(at, time.Now())
+	}
 }
 
 // needed reports whether some keys of node i may have no other replica that is read.
@@ -197,6 +215,9 @@ func (k *keeper) restarted(ctx context.Context) (bool, error) {
 	}
 	before, met := k.node.Life()
 	k.node.SetLife(life)
+	if at, ok := id.Time(); ok {
+		k.node.SawTime(at, time.Now())
+	}
 	again := life != before
 	if !met {
 		again = id.Uptime() <= time.Since(k.srv.pool.Monitor.Report(k.node.Index).Last.At) || k.unwarmed(ctx)

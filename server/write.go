@@ -283,7 +283,7 @@ func (s *session) led(p *upstream.Pending, answer []byte) {
 	// has then dropped what it had.
 	e := converge.EffectOf(&req, answer)
 	if e != converge.Nothing && (!everywhere || e == converge.Delete && p.Op.Class() == codec.ClassStore) {
-		w := converge.Write{Line: line, Request: &req, Answer: answer, At: l.now(), Explicit: l.group.Explicit(), Once: l.parallel}
+		w := converge.Write{Line: line, Request: &req, Answer: answer, Explicit: l.group.Explicit(), Once: l.parallel}
 		waiting := s
 		if l.ackLead {
 			waiting = nil

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"magent/upstream/repair"
 )
 
 // Node is one memcached server: what it is called and where it is, which never
@@ -23,8 +26,11 @@ type Node struct {
 	life    atomic.Uint64 // 0: not known
 	down    atomic.Pointer[[]byte]
 
-	mu   sync.Mutex // guards what follows
-	left []string
+	ahead atomic.Int64 // of our clock, in ns
+
+	mu    sync.Mutex // guards what follows
+	left  []string
+	clock repair.Clock // of the process of that life
 }
 
 // NewNode is a node to be put into a Pool.
@@ -78,7 +84,27 @@ func (n *Node) Life() (life uint64, ok bool) {
 
 // SetLife says what the node's life is from now on; 0 says that it is not known, and
 // the next greeting tells. Who brings the node back calls it before it does.
-func (n *Node) SetLife(life uint64) { n.life.Store(life) }
+func (n *Node) SetLife(life uint64) {
+	if n.life.Swap(life) == life {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.clock = repair.Clock{}
+	n.ahead.Store(0)
+}
+
+// SawTime notes what time it was at the node, in Unix seconds, before an answer of the
+// process that its life is of was received.
+func (n *Node) SawTime(at int64, received time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.clock.Saw(at, received)
+	n.ahead.Store(int64(n.clock.Ahead()))
+}
+
+// Ahead is how far the node's clock is ahead of ours, as far as is known.
+func (n *Node) Ahead() time.Duration { return time.Duration(n.ahead.Load()) }
 
 // meets takes the life that a greeting told for the node's if none is known, and
 // reports whether it is the node's.

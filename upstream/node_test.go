@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"magent/codec"
 	"magent/upstream/health"
@@ -148,5 +149,23 @@ func TestRestartIsFoundOutByTheGreeting(t *testing.T) {
 	c.Feed([]byte(aloneGreeting + "END\r\n"))
 	if !c.On(w) {
 		t.Error("a node without a life is not taken")
+	}
+}
+
+// A node's clock is that of one process.
+func TestAheadIsOfALife(t *testing.T) {
+	n := NewNode("n", "tcp", "")
+	now := time.Unix(1_700_000_000, 0)
+	n.SetLife(1)
+	n.SawTime(now.Unix()+9, now)
+	n.SawTime(now.Unix()+7, now)
+	if n.SetLife(1); n.Ahead() != 9*time.Second {
+		t.Errorf("%v ahead, want 9 s", n.Ahead())
+	}
+	if n.SetLife(2); n.Ahead() != 0 {
+		t.Errorf("another process is %v ahead", n.Ahead())
+	}
+	if n.SawTime(now.Unix()-3, now); n.Ahead() != -3*time.Second {
+		t.Errorf("it is %v ahead, want -3 s", n.Ahead())
 	}
 }

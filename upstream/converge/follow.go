@@ -13,7 +13,7 @@ type Write struct {
 	Line    []byte         // the client's line, or what AppendLead made of it
 	Request *codec.Request // what it was parsed into
 	Answer  []byte         // the lead's reply; its first line is enough
-	// At is when the request went to the lead, as Unix time.
+	// At is when the request went to the lead, as Unix time by the lead's clock.
 	At       int64
 	Explicit bool // all replicas know the E flag: followers take the lead's version if a Source made it
 	Once     bool // no second look: a Set, Delete or Touch is done when the follower has answered
@@ -87,6 +87,10 @@ func (f *Follow) Start(dst []byte, e Effect, w *Write) ([]byte, repair.Step) {
 	f.look = Look{At: w.At}
 	return append(f.line(dst, "md "), "\r\n"...), repair.Step{To: repair.Follower, Op: codec.OpMetaDelete}
 }
+
+// SetSkew says by how many seconds the follower's clock is ahead of the lead's, as
+// repair.Options does, for the repair that is to begin.
+func (f *Follow) SetSkew(seconds int64) { f.repair.SetSkew(seconds) }
 
 // appendSet appends the ms that stores what the lead has stored. What was stored on a
 // condition is told the follower on one: if the lead dies and another proxy is first

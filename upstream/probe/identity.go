@@ -57,6 +57,10 @@ func (id *Identity) Life() (life uint64, ok bool) {
 	return h.Sum64(), true
 }
 
+// Time is what time it was by the node's clock, in Unix seconds; ok is false if the stats
+// did not say.
+func (id *Identity) Time() (at int64, ok bool) { return int64(id.number[1]), id.heard[1] }
+
 // Uptime is for how long the process has lived, in whole seconds of its own clock; 0
 // if the stats did not say.
 func (id *Identity) Uptime() time.Duration { return time.Duration(id.number[2]) * time.Second }

@@ -167,3 +167,14 @@ func FuzzListing(f *testing.F) {
 		}
 	})
 }
+
+func TestIdentityTellsTheTime(t *testing.T) {
+	var id Identity
+	if at, ok := id.Time(); ok {
+		t.Errorf("who has heard nothing says that it is %d", at)
+	}
+	id.Stat([]byte("STAT time 1700000000\r\n"))
+	if at, ok := id.Time(); !ok || at != 1_700_000_000 {
+		t.Errorf("%d, %v", at, ok)
+	}
+}

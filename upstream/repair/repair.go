@@ -115,6 +115,9 @@ const MaxReads = 6
 type Options struct {
 	Base64   bool // the key is in base64
 	Explicit bool // nodes know the E flag: the copy takes the lead's version if that is token.Sourced
+	// Skew is by how many seconds the follower's clock is ahead of that which now is told by,
+	// the lead's: a TTL that is too long to be said as one is given as a time of it.
+	Skew int64
 }
 
 // Repair makes one key at a follower what it is at the lead. The zero value is
@@ -175,10 +178,14 @@ func (r *Repair) Reset(key []byte, opt Options) {
 // Key is the key as given to Reset.
 func (r *Repair) Key() []byte { return r.key[:r.keyLen] }
 
+// SetSkew changes Options.Skew.
+func (r *Repair) SetSkew(seconds int64) { r.opt.Skew = seconds }
+
 // Options are what was given to Reset.
 func (r *Repair) Options() Options { return r.opt }
 
-// Start appends the first request. now is the Unix time, as it is everywhere.
+// Start appends the first request. now is the Unix time, as it is everywhere: by the
+// lead's clock, if that is known.
 func (r *Repair) Start(dst []byte, from Begin, now int64) ([]byte, Step) {
 	*r = Repair{key: r.key, keyLen: r.keyLen, opt: r.opt, cold: from.kind == kindCold}
 	switch from.kind {
@@ -359,7 +366,7 @@ func (r *Repair) write(dst []byte, a *Reply, now int64) ([]byte, Step) {
 	dst = r.key64(dst)
 	dst = append(dst, " F"...)
 	dst = strconv.AppendUint(dst, a.Flags, 10)
-	dst = appendTTL(dst, a.TTL, now)
+	dst = appendTTL(dst, a.TTL, now+r.opt.Skew)
 	if r.held == 0 {
 		dst = append(dst, " ME"...)
 	} else {
@@ -483,7 +490,7 @@ func (r *Repair) touch(dst []byte, ttl, now int64) ([]byte, Step) {
 		return r.version(dst)
 	}
 	r.state, r.ttl, r.at = stateTouch, ttl, now
-	dst = appendTTL(r.key64(r.line(dst, "mg ")), ttl, now)
+	dst = appendTTL(r.key64(r.line(dst, "mg ")), ttl, now+r.opt.Skew)
 	return append(dst, "\r\n"...), Step{To: Follower, Op: codec.OpMetaGet}
 }
 
