@@ -60,7 +60,7 @@ func (l *lane) takeCarry() *carry {
 func (l *lane) carryAll(e converge.Effect, w *converge.Write, key []byte, p *upstream.Pending, lead uint8, salt uint32, s *session) {
 	nodes := l.replicas(key)
 	leadNode, changes := nodes[lead], l.pool.Health.Changes()
-	w.At = l.now(leadNode)
+	w.At = timeAt(l.pool.Nodes[leadNode])
 	if l.overtaken(nodes[:lead], leadNode) {
 		changes-- // it has moved already
 	}
@@ -185,13 +185,13 @@ func (c *carry) giveUp() {
 func (c *carry) Begin(_ *repair.Job, fresh bool) {
 	l := c.lane
 	c.running = true
-	c.follow.SetSkew(l.skew(c.nodes))
+	c.follow.SetSkew(c.skew())
 	line, step := l.scratch[:0], repair.Step{}
 	if c.again {
 		c.again = false
-		line, step = c.follow.Again(line, l.now(c.nodes[repair.Lead]))
+		line, step = c.follow.Again(line, timeAt(c.node(repair.Lead)))
 	} else {
-		line, step = c.follow.Begin(line, l.now(c.nodes[repair.Lead]), fresh)
+		line, step = c.follow.Begin(line, timeAt(c.node(repair.Lead)), fresh)
 	}
 	c.advance(line, step, nil)
 }
@@ -335,7 +335,7 @@ func (c *carry) Reply(_ *upstream.Conn, _ *upstream.Pending, r *codec.Reply, b [
 	case codec.KindEnd:
 		c.valued()
 	default:
-		line, step := c.follow.Answer(c.lane.scratch[:0], b[:r.Line], c.lane.now(c.nodes[repair.Lead]))
+		line, step := c.follow.Answer(c.lane.scratch[:0], b[:r.Line], timeAt(c.node(repair.Lead)))
 		c.advance(line, step, nil)
 	}
 }
@@ -353,7 +353,7 @@ func (c *carry) Body(_ *upstream.Conn, _ *upstream.Pending, b []byte, _ int) {
 func (c *carry) valued() {
 	l, ck := c.lane, c.value
 	c.value = nil
-	line, step := c.follow.Answer(l.scratch[:0], c.line, l.now(c.nodes[repair.Lead]))
+	line, step := c.follow.Answer(l.scratch[:0], c.line, timeAt(c.node(repair.Lead)))
 	if step.Outcome != repair.Running || step.Value != repair.LeadValue {
 		l.group.Release(ck)
 		c.advance(line, step, nil)
@@ -411,12 +411,20 @@ func gatTime(head []byte) []byte {
 	return word
 }
 
-// now is the Unix time by the clock of a node, as far as that is known: TTLs are reckoned
+// timeAt is the Unix time by the clock of a node, as far as that is known: TTLs are reckoned
 // by it.
-func (l *lane) now(node int) int64 { return time.Now().Add(l.pool.Nodes[node].Ahead()).Unix() }
+func timeAt(n *upstream.Node) int64 { return time.Now().Add(n.Ahead()).Unix() }
+
+// node is a side of c.
+func (c *carry) node(side repair.Side) *upstream.Node {
+	if c.moving != nil && side == repair.Lead {
+		return c.moving.from.pool.Nodes[c.nodes[side]]
+	}
+	return c.lane.pool.Nodes[c.nodes[side]]
+}
 
 // skew is by how many seconds the follower's clock is ahead of the lead's.
-func (l *lane) skew(nodes [2]int) int64 {
-	ahead := l.pool.Nodes[nodes[repair.Follower]].Ahead() - l.pool.Nodes[nodes[repair.Lead]].Ahead()
+func (c *carry) skew() int64 {
+	ahead := c.node(repair.Follower).Ahead() - c.node(repair.Lead).Ahead()
 	return int64(ahead.Round(time.Second) / time.Second)
 }

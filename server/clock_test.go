@@ -22,7 +22,9 @@ func TestClocksOfNodes(t *testing.T) {
 	}
 	s := at.magent()
 	lane := s.pools[0].lanes()[0]
-	eventually(t, "the clocks are known", func() bool { return lane.skew([2]int{0, 1}) == -11 && lane.now(0) > time.Now().Unix()+5 })
+	eventually(t, "the clocks are known", func() bool {
+		return (&carry{lane: lane, nodes: [2]int{0, 1}}).skew() == -11 && timeAt(lane.pool.Nodes[0]) > time.Now().Unix()+5
+	})
 	c := s.caller(t)
 	asked := func(cause repair.Cause) uint64 { return s.Snapshot().Repairs.Asked[cause] }
 	for i := range 50 {

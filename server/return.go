@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -220,12 +221,41 @@ func (k *keeper) restarted(ctx context.Context) (bool, error) {
 	}
 	again := life != before
 	if !met {
-		again = id.Uptime() <= time.Since(k.srv.pool.Monitor.Report(k.node.Index).Last.At) || k.unwarmed(ctx)
+		young, err := k.young(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		again = young || k.unwarmed(ctx)
 	}
 	if again {
 		k.cold.Store(true)
 	}
 	return again, nil
+}
+
+const (
+	// tickPatience is how long a node's clock, which counts seconds, may take to tick.
+	tickPatience = 3 * time.Second
+	// tickLook is how often it is looked at meanwhile.
+	tickLook = 50 * time.Millisecond
+)
+
+// young reports whether the node, of which id is, has lived for less than it was away. A process
+// that stood still says how old it was then, until its clock ticks: so one that seems to be
+// young is asked until that has happened. It may hold what it held when it was cut off.
+func (k *keeper) young(ctx context.Context, id probe.Identity) (bool, error) {
+	fell, said := k.srv.pool.Monitor.Report(k.node.Index).Last.At, id.Uptime()
+	if said > time.Since(fell) {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, tickPatience)
+	defer cancel()
+	var err error
+	late := poll(ctx, tickLook, func() bool {
+		id, err = k.prober.Identity(ctx)
+		return err != nil || id.Uptime() != said
+	})
+	return id.Uptime() <= time.Since(fell), cmp.Or(err, late)
 }
 
 // unwarmed reports whether the node's marker says that it is being refilled, or it has

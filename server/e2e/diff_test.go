@@ -7,6 +7,7 @@ import (
 	"magent/bench/process/proctest"
 	"magent/server/admin"
 	"magent/server/e2e/harness"
+	"magent/upstream/repair"
 )
 
 // Real memcacheds are compared, spoiled past the proxy, and mended.
@@ -59,7 +60,7 @@ func TestDiff(t *testing.T) {
 	ask(admin.DiffQuestion{Sample: n}, "500 compared, 0 mended"+found)
 	ask(admin.DiffQuestion{Repair: true}, "500 compared, 5 mended"+found)
 	ask(admin.DiffQuestion{}, "499 compared, 0 mended")
-	if d := p.Server.Snapshot(); d.Repairs.Asked[len(d.Repairs.Asked)-1] != 5 {
+	if d := p.Server.Snapshot(); d.Repairs.Asked[repair.CauseDifference] != 5 {
 		t.Errorf("repairs by cause: %v", d.Repairs.Asked)
 	}
 }
