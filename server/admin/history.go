@@ -53,6 +53,12 @@ var eventKinds = byText(map[string][]string{
 	"reload": {
 		"reloading the configuration", "a fault in the configuration", "not reloaded: the configuration in force stays",
 		"names stand for other addresses", "names are not known any more: nodes stay where they were", "names are known again",
+		"read again, as it has changed", "what was read before stays",
+	},
+	"move": {
+		"keys are looked for where they were, too", "keys are no longer looked for where they were",
+		"keys are not looked for where they were", "a node is no longer asked for keys that it had",
+		"the next process is not told where keys are",
 	},
 	"process": {
 		"listening", "stopping", "restarting in place", "not restarted: this process goes on",
