@@ -63,6 +63,31 @@ func TestOverview(t *testing.T) {
 	}
 }
 
+// Each pool has its own nodes, and what these were asked for.
+func TestOverviewOfTwoPools(t *testing.T) {
+	at := twoPools(t)
+	s := at.magent()
+	c := s.caller(t)
+	c.wants("set s:k 0 0 1\r\nv", "STORED")
+	c.wants("get s:k", "VALUE s:k 0 1")
+	c.wants("get none", "END")
+	o := s.Overview()
+	if len(o.Pools) != 2 || o.Clients.Hits != 1 || o.Clients.Misses != 1 {
+		t.Fatalf("%+v", o)
+	}
+	for i, want := range []admin.Pool{{Name: "main", Misses: 1}, {Name: "sessions", Hits: 1}} {
+		p := o.Pools[i]
+		if p.Name != want.Name || p.Hits != want.Hits || p.Misses != want.Misses || len(p.Copies) != 2 {
+			t.Errorf("%+v, want %+v", p, want)
+		}
+		for copy, c := range p.Copies {
+			if len(c.Nodes) != 1 || c.Nodes[0].Name != at.nodes[2*i+copy].Addr() || c.Nodes[0].Pool != want.Name {
+				t.Errorf("copy %d of %s: %+v", copy, p.Name, c)
+			}
+		}
+	}
+}
+
 // What the falls of nodes came to is told once, for all that fell.
 func TestMovedIsTold(t *testing.T) {
 	w := newWorld(t, nil, 1)
