@@ -87,11 +87,15 @@ func changes(req *codec.Request) bool {
 	return keyFlags[req.Op]&slotMutates != 0 || req.Op == codec.OpMetaGet && metaFlags(req)&slotMutates != 0
 }
 
-// handOver closes the gates of all lanes and waits until no write is under way. They
+// shortly is for how long the gates are closed at first where nothing is lost by another try.
+const shortly = 25 * time.Millisecond
+
+// handOver closes the gates of all lanes and waits until no write is under way: for at most
+// bound, and if that was not enough for twice as long, and so on. They
 // stay closed until open is called, once and on any goroutine; after an error, they are
 // open.
-func (s *poolServer) handOver(ctx context.Context) (open func(), err error) {
-	for bound := 25 * time.Millisecond; ; bound = min(2*bound, s.conf.Timeout) {
+func (s *poolServer) handOver(ctx context.Context, bound time.Duration) (open func(), err error) {
+	for ; ; bound = min(2*bound, s.conf.Timeout) {
 		open, done, err := s.closeGates(ctx, bound)
 		if done {
 			return open, nil

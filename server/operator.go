@@ -236,7 +236,7 @@ func (s *poolServer) reinstate(ctx context.Context, i int) error {
 
 // underGate runs f while no write is under way.
 func (s *poolServer) underGate(ctx context.Context, f func() error) error {
-	open, err := s.handOver(ctx)
+	open, err := s.handOver(ctx, shortly)
 	if err != nil {
 		return fmt.Errorf("the writes under way did not come to an end: %w", err)
 	}

@@ -295,7 +295,7 @@ func (k *keeper) distrust(ctx context.Context, seen health.Word, to health.State
 	defer s.operator.Unlock()
 	bound, cancel := context.WithTimeout(ctx, 2*s.conf.Timeout)
 	defer cancel()
-	if open, err := s.handOver(bound); err == nil {
+	if open, err := s.handOver(bound, shortly); err == nil {
 		defer open()
 	}
 	before := k.cold.Load()
@@ -595,13 +595,17 @@ func (k *keeper) forsake(ctx context.Context, dead []string) error {
 }
 
 // handOverAt is handOver for the moment at, around which writes wait; if that has passed,
-// for now.
+// for now. Gates that are closed before a moment stay so, as long as a node may take to answer:
+// to write on where others lead no more is worse than to wait. There is a P more, so that
+// they are closed in time.
 func (k *keeper) handOverAt(ctx context.Context, at time.Time) (open func(), err error) {
+	defer takeSpareP()()
+	bound := k.srv.conf.Timeout
 	if now := time.Now(); at.Before(now) {
-		at = now
+		at, bound = now, shortly
 	}
-	pause(ctx, time.Until(at)-hush)
-	release, err := k.srv.handOver(ctx)
+	pause(ctx, time.Until(at)-k.srv.quietBefore())
+	release, err := k.srv.handOver(ctx, bound)
 	if err != nil {
 		return nil, err
 	}
@@ -610,4 +614,14 @@ func (k *keeper) handOverAt(ctx context.Context, at time.Time) (open func(), err
 		pause(context.Background(), time.Until(at)+hush)
 		release()
 	}, nil
+}
+
+// quietBefore is for how long before a moment writes wait: where they take long, for longer, so that
+// those under way are done by then.
+func (s *poolServer) quietBefore() time.Duration {
+	slowest := time.Duration(0)
+	for i := range s.pool.Nodes {
+		slowest = max(slowest, s.p99(i))
+	}
+	return min(max(hush, 2*slowest), beforehand)
 }
