@@ -34,6 +34,7 @@ func (at *site) grown(old *Server, rest bool) *Server {
 // replaced is the magent that takes the place of old, when it has.
 func (at *site) replaced(old *Server) *Server {
 	at.t.Helper()
+	at.cfg.Listen = slices.Clone(at.cfg.Listen)
 	at.cfg.Listen[0].Address = old.Addrs()[0].String()
 	s, ours, theirs := at.successor(old)
 	if err := <-at.handsOver(old, s, ours, theirs); err != nil {
@@ -89,7 +90,10 @@ func TestAPoolGrows(t *testing.T) {
 		for _, rest := range []bool{false, true} {
 			t.Run(fmt.Sprintf("copies=%d/rest=%v", len(copies), rest), func(t *testing.T) {
 				t.Parallel()
-				const n = 2000
+				n := 2000
+				if testing.Short() {
+					n = 400
+				}
 				at := newSite(t, copies...)
 				old := at.magent()
 				trusted(t, old)
@@ -103,7 +107,7 @@ func TestAPoolGrows(t *testing.T) {
 					at.moves(s, n)
 				}
 				snap := s.Snapshot()
-				if snap.Hits < n || !rest && snap.Former < n/2 || snap.Moved < n/2 {
+				if snap.Hits < uint64(n) || !rest && snap.Former < uint64(n/2) || snap.Moved < uint64(n/2) {
 					t.Errorf("%d of %d reads are hits; %d found the key where it was, and %d keys were moved", snap.Hits, n, snap.Former, snap.Moved)
 				}
 			})
@@ -133,8 +137,8 @@ func TestCommandsOnWhatHasNotMoved(t *testing.T) {
 			old := at.magent()
 			trusted(t, old)
 			w := old.caller(t)
-			for i := range 40 {
-				for n := range 40 {
+			for i := range 20 {
+				for n := range 12 {
 					w.says(fmt.Sprintf("set k%d:%d 7 0 1\r\n5\r\n", i, n), "STORED\r\n")
 				}
 			}
@@ -186,7 +190,10 @@ func TestAPoolGrowsUnderWrites(t *testing.T) {
 	for _, copies := range [][]int{{2}, {2, 2}} {
 		t.Run(fmt.Sprintf("copies=%d", len(copies)), func(t *testing.T) {
 			t.Parallel()
-			const keys = 200
+			keys, rounds := 200, 10
+			if testing.Short() {
+				keys, rounds = 100, 4
+			}
 			at := newSite(t, copies...)
 			old := at.magent()
 			trusted(t, old)
@@ -197,7 +204,7 @@ func TestAPoolGrowsUnderWrites(t *testing.T) {
 			}
 			crowd.visit(old, old)
 			s := at.grown(old, true)
-			for range 10 {
+			for range rounds {
 				for i := range keys {
 					crowd.write(w, i)
 				}
@@ -215,7 +222,7 @@ func TestAFormerOwnerThatIsNotTold(t *testing.T) {
 	at.cfg.Pools[0].Timeout = 100 * time.Millisecond
 	old := at.magent()
 	w := old.caller(t)
-	for n := range 40 {
+	for n := range 12 {
 		w.says(fmt.Sprintf("set k0:%d 0 0 1\r\n5\r\nset k1:%d 0 0 1\r\n6\r\n", n, n), "STORED\r\nSTORED\r\n")
 	}
 	s := at.grown(old, false)
@@ -277,7 +284,7 @@ func TestAnotherProcessMovesTheRest(t *testing.T) {
 // What a node had missed when it was a replica is not read from it when it is a former owner.
 func TestDebtOfAFormerOwner(t *testing.T) {
 	t.Parallel()
-	const n = 500
+	const n = 300
 	at := newSite(t, 2, 2)
 	at.cfg.Pools[0].Timeout = 100 * time.Millisecond
 	old := at.magent()

@@ -267,6 +267,7 @@ func TestClientsKeepTheirListener(t *testing.T) {
 	old := at.magent()
 	trusted(t, old)
 	clients := []*caller{old.callerAt(t, 0), old.callerAt(t, 1), old.callerAt(t, 2)}
+	at.cfg.Listen = slices.Clone(at.cfg.Listen)
 	for i, addr := range old.Addrs() {
 		at.cfg.Listen[i].Address = addr.String()
 	}
