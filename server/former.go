@@ -41,9 +41,8 @@ type former struct {
 	lost  []atomic.Bool // by node: it may hold what is old, and is not asked any more
 	until time.Time
 	moves atomic.Bool // the process before this one writes no more, so keys may move
-	held  chan struct{}
+	held  chan struct{} // of the gates that hold writes until then
 	once  sync.Once
-	gone  chan struct{} // closed when it is over
 }
 
 // placed is what a process tells of a pool to the next one: where keys are, and where they were
@@ -116,7 +115,7 @@ func (s *poolServer) remember(from *config.Pool, left time.Duration) error {
 		return err
 	}
 	f := &former{pool: pool, conf: *from, lost: make([]atomic.Bool, len(pool.Nodes)), until: time.Now().Add(left),
-		held: make(chan struct{}, len(s.loops)), gone: make(chan struct{})}
+		held: make(chan struct{}, len(s.loops))}
 	for _, n := range pool.Nodes {
 		f.twins = append(f.twins, s.at(n.Address))
 	}
@@ -236,7 +235,6 @@ func (s *poolServer) forget(f *former, why string) {
 		_ = s.onLanes(last, func(l *lane) { l.forget() })
 		f.pool.Monitor.Close()
 		s.former.CompareAndSwap(f, nil)
-		close(f.gone)
 	})
 }
 
