@@ -415,10 +415,15 @@ func gatTime(head []byte) []byte {
 // by it.
 func timeAt(n *upstream.Node) int64 { return time.Now().Add(n.Ahead()).Unix() }
 
-// node is a side of c.
+// node is a side of c. A former owner that is still in the pool is the node there, whose clock
+// is known.
 func (c *carry) node(side repair.Side) *upstream.Node {
 	if c.moving != nil && side == repair.Lead {
-		return c.moving.from.pool.Nodes[c.nodes[side]]
+		f, node := c.moving.from, c.nodes[side]
+		if twin := f.twins[node]; twin >= 0 {
+			return c.lane.pool.Nodes[twin]
+		}
+		return f.pool.Nodes[node]
 	}
 	return c.lane.pool.Nodes[c.nodes[side]]
 }

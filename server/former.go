@@ -40,7 +40,7 @@ type former struct {
 	twins []int         // by node: the same one in the present pool, -1 if it has left
 	lost  []atomic.Bool // by node: it may hold what is old, and is not asked any more
 	until time.Time
-	moves atomic.Bool // the process before this one writes no more, so keys may move
+	moves atomic.Bool   // the process before this one writes no more, so keys may move
 	held  chan struct{} // of the gates that hold writes until then
 	once  sync.Once
 }

@@ -45,18 +45,22 @@ func (l *lane) move(placed, key []byte, base64 bool, node int) {
 	l.beginMove(placed, key, base64, node, &move{from: f, slot: slot})
 }
 
+// nobody is the follower of a move that has none: no replica can be written.
+const nobody = -1
+
 func (l *lane) beginMove(placed, key []byte, base64 bool, node int, m *move) {
 	c := l.takeCarry()
 	c.follow.Move(key, repair.Options{Base64: base64, Explicit: l.group.Explicit()})
 	c.errand, c.moving, c.again, c.salt = nil, m, false, 0
 	m.from.underWay++
 	l.gate.effects++ // who comes to lead is to have what was added to who leads
+	c.nodes = [2]int{repair.Lead: node, repair.Follower: nobody}
 	lead, _ := l.leader(placed, 0, 0)
 	if lead == nil {
 		c.concluded(repair.Debt)
 		return
 	}
-	c.nodes = [2]int{repair.Lead: node, repair.Follower: lead.Node().Index}
+	c.nodes[repair.Follower] = lead.Node().Index
 	c.wish()
 }
 
@@ -83,7 +87,7 @@ func (c *carry) moved(o repair.Outcome) {
 	if m.slot >= 0 {
 		m.from.moving[m.slot] = false
 	}
-	if o == repair.Debt { // it may hold what nobody has looked at again
+	if o == repair.Debt && to != nobody { // it may hold what nobody has looked at again
 		l.missed(to, key, base64)
 	}
 	if o == repair.Copied {
