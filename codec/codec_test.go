@@ -13,11 +13,22 @@ func TestOpsAreNamed(t *testing.T) {
 			t.Errorf("op %d is called %q, as is %d", op, name, other)
 		}
 		seen[name] = op
+		if got, ok := OpNamed(name); !ok || got != op {
+			t.Errorf("%s is the name of op %d, want %d", name, got, op)
+		}
 		if op.Meta() != (len(name) == 2 && name[0] == 'm') {
 			t.Errorf("%s: Meta is %v", name, op.Meta())
 		}
 		if op.MultiKey() != (op.Shape() == ShapeValues) {
 			t.Errorf("%s takes many keys: %v, answers values: %v", name, op.MultiKey(), op.Shape() == ShapeValues)
+		}
+	}
+}
+
+func TestNoOpIsNamedSo(t *testing.T) {
+	for _, name := range []string{"", "GET", "watch", "get "} {
+		if op, ok := OpNamed(name); ok {
+			t.Errorf("%q is the name of op %d", name, op)
 		}
 	}
 }

@@ -16,6 +16,7 @@ const (
 	FaultFlagsTooLong
 	FaultOptionsTooLong
 	FaultShutdown
+	FaultFlush
 	FaultClose
 	numFaults
 )
@@ -32,6 +33,7 @@ var faults = [numFaults]string{
 	FaultFlagsTooLong:   "CLIENT_ERROR options flags are too long\r\n",
 	FaultOptionsTooLong: "CLIENT_ERROR options flags too long\r\n",
 	FaultShutdown:       "ERROR: shutdown not enabled\r\n",
+	FaultFlush:          "CLIENT_ERROR flush_all not allowed\r\n",
 	FaultClose:          "",
 }
 

@@ -95,6 +95,16 @@ var ops = [NumOps]opInfo{
 // String is the command's word on the wire.
 func (o Op) String() string { return ops[o].name }
 
+// OpNamed is the operation whose word is name; false if there is none.
+func OpNamed(name string) (Op, bool) {
+	for op := OpNone + 1; op < NumOps; op++ {
+		if ops[op].name == name {
+			return op, true
+		}
+	}
+	return OpNone, false
+}
+
 // Class says how o is served.
 func (o Op) Class() Class { return ops[o].class }
 

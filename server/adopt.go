@@ -156,7 +156,13 @@ func (s *Server) adopt(m succession.Message) {
 		nc.Close()
 		return
 	}
-	s.seat(nc, arrival{at: at, input: m.Input, known: m.Known})
+	if !s.doorman.allows(nc.RemoteAddr()) { // as of now
+		s.turned(nc, "its address is not allowed")
+		nc.Close()
+		return
+	}
+	from, _ := s.doorman.enter(nc.RemoteAddr(), true)
+	s.seat(nc, arrival{at: at, from: from, input: m.Input, known: m.Known})
 }
 
 // assume has this magent owe what its predecessor did. A node that is not down is taken down,

@@ -119,8 +119,9 @@ func (s *session) request(buf, rest []byte, r *binary.Request) (behind []byte, s
 		s.unserved(r)
 		return rest, true
 	}
-	if r.Plain && r.Opcode.Loud() == binary.Get && s.asking == 0 {
-		// Most requests are this one, which awaits nobody: it need not be put as a command first.
+	if r.Plain && r.Opcode.Loud() == binary.Get && s.asking == 0 && !l.rules.any && s.tally == nil {
+		// Most requests are this one, which awaits nobody: it need not be put as a command first,
+		// if nobody looks at commands.
 		s.asked = binary.Asked{Opcode: r.Opcode, Opaque: r.Opaque}
 		s.count.Commands[codec.OpGets]++
 		if s.tally != nil {

@@ -81,6 +81,10 @@ type Counters struct {
 	HedgesRefused  uint64 // late reads not hedged because too many were
 	Former         uint64 // reads that missed, and found the key where it was before a change of placement
 	Moved          uint64 // keys moved from there
+	Forbidden      uint64 // commands refused as clients are not to give them
+	Lowered        uint64 // commands whose exptime was lowered
+	Slowed         uint64 // times that a client had to wait as its address asked for too much
+	Idled          uint64 // clients closed as they were silent
 	Missed         uint64 // keys noted as debt: writes that a node missed, or may have
 
 	Authenticated uint64 // times that a client has said who it is
@@ -123,6 +127,10 @@ func (c *Counters) add(o *Counters) {
 	c.Hedges += o.Hedges
 	c.HedgesWon += o.HedgesWon
 	c.HedgesRefused += o.HedgesRefused
+	c.Forbidden += o.Forbidden
+	c.Lowered += o.Lowered
+	c.Slowed += o.Slowed
+	c.Idled += o.Idled
 	c.Missed += o.Missed
 	c.Former += o.Former
 	c.Moved += o.Moved
@@ -140,6 +148,8 @@ type Snapshot struct {
 	Refused  uint64 // clients turned away because there were too many
 	Shaken   uint64 // handshakes of TLS with clients
 	Unshaken uint64 // of those that began, failed
+	Barred   uint64 // clients turned away because of their address
+	Crowded  uint64 // clients turned away because there were too many of their address
 	Loops    int
 	Silent   int // loops that did not answer in time: they count as when they last did
 	Repairs  Repairs
@@ -257,6 +267,8 @@ func (s *Server) Snapshot() Snapshot {
 		Refused:  s.refused.Load(),
 		Shaken:   s.shaken.Load(),
 		Unshaken: s.unshaken.Load(),
+		Barred:   s.doorman.barred.Load(),
+		Crowded:  s.doorman.crowded.Load(),
 		Loops:    len(s.loops),
 	}
 	for _, k := range s.keepers() {

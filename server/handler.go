@@ -77,6 +77,7 @@ func (handler) OnTraffic(c gnet.Conn) gnet.Action {
 func (s *session) take(data []byte) {
 	l := s.loop
 	s.count.BytesIn += uint64(len(data))
+	s.heard = l.looks
 	if t := s.tally; t != nil {
 		t.in += uint64(len(data))
 	}
@@ -115,7 +116,7 @@ func (s *session) left(c gnet.Conn, err error) {
 		if errors.Is(err, io.EOF) && s.linger(c) {
 			return // it still counts as a client
 		}
-		s.loop.any.clients.Add(-1)
+		s.loop.parted(s.from)
 	}
 	s.lost()
 }
@@ -126,6 +127,7 @@ func (s *session) opened(w wire) {
 	s.wire = w
 	l.lastID++
 	s.id = l.lastID
+	s.heard = l.looks
 	l.sessions[s] = struct{}{}
 	l.meet(s)
 	if l.draining || l.hushed != nil && s.uses(l.hushed) {
@@ -136,6 +138,12 @@ func (s *session) opened(w wire) {
 		s.feed(input)
 		l.settle()
 	}
+}
+
+// parted counts a client that has gone, which came from there.
+func (l *loop) parted(from *origin) {
+	l.any.clients.Add(-1)
+	l.srv.doorman.leave(from)
 }
 
 // gone forgets a session.

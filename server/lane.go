@@ -35,9 +35,10 @@ type lane struct {
 	greeting string // the node version that versions tells
 	versions []byte // the answer to version
 
-	converges bool // writes go to the lead first, and it is looked at again
-	parallel  bool // writes go to all replicas at once
-	ackLead   bool // a write is answered as soon as the lead has it
+	converges bool  // writes go to the lead first, and it is looked at again
+	parallel  bool  // writes go to all replicas at once
+	ackLead   bool  // a write is answered as soon as the lead has it
+	maxTTL    int64 // for how many seconds an item may live that clients store; 0 is for ever
 }
 
 func newLane(of *loop, p *poolServer) *lane {
@@ -46,6 +47,7 @@ func newLane(of *loop, p *poolServer) *lane {
 	l.parallel = !l.pool.Alone() && l.conf.Writes == config.WritesParallel
 	l.converges = !l.pool.Alone() && !l.parallel
 	l.ackLead = l.conf.Ack == config.AckLead
+	l.maxTTL = int64(l.conf.MaxTTL / time.Second)
 	l.retries = budget{share: retryShare, burst: upstream.DefaultPending, tokens: upstream.DefaultPending}
 	l.hedges = budget{share: hedgeShare, burst: hedgeBurst, tokens: hedgeBurst}
 	for range l.pool.Nodes {

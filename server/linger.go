@@ -15,6 +15,7 @@ import (
 // descriptor until all is answered.
 type linger struct {
 	fd   int
+	from *origin
 	rest []byte // what the socket did not take yet
 	age  int    // ticks
 }
@@ -32,7 +33,7 @@ func (s *session) linger(c gnet.Conn) bool {
 	if err != nil {
 		return false
 	}
-	w := &linger{fd: fd}
+	w := &linger{fd: fd, from: s.from}
 	if t, ok := s.wire.(*secured); ok {
 		t.under = w
 	} else {
@@ -103,7 +104,7 @@ func (l *loop) lingerTick() {
 		if w.age++; err != nil || w.age > maxLinger || w.closing() && len(w.rest) == 0 {
 			unix.Close(w.fd)
 			w.fd = -1
-			l.any.clients.Add(-1)
+			l.parted(w.from)
 			continue
 		}
 		kept = append(kept, w)

@@ -115,31 +115,55 @@ func (s *Server) accept(ln net.Listener, at int) {
 func (s *Server) welcome(nc net.Conn, at int) {
 	s.hear(nc)
 	s.reread()
-	secure := s.cfg.Listen[at].TLS
-	own := s.readiness.own.knows(nc)
-	if !own && s.clients()+s.shaking.Load() >= int64(s.cfg.MaxClients) {
-		s.refused.Add(1)
-		s.log.Debug("client turned away", "address", nc.RemoteAddr().String(), "clients", s.cfg.MaxClients)
-		if !secure {
-			nc.SetWriteDeadline(time.Now().Add(acceptPause))
-			nc.Write([]byte(lineFull))
-		}
+	if s.readiness.own.knows(nc) {
+		s.seat(nc, arrival{at: ownDoor})
+		return
+	}
+	if !s.doorman.allows(nc.RemoteAddr()) {
+		s.turned(nc, "its address is not allowed")
 		nc.Close()
 		return
 	}
+	secure := s.cfg.Listen[at].TLS
+	if s.clients()+s.shaking.Load() >= int64(s.cfg.MaxClients) {
+		s.refused.Add(1)
+		s.log.Debug("client turned away", "address", nc.RemoteAddr().String(), "clients", s.cfg.MaxClients)
+		refuse(nc, secure)
+		return
+	}
+	from, ok := s.doorman.enter(nc.RemoteAddr(), false)
 	switch {
-	case own:
-		s.seat(nc, arrival{at: ownDoor})
+	case !ok:
+		s.turned(nc, "there are enough from its address")
+		refuse(nc, secure)
 	case secure:
-		s.shakeHands(nc, at)
+		s.shakeHands(nc, arrival{at: at, from: from})
 	default:
-		s.seat(nc, arrival{at: at})
+		s.seat(nc, arrival{at: at, from: from})
+	}
+}
+
+// refuse tells a client that there are enough, if it does not expect TLS, and closes it.
+func refuse(nc net.Conn, secure bool) {
+	if !secure {
+		nc.SetWriteDeadline(time.Now().Add(acceptPause))
+		nc.Write([]byte(lineFull))
+	}
+	nc.Close()
+}
+
+// turned logs that a client is turned away for what others of its kind are not: now and
+// then, as it may come again and again.
+func (s *Server) turned(nc net.Conn, why string) {
+	if ok, withheld := s.doorman.maySpeak(); ok {
+		s.log.Warn("client not let in", "address", nc.RemoteAddr().String(), "cause", why, "others", withheld)
 	}
 }
 
 // arrival is what is known of a client that comes.
 type arrival struct {
 	at    int          // the number of the listener that it has come to
+	from  *origin      // the doorman has let it in as one from there; nil: that is not counted
 	known bool         // it has said who it is
 	input []byte       // has been read from it already
 	tls   *sealed.Conn // it speaks TLS, and hands have been shaken
@@ -186,13 +210,17 @@ func (s *Server) seat(nc net.Conn, as arrival) {
 	}
 	l.any.clients.Add(counted)
 	joining := newSession(l, as.at)
-	joining.held = as.input
+	joining.held, joining.from = as.input, as.from
 	if as.known {
 		joining.guard = nil
 	}
 	result, err := l.el.Enroll(gnet.NewContext(context.Background(), as.context(joining)), nc)
-	if err != nil {
+	lost := func() {
 		l.any.clients.Add(-counted)
+		s.doorman.leave(as.from)
+	}
+	if err != nil {
+		lost()
 		nc.Close()
 		return
 	}
@@ -201,7 +229,7 @@ func (s *Server) seat(nc net.Conn, as arrival) {
 	go func() {
 		defer s.enrolling.Add(-1)
 		if r := <-result; r.Err != nil {
-			l.any.clients.Add(-counted)
+			lost()
 			s.log.Warn("cannot serve a client", "cause", cause(r.Err).Error())
 		}
 	}()

@@ -73,6 +73,8 @@ type loop struct {
 	batch     uint32        // when what it is to flush began to come, as of upstream.Group.Micros
 	waits     waits
 	census    *census // nil: nobody wants to know
+	rules     rules
+	looks     uint32 // at idle clients
 
 	// streamAbove is the size in bytes of a reply above which it goes to the
 	// client as it comes. A smaller one that came in two reads goes in one write:
@@ -94,6 +96,7 @@ type loop struct {
 func newLoop(srv *Server) *loop {
 	l := &loop{srv: srv, cfg: &srv.cfg, sessions: map[*session]struct{}{}}
 	l.streamAbove = defaultStreamAbove
+	l.rules = newRules(l.cfg)
 	l.scratch = make([]byte, 0, scratchSize)
 	l.asText = make([]byte, 0, asTextRoom)
 	l.source = token.NewSource(rand.IntN(token.Sources))

@@ -106,9 +106,8 @@ func (e *entry) dialsTo(n *upstream.Node) func(ctx context.Context, network, add
 // adds to it.
 const handshakeHaste = 50 * time.Millisecond
 
-// shakeHands takes in a client that has come to the listener numbered at and is to speak TLS,
-// when it does.
-func (s *Server) shakeHands(nc net.Conn, at int) {
+// shakeHands takes in a client that comes as said and is to speak TLS, when it does.
+func (s *Server) shakeHands(nc net.Conn, as arrival) {
 	s.shaking.Add(1)
 	s.accepting.Add(1)
 	go func() {
@@ -122,10 +121,12 @@ func (s *Server) shakeHands(nc net.Conn, at int) {
 		if stop(); err != nil {
 			s.unshaken.Add(1)
 			s.log.Debug("client closed", "address", nc.RemoteAddr().String(), "cause", err.Error())
+			s.doorman.leave(as.from)
 			nc.Close()
 			return
 		}
 		s.shaken.Add(1)
-		s.seat(t.Detach(), arrival{at: at, tls: t})
+		as.tls = t
+		s.seat(t.Detach(), as)
 	}()
 }

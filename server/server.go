@@ -53,6 +53,8 @@ type Server struct {
 	unwelcome context.CancelFunc             // has it be
 	here      func(netip.Addr) (bool, error) // reports whether an address is on this machine
 
+	doorman *doorman
+
 	accepted, refused atomic.Uint64
 	shaken, unshaken  atomic.Uint64 // handshakes of TLS with clients, and those that failed
 	shaking           atomic.Int64  // those under way
@@ -88,6 +90,7 @@ func newServer(cfg config.Config, log *slog.Logger, t times, given *succession.S
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: log, started: time.Now(), stopping: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), died: make(chan struct{}), id: fleet.NewID(), times: t, counting: make(chan struct{}, 1)}
+	s.doorman = newDoorman(cfg.Clients, func() time.Duration { return time.Since(s.started) })
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.leaving, s.leave = context.WithCancel(s.ctx)
 	s.welcoming, s.unwelcome = context.WithCancel(s.ctx)
@@ -163,6 +166,9 @@ func (s *Server) Start() error {
 	}
 	go s.clock()
 	go s.readiness.watch()
+	if s.cfg.Clients.IdleTimeout > 0 {
+		go s.watchIdle()
+	}
 	var convened sync.WaitGroup
 	for _, p := range s.pools {
 		if !p.pool.Alone() {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"time"
 
 	"magent/codec"
 	"magent/codec/text"
@@ -51,6 +52,12 @@ type session struct {
 	fed     bool   // something has come since the last tick, while parting
 	watched bool   // it is on the loop's list of those that stopped in a command
 	silent  int    // looks at that list since something has come
+	heard   uint32 // the look at idle clients before which something came last
+
+	from  *origin       // where its client is; nil: that is not bounded
+	paid  uint32        // slots that the address has been charged for
+	until time.Duration // it must wait until then for that
+
 	relay   *relay // the value that the client has the front of
 	framing        // which protocol it speaks
 	guard   *guard // who its client is; nil: it is known, or nobody asks
@@ -125,7 +132,7 @@ func (s *session) consume(data []byte) []byte {
 
 // blocked reports whether the session must wait before more of it is served.
 func (s *session) blocked() bool {
-	return s.keys.line != nil || s.stalled || s.full() || s.loop.away != nil && s.betweenCommands() && !s.secure()
+	return s.keys.line != nil || s.stalled || s.full() || s.from != nil && s.paced() || s.loop.away != nil && s.betweenCommands() && !s.secure()
 }
 
 func (s *session) full() bool {
@@ -148,7 +155,7 @@ func (s *session) resume() bool {
 	if s.wire == nil {
 		return true
 	}
-	if s.slots.len() > s.window/2 || s.stalled || s.full() {
+	if s.slots.len() > s.window/2 || s.stalled || s.full() || s.from != nil && s.paced() {
 		return false
 	}
 	if s.keys.line != nil && !s.moreKeys() {
@@ -217,6 +224,12 @@ func (s *session) command(data []byte) []byte {
 // serve carries out one command; rest is what follows its line.
 func (s *session) serve(line, rest []byte, req *codec.Request) []byte {
 	s.count.Commands[req.Op]++
+	if s.loop.rules.any && !s.own() {
+		var denied bool
+		if line, denied = s.govern(line, req); denied {
+			return s.forbid(rest, req)
+		}
+	}
 	if s.tally != nil {
 		s.tallied(line, req)
 	}

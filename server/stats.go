@@ -178,6 +178,7 @@ func ownStats(snap Snapshot, ready bool, stat func(name string, value any)) {
 	stat("curr_connections", snap.Sessions)
 	stat("total_connections", snap.Accepted)
 	stat("rejected_connections", snap.Refused)
+	ruleStats(&snap, stat)
 	stat("requests", snap.Requests())
 	stat("hits", snap.Hits)
 	stat("misses", snap.Misses)
@@ -240,6 +241,16 @@ func nodeStats(snap Snapshot, stat func(name string, value any)) {
 		stat(n.Name+":connections", n.Conns)
 		stat(n.Name+":in_flight", n.InFlight)
 	}
+}
+
+// ruleStats is the part about what clients are held to.
+func ruleStats(s *Snapshot, stat func(name string, value any)) {
+	stat("barred_connections", s.Barred)
+	stat("crowded_connections", s.Crowded)
+	stat("idle_kicks", s.Idled)
+	stat("slowed", s.Slowed)
+	stat("denied", s.Forbidden)
+	stat("lowered_ttls", s.Lowered)
 }
 
 // refillStats is the part about a refill that this magent is at.

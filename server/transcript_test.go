@@ -31,6 +31,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //	pool 3 2                    3 nodes p1 p2 p3 and their backups b1 b2; "1 1" if not given
 //	option max-value 100        or timeout (ticks), hedge (ticks), client-buffer, client-timeout (ticks),
 //	                            writes, ack, greeting by-hand,
+//	                            deny, max-ttl (seconds), client-rate (per second; all clients have one address),
 //	                            version 1.6.45 (of all nodes, or of those named behind it),
 //	                            auth foo:bar (a user, whom clients have to be),
 //	                            repairs waiting=1 running=1 rate=1 burst=1 (limits of the queue),
@@ -54,6 +55,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //	                            cold (it is found to have lost everything: it is warming)
 //	client! reset               also: eof (half-close), break, deaf (does not read), read
 //	tick 51                     time passes
+//	look 9                      idle clients are looked for, so many times
 //	drain                       the proxy begins to shut down
 //	shutdown                    its time for that is over
 //	metric failovers 1          a counter, as in "stats proxy"
@@ -214,6 +216,12 @@ func (p *player) option(name, value string) func(*config.Config) {
 		}
 	case "writes":
 		return func(c *config.Config) { c.Pools[0].Writes = config.Writes(value) }
+	case "deny":
+		return func(c *config.Config) { c.Clients.Deny = strings.Split(value, ",") }
+	case "max-ttl":
+		return func(c *config.Config) { c.Pools[0].MaxTTL = time.Duration(p.number(value)) * time.Second }
+	case "client-rate":
+		return func(c *config.Config) { c.Clients.Rate = p.number(value) }
 	case "ack":
 		return func(c *config.Config) { c.Pools[0].Ack = config.Ack(value) }
 	}
@@ -278,6 +286,11 @@ func (p *player) step(line string) string {
 		n, _ := strconv.Atoi(f[1])
 		for range n {
 			w.tick()
+		}
+	case f[0] == "look":
+		for range p.number(f[1]) {
+			w.loop.closeIdle()
+			w.loop.settle()
 		}
 	case f[0] == "drain":
 		w.loop.drain()

@@ -11,7 +11,7 @@ import (
 // exchanges is every command that the proxy knows, and every way that one can take:
 // alloc_test.go counts what each allocates, bench_test.go times it.
 func exchanges() (all []exchange) {
-	for _, group := range [][]exchange{plainExchanges(), aloneExchanges(), readExchanges(), writeExchanges(), stepExchanges(), repairExchanges(), otherExchanges(), binaryExchanges()} {
+	for _, group := range [][]exchange{plainExchanges(), aloneExchanges(), readExchanges(), writeExchanges(), stepExchanges(), repairExchanges(), otherExchanges(), binaryExchanges(), ruledExchanges()} {
 		all = append(all, group...)
 	}
 	return all

@@ -38,7 +38,8 @@ type world struct {
 	clients []*fakeConn // in the order they came
 	nodes   []*fakeNode
 	moves   chan health.Change
-	byHand  bool // greetings are not answered by the world
+	passed  time.Duration // by ticks
+	byHand  bool          // greetings are not answered by the world
 	names   versionNames
 }
 
@@ -131,6 +132,7 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 	pool.Monitor.Start()
 	t.Cleanup(pool.Monitor.Close)
 	srv := &Server{cfg: cfg, log: slog.New(slog.NewTextHandler(io.Discard, nil)), stopping: make(chan struct{}), unwelcome: func() {}}
+	srv.doorman = newDoorman(cfg.Clients, func() time.Duration { return w.passed })
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	t.Cleanup(srv.cancel)
 	srv.pools = []*poolServer{{Server: srv, conf: &srv.cfg.Pools[0], log: srv.log, pool: pool,
@@ -357,6 +359,7 @@ func (n *fakeNode) greeting(alone bool) string {
 // tick lets time pass.
 func (w *world) tick() {
 	w.loop.srv.started = w.loop.srv.started.Add(-tick)
+	w.passed += tick
 	tickTask{w.loop}.Run(context.Background())
 	w.settle()
 }
@@ -368,7 +371,9 @@ func (w *world) client(name string) *fakeConn {
 			return c
 		}
 	}
-	c := &fakeConn{world: w, name: name, ctx: newSession(w.loop, 0)}
+	s := newSession(w.loop, 0)
+	s.from, _ = w.loop.srv.doorman.enter(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}, false)
+	c := &fakeConn{world: w, name: name, ctx: s}
 	w.loop.any.clients.Add(1)
 	w.clients = append(w.clients, c)
 	c.open()

@@ -135,5 +135,17 @@ func (o Opcode) Quiet() bool { return o.is(quiet) }
 // Named reports whether the answer to o says the key.
 func (o Opcode) Named() bool { return o.is(named) }
 
+// wordsOf is the classic command that does what a loud one does.
+var wordsOf = [opcodeEnd]codec.Op{
+	Get: codec.OpGet, GAT: codec.OpGat, Touch: codec.OpTouch, Delete: codec.OpDelete,
+	Set: codec.OpSet, Add: codec.OpAdd, Replace: codec.OpReplace, Append: codec.OpAppend, Prepend: codec.OpPrepend,
+	Increment: codec.OpIncr, Decrement: codec.OpDecr,
+	Flush: codec.OpFlushAll, Stat: codec.OpStats, Version: codec.OpVersion, Noop: codec.OpMetaNoop, Quit: codec.OpQuit,
+}
+
+// Word is the command of the text protocol that does what o does, by which people call
+// both. It is not what nodes are asked with. o must have been parsed without a fault.
+func (o Opcode) Word() codec.Op { return wordsOf[o.Loud()] }
+
 // Loud is o without its Q and its K.
 func (o Opcode) Loud() Opcode { return forms[o].loud }

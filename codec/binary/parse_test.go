@@ -137,3 +137,17 @@ func TestFaults(t *testing.T) {
 		}
 	}
 }
+
+// Every command that is served has a word.
+func TestCommandsHaveWords(t *testing.T) {
+	for _, c := range requests {
+		var r Request
+		if Parse(c.in, &r) != nil || r.Fault != FaultNone {
+			continue
+		}
+		word := r.Opcode.Word()
+		if word == codec.OpNone || word.Class() != forms[r.Opcode].op.Class() && r.Opcode.Loud() != Touch {
+			t.Errorf("%s: opcode %#x is called %q", c.name, r.Opcode, word)
+		}
+	}
+}

@@ -247,7 +247,7 @@ func appendFailure[S string | []byte](dst []byte, s Status, words S, asked Asked
 }
 
 // appendError puts that something was not done, and why. (complete_update_bin,
-// process_bin_delete, complete_incr_bin and out_of_memory of memcached)
+// process_bin_delete, complete_incr_bin, process_bin_flush and out_of_memory of memcached)
 func appendError(dst, line, word []byte, asked Asked) []byte {
 	loud := asked.Opcode.Loud()
 	s := StatusInternal
@@ -274,7 +274,7 @@ func appendError(dst, line, word []byte, asked Asked) []byte {
 		switch {
 		case bytes.HasSuffix(line, noNumber):
 			s = StatusNoNumber
-		case bytes.HasSuffix(line, notKnown):
+		case bytes.HasSuffix(line, notKnown), bytes.HasSuffix(line, notAllowed):
 			s = StatusNotKnown
 		}
 	case "SERVER_ERROR":
@@ -292,10 +292,11 @@ func appendError(dst, line, word []byte, asked Asked) []byte {
 }
 
 var (
-	noNumber = []byte("non-numeric value")
-	notKnown = []byte(lineNotKnownTail)
-	tooLarge = []byte("object too large")
-	noMemory = []byte("out of memory")
+	noNumber   = []byte("non-numeric value")
+	notKnown   = []byte(lineNotKnownTail)
+	notAllowed = []byte("flush_all not allowed")
+	tooLarge   = []byte("object too large")
+	noMemory   = []byte("out of memory")
 )
 
 // outOfMemory is what memcached says when it has no room, by what it needs it for.

@@ -66,6 +66,8 @@ var replies = []struct {
 	{Set, "HD c5 b\r\n", &codectest.Packet{Cas: 5}, ""},
 	{Set, "HD b c5\r\n", &codectest.Packet{Cas: 5}, ""},
 	{Set, "HD c\r\n", &codectest.Packet{}, ""},
+	{Flush, "CLIENT_ERROR flush_all not allowed\r\n", &codectest.Packet{Status: 0x20, Value: "Auth failure."}, ""},
+	{FlushQ, "CLIENT_ERROR flush_all not allowed\r\n", &codectest.Packet{Status: 0x20, Value: "Auth failure."}, ""},
 	{QuitQ, "OK\r\n", nil, ""},
 	{Noop, "MN\r\n", &codectest.Packet{}, ""},
 	{Version, "VERSION 1.6.18\r\n", &codectest.Packet{Value: "1.6.18"}, ""},

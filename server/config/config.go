@@ -2,7 +2,7 @@
 // listens, which pools there are behind that, which nodes hold which copy of them,
 // and limits. Fronts fill it: the flags of magent 0.6 do so for one pool. It does no
 // I/O and runs on no particular goroutine; a Config is immutable once a server has
-// been made of it. It imports std, pflag and magent/upstream/route.
+// been made of it. It imports std, pflag, codec and magent/upstream/route.
 package config
 
 import (
@@ -25,6 +25,7 @@ type Config struct {
 	MaxValue     int           // bytes of the largest value taken from a client; default 1 MiB
 	ClientBuffer int           // bytes of unread replies at which a client is closed; default 64 MiB
 	DrainTimeout time.Duration // how long Shutdown waits for what is in flight; default 5s
+	Clients      Clients       // what clients may do; default all
 
 	ClientTimeout time.Duration // how long a client may be silent in the middle of a command; 0 is for ever; default 1m
 
@@ -98,7 +99,9 @@ func (c *Config) Validate() error {
 		{"client-buffer", "client buffer", int64(c.ClientBuffer), 1},
 		{"handover-wait", "handover wait", int64(c.HandoverWait), 0},
 		{"client-timeout", "client timeout", int64(c.ClientTimeout), 0}, {"loops", "loops", int64(c.Loops), 0},
+		{"client-conns", "connections per client", int64(c.Clients.Conns), 0}, {"client-rate", "rate per client", int64(c.Clients.Rate), 0},
 	})
+	errs = append(errs, c.Clients.validate()...)
 	if len(c.Listen) == 0 {
 		errs = append(errs, errors.New("no address to listen on"))
 	}

@@ -48,6 +48,7 @@ type Flags struct {
 	pool                     Pool
 	loops                    int
 	maxValue, clientBuffer   size
+	clients                  Clients
 	vips                     []string
 	handoverWait             time.Duration
 	clientTimeout            time.Duration
@@ -102,6 +103,7 @@ func BindPool(fs *pflag.FlagSet, p *Pool) {
 	fs.DurationVar(&p.ConnectTimeout, "connect-timeout", p.ConnectTimeout, "give up on a connection to a node after this `duration`")
 	bindHealth(fs, p)
 	bindNodeAccess(fs, p)
+	fs.DurationVar(&p.MaxTTL, "max-ttl", p.MaxTTL, "let no item live longer than this `duration`: a longer exptime is lowered, and so is none; 0 is no bound")
 	fs.IntVar(&p.ConnsPerNode, "conns-per-node", p.ConnsPerNode, "open this `number` of connections per node and loop; requests are pipelined, one is best")
 }
 
@@ -127,6 +129,7 @@ func (f *Flags) bindProcess(fs *pflag.FlagSet) {
 	fs.Var(&f.maxValue, "max-value", "refuse values above this `size`, as memcached's -I does: 512k, 1m")
 	fs.Var(&f.clientBuffer, "client-buffer", "close a client that leaves replies of this `size` unread")
 	fs.DurationVar(&f.clientTimeout, "client-timeout", d.ClientTimeout, "close a client that is silent for this `duration` in the middle of a command; 0 is never")
+	f.bindClients(fs)
 	fs.IntVar(&f.loops, "loops", 0, "run this `number` of event loops; 0 is half the cores")
 	fs.IntVar(&f.loops, "threads", 0, "the same as --loops")
 	_ = fs.MarkHidden("threads") // it was defined on the line above
@@ -151,6 +154,15 @@ func (f *Flags) bindProcess(fs *pflag.FlagSet) {
 	fs.StringVar(&f.ResolvConf, "resolv-conf", "/etc/resolv.conf", "ask the name servers in the file at this `path` for hosts, dns: and srv:")
 	fs.StringVar(&f.Profile, "profile", "", "write a profile of this `kind` at exit: "+strings.Join(Profiles(), ", "))
 	fs.StringVar(&f.ProfileDir, "profile-dir", ".", "write profiles to the directory at this `path`")
+}
+
+// bindClients defines the flags of what clients may do.
+func (f *Flags) bindClients(fs *pflag.FlagSet) {
+	fs.Var((*prefixes)(&f.clients.Allow), "allow", "serve clients from these `networks` only, such as 10.0.0.0/8,192.0.2.7; repeat for more. Unix sockets are not asked")
+	fs.IntVar(&f.clients.Conns, "client-conns", 0, "at most this `number` of connections from one address; 0 is no bound")
+	fs.IntVar(&f.clients.Rate, "client-rate", 0, "at most this `number` of requests per second from one address: beyond it they wait; 0 is no bound")
+	fs.Var((*commands)(&f.clients.Deny), "deny", "refuse these `commands`, such as flush_all,verbosity, as memcached refuses what it is told not to do; repeat for more")
+	fs.DurationVar(&f.clients.IdleTimeout, "idle-timeout", 0, "close a client that is silent for this `duration`; 0 is never")
 }
 
 // Background says whether magent 0.6 would go there: not with -D, nor with -v.
@@ -201,7 +213,7 @@ func (f *Flags) Process() (Config, error) {
 	var err error
 	c.VIPs, err = f.addresses()
 	c.HandoverWait = f.handoverWait
-	c.ClientTimeout, c.Access = f.clientTimeout, f.access
+	c.ClientTimeout, c.Access, c.Clients = f.clientTimeout, f.access, f.clients
 	return c, errors.Join(f.process(), err)
 }
 
@@ -497,6 +509,10 @@ func Explain(err error) error {
 		return err
 	}
 	flag := value.GetFlag()
+	var why unclear
+	if errors.As(err, &why) {
+		return fmt.Errorf("%s: %w", Title(flag), why)
+	}
 	return fmt.Errorf("%s takes %s, not %q", Title(flag), Wants(flag), value.GetValue())
 }
 
@@ -521,6 +537,10 @@ func Wants(f *pflag.Flag) string {
 		return "keys per second, and with a comma bytes per second, such as 200000,256m"
 	case "hedge":
 		return "off, auto, or a duration above 0 such as 5ms"
+	case "networks":
+		return "networks such as 10.0.0.0/8,192.0.2.7"
+	case "commands":
+		return "names of commands such as flush_all,verbosity"
 	case "bool":
 		return "no value"
 	}

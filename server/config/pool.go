@@ -43,7 +43,8 @@ type Pool struct {
 	// placement, unless all have moved before; 0: not at all; default 10m.
 	MigrateFor time.Duration
 
-	ConnsPerNode int // upstream connections per node and loop; default 1
+	ConnsPerNode int           // upstream connections per node and loop; default 1
+	MaxTTL       time.Duration // for how long an item may live that a client stores or touches, in whole seconds; 0 is no bound
 
 	Access NodeAccess // how the nodes let this magent in; default without a word
 }
@@ -232,7 +233,7 @@ func (p *Pool) validate() []error {
 		{"probe-interval", "probe interval", int64(p.ProbeInterval), 0}, {"migrate-for", "migration time", int64(p.MigrateFor), 0},
 		{"debt-limit", "debt limit", int64(p.DebtLimit), 0},
 		{"repair-rate", "repair rate", int64(p.RepairRate), 0}, {"resync-rate", "resync rate in keys", int64(p.ResyncRate.Keys), 0},
-		{"resync-rate", "resync rate in bytes", int64(p.ResyncRate.Bytes), 0},
+		{"resync-rate", "resync rate in bytes", int64(p.ResyncRate.Bytes), 0}, {"max-ttl", "max TTL", int64(p.MaxTTL), 0},
 	})...)
 	errs = append(errs, p.validateChoices()...)
 	errs = append(errs, p.Access.validate()...)
@@ -253,6 +254,9 @@ func (p *Pool) validateChoices() []error {
 	}
 	if p.Probe != ProbeWrite && p.Probe != ProbeVersion {
 		errs = append(errs, at("probe", "probe must be %s or %s, not %q", ProbeWrite, ProbeVersion, p.Probe))
+	}
+	if p.MaxTTL%time.Second != 0 {
+		errs = append(errs, at("max-ttl", "max TTL must be whole seconds, is %v", p.MaxTTL))
 	}
 	if after := p.Hedge.After; !p.Hedge.Auto && (after < 0 || after >= p.Timeout && after > 0) {
 		errs = append(errs, at("hedge", "hedge must be above 0 and below the timeout of %v, is %v", p.Timeout, after))

@@ -169,7 +169,7 @@ var law = []struct {
 	{"server/succession", []string{"golang.org/x/sys/..."}, "what passes between two processes knows nothing of the proxy: std and x/sys"},
 	{"server/metrics", []string{"magent/server", "magent/codec", "magent/upstream", "magent/upstream/...", "github.com/prometheus/client_golang/prometheus",
 		"github.com/prometheus/client_golang/prometheus/...", "github.com/prometheus/client_model/go"}, "what is shown is what server has counted"},
-	{"server/config", []string{"magent/upstream/route", "github.com/spf13/pflag"}, "a configuration is data: std, pflag and route"},
+	{"server/config", []string{"magent/codec", "magent/upstream/route", "github.com/spf13/pflag"}, "a configuration is data: std, pflag, route, and the names of commands"},
 	{"server/config/file", []string{"magent/server/config", "magent/upstream/route", "github.com/spf13/pflag", "github.com/goccy/go-yaml", "github.com/goccy/go-yaml/..."},
 		"a file is one more front to config: what it says is config's"},
 	{"server/config/names", []string{"magent/server/config", "github.com/miekg/dns"}, "names are looked up, and that is all: std, the DNS library and config"},

@@ -202,7 +202,7 @@ func (r *reader) set(fs *pflag.FlagSet, e entry) {
 	}
 	var err error
 	if several, ok := f.Value.(pflag.SliceValue); ok {
-		err = r.setSlice(several, e)
+		r.setSlice(f, several, e)
 	} else if text, ok := r.typedScalar(f, e); ok {
 		err = fs.Set(e.name, text)
 	}
@@ -223,22 +223,22 @@ func wants(f *pflag.Flag) string {
 	return config.Wants(f)
 }
 
-// setSlice takes a list, or one value in its place.
-func (r *reader) setSlice(to pflag.SliceValue, e entry) error {
+// setSlice has f, whose value is to, take a list, or one value in its place.
+func (r *reader) setSlice(f *pflag.Flag, to pflag.SliceValue, e entry) {
 	items := []ast.Node{e.value}
 	if _, ok := scalar(e.value); !ok {
 		items = r.sequence(e.value, e.name+" is a list")
 	}
-	var all []string
+	_ = to.Replace(nil) // which every list takes
 	for _, n := range items {
 		text, ok := scalar(n)
-		if !ok {
+		switch {
+		case !ok:
 			r.fault(n, "%s is a list of texts, and this is %s", e.name, kind(n))
-			continue
+		case to.Append(text) != nil:
+			r.fault(n, "%s takes %s, not %q", e.name, wants(f), text)
 		}
-		all = append(all, text)
 	}
-	return to.Replace(all)
 }
 
 // typedScalar is the text of a value, if it is of the type that f takes.
