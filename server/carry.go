@@ -155,6 +155,9 @@ func (c *carry) acknowledge(lost bool) {
 	if s := c.session; s != nil {
 		write := c.write // c may be another write's when carried returns
 		c.session, c.write = nil, upstream.Pending{}
+		if w := s.loop.witness; w != nil {
+			w.hears(s, c.seq, c.lane.pool.Nodes[c.nodes[repair.Follower]], &write, false)
+		}
 		s.carried(c.seq, &write, lost)
 		c.lane.group.Drop(&write)
 	}

@@ -84,6 +84,8 @@ type Counters struct {
 	Forbidden      uint64 // commands refused as clients are not to give them
 	Lowered        uint64 // commands whose exptime was lowered
 	Slowed         uint64 // times that a client had to wait as its address asked for too much
+	Slow           uint64 // requests that took as long as is logged
+	Withheld       uint64 // slow and failed requests that were not logged, as too many were
 	Idled          uint64 // clients closed as they were silent
 	Missed         uint64 // keys noted as debt: writes that a node missed, or may have
 
@@ -131,6 +133,8 @@ func (c *Counters) add(o *Counters) {
 	c.Lowered += o.Lowered
 	c.Slowed += o.Slowed
 	c.Idled += o.Idled
+	c.Slow += o.Slow
+	c.Withheld += o.Withheld
 	c.Missed += o.Missed
 	c.Former += o.Former
 	c.Moved += o.Moved
@@ -150,6 +154,7 @@ type Snapshot struct {
 	Unshaken uint64 // of those that began, failed
 	Barred   uint64 // clients turned away because of their address
 	Crowded  uint64 // clients turned away because there were too many of their address
+	LogLost  uint64 // lines of the log that were lost as they were not written fast enough
 	Loops    int
 	Silent   int // loops that did not answer in time: they count as when they last did
 	Repairs  Repairs
@@ -269,6 +274,7 @@ func (s *Server) Snapshot() Snapshot {
 		Unshaken: s.unshaken.Load(),
 		Barred:   s.doorman.barred.Load(),
 		Crowded:  s.doorman.crowded.Load(),
+		LogLost:  s.logLost(),
 		Loops:    len(s.loops),
 	}
 	for _, k := range s.keepers() {
@@ -296,6 +302,18 @@ func (s *Server) Snapshot() Snapshot {
 		}
 	}
 	return snap
+}
+
+// LogLoses says who knows how many lines the log has lost so far, for Snapshot to tell. It is
+// called before Start.
+func (s *Server) LogLoses(lost func() uint64) { s.loses = lost }
+
+// logLost is how many lines of the log are known to be lost.
+func (s *Server) logLost() uint64 {
+	if s.loses == nil {
+		return 0
+	}
+	return s.loses()
 }
 
 // snapshot is what the loops need not be asked.

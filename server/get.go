@@ -88,6 +88,9 @@ func (s *session) getKey(op codec.Op, arg, key []byte, flags slotFlags) {
 	}
 	c, copy := s.reader(l, key, flags)
 	seq := s.open(slot{op: op, flags: flags, lane: l, copy: copy, tried: 1 << copy, began: l.arrived()})
+	if l.witness != nil {
+		l.witness.begins(s, seq, c, key)
+	}
 	switch {
 	case c == nil:
 		s.noReplica(l, seq, key)
@@ -121,6 +124,9 @@ func (s *session) metaGet(line []byte, req *codec.Request) {
 	c, copy := s.reader(l, key, sl.flags)
 	sl.copy, sl.tried = copy, 1<<copy
 	seq := s.open(sl)
+	if w := s.loop.witness; w != nil {
+		w.begins(s, seq, c, key)
+	}
 	if c == nil {
 		s.noReplica(l, seq, key)
 		return
@@ -220,6 +226,9 @@ func (s *session) readReply(c *upstream.Conn, p *upstream.Pending, r *codec.Repl
 			s.emit(p.Seq, b)
 		}
 	case codec.KindError:
+		if w := s.loop.witness; w != nil {
+			w.fails(s, p.Seq, b)
+		}
 		sl.flags |= slotBroken
 		s.emit(p.Seq, b)
 	default: // HD, ME
@@ -348,6 +357,7 @@ func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, c
 		sl.flags |= slotAgain
 		next, copy = c, sl.copy
 	}
+	sl.moved = cause
 	s.count.Failovers[cause]++
 	s.count.Retries++
 	sl.copy, sl.tried = copy, sl.tried|1<<copy
@@ -357,6 +367,9 @@ func (s *session) nextReplica(c *upstream.Conn, p *upstream.Pending, sl *slot, c
 // fail answers a slot with an error line and closes it.
 func (s *session) fail(seq uint32, line []byte) {
 	sl := s.slots.at(seq)
+	if w := s.loop.witness; w != nil {
+		w.fails(s, seq, line)
+	}
 	s.count.Errors++
 	s.drop(sl)
 	sl.result = ResultError

@@ -74,7 +74,8 @@ type loop struct {
 	waits     waits
 	census    *census // nil: nobody wants to know
 	rules     rules
-	looks     uint32 // at idle clients
+	witness   *witness // nil: nobody wants to know
+	looks     uint32   // at idle clients
 
 	// streamAbove is the size in bytes of a reply above which it goes to the
 	// client as it comes. A smaller one that came in two reads goes in one write:
@@ -97,6 +98,7 @@ func newLoop(srv *Server) *loop {
 	l := &loop{srv: srv, cfg: &srv.cfg, sessions: map[*session]struct{}{}}
 	l.streamAbove = defaultStreamAbove
 	l.rules = newRules(l.cfg)
+	l.witness = newWitness(l.cfg)
 	l.scratch = make([]byte, 0, scratchSize)
 	l.asText = make([]byte, 0, asTextRoom)
 	l.source = token.NewSource(rand.IntN(token.Sources))

@@ -28,8 +28,8 @@ func (l *loop) arrived() uint32 {
 	return l.batch
 }
 
-// ended counts a slot that is done.
-func (s *session) ended(sl *slot) {
+// ended counts the slot numbered seq, which is done.
+func (s *session) ended(seq uint32, sl *slot) {
 	s.count.Answers[sl.op][sl.result]++
 	if sl.began == 0 {
 		return
@@ -39,6 +39,9 @@ func (s *session) ended(sl *slot) {
 		of = l.lanes[0]
 	}
 	now := of.group.Micros()
+	if l.witness != nil {
+		l.witness.judge(s, seq, sl, now)
+	}
 	write := sl.op.Class() != codec.ClassRead && !sl.op.MultiKey()
 	if w := &l.waits; w.began != sl.began || w.ended != now || w.write != write || w.count != s.count {
 		l.waited()

@@ -43,6 +43,7 @@ func (s *session) moveLead(c *upstream.Conn, p *upstream.Pending, cause upstream
 		return
 	}
 	l.count.Failovers[cause]++
+	sl.moved = cause
 	sl.leads(copy)
 	if !l.resend(next, p) {
 		s.fail(p.Seq, next.Node().Error(upstream.CauseFull))
@@ -107,6 +108,7 @@ func (s *session) rescue(c *upstream.Conn, p *upstream.Pending, cause upstream.C
 		return
 	}
 	l.count.Failovers[cause]++
+	sl.moved = cause
 	sl.died = sl.copy
 	sl.leads(copy)
 }

@@ -79,7 +79,7 @@ func (s *session) begin() {
 func (s *session) finish(seq uint32) {
 	sl := s.slots.at(seq)
 	sl.flags |= slotDone
-	s.ended(sl)
+	s.ended(seq, sl)
 	if sl.is(slotWrites) {
 		sl.lane.gate.writing--
 		sl.lane.gate.look()

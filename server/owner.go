@@ -11,6 +11,9 @@ import (
 
 // Reply hears one frame of the answer to p.
 func (s *session) Reply(c *upstream.Conn, p *upstream.Pending, r *codec.Reply, b []byte) {
+	if w := s.loop.witness; w != nil {
+		w.hears(s, p.Seq, c.Node(), p, r.Kind == codec.KindError)
+	}
 	switch p.Leg {
 	case legRead, legAgain:
 		s.readReply(c, p, r, b)
@@ -47,6 +50,9 @@ func (s *session) Body(_ *upstream.Conn, p *upstream.Pending, b []byte, rest int
 
 // Fail hears that c will not answer p.
 func (s *session) Fail(c *upstream.Conn, p *upstream.Pending, cause upstream.Cause, sent bool) {
+	if w := s.loop.witness; w != nil {
+		w.hears(s, p.Seq, c.Node(), p, true)
+	}
 	switch p.Leg {
 	case legRead, legResume, legAgain:
 		s.retry(c, p, cause)

@@ -17,10 +17,14 @@ func ruledExchanges() []exchange {
 	capped := func(c *config.Config) { c.Pools[0].MaxTTL = time.Hour }
 	denying := func(c *config.Config) { c.Clients.Deny = []string{"flush_all", "append"} }
 	rated := func(c *config.Config) { c.Clients.Rate = 1e9 }
+	hour := "p1> HD c5 t3600 kkey-1\r\n" // the second look
 	hit := value("key-1", 100, "") + "END\r\n"
+	watched := func(c *config.Config) { c.Slow = time.Hour }
 	return []exchange{
-		stores(set+data, "STORED\r\n").with("max-ttl=1h", capped),
-		stores("ms key-1 100\r\n"+data, "HD\r\n").with("max-ttl=1h", capped),
+		simple("get key-1\r\n", hit).with("slow=1h", watched),
+		stores(set+data, "STORED\r\n").with("slow=1h", watched),
+		duo(set+data, "STORED\r\n", "p1> HD c5\r\n", followed, hour).with("max-ttl=1h", capped),
+		duo("ms key-1 100\r\n"+data, "HD\r\n", "p1> HD c5\r\n", followed, hour).with("max-ttl=1h", capped),
 		simple("get key-1\r\n", hit).with("max-ttl=1h", capped),
 		simple("get key-1\r\n", hit).with("deny=flush_all", denying),
 		simple("get key-1\r\n", hit).with("client-rate=1e9", rated),

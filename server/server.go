@@ -54,6 +54,7 @@ type Server struct {
 	here      func(netip.Addr) (bool, error) // reports whether an address is on this machine
 
 	doorman *doorman
+	loses   func() uint64 // see LogLoses
 
 	accepted, refused atomic.Uint64
 	shaken, unshaken  atomic.Uint64 // handshakes of TLS with clients, and those that failed

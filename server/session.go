@@ -37,6 +37,7 @@ type session struct {
 	waste int             // bytes to be read and thrown away
 
 	held    []byte // input that waits for slots to be free
+	since   uint32 // when the first of it came, as of upstream.Group.Micros; 0: there is none
 	output         // replies not written yet
 	holding int    // bytes of replies that wait for their turn
 	window  int    // most slots at a time
@@ -141,6 +142,9 @@ func (s *session) full() bool {
 
 // hold keeps input until there is room, and stops reading meanwhile.
 func (s *session) hold(data []byte) {
+	if s.since == 0 {
+		s.since = s.loop.arrived()
+	}
 	s.held = append(s.held, data...)
 	if !s.loop.pause(s) && len(s.held) > maxHeld {
 		s.close()
@@ -169,7 +173,7 @@ func (s *session) resume() bool {
 	if s.held = s.consume(s.held); len(s.held) > 0 && s.wire != nil && !s.quit || s.keys.line != nil {
 		return false
 	}
-	s.held = nil
+	s.held, s.since = nil, 0
 	if s.ending && s.slots.len() == 0 {
 		s.begin()
 	}

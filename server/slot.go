@@ -7,6 +7,7 @@ import (
 
 	"magent/codec"
 	"magent/codec/binary"
+	"magent/upstream"
 )
 
 // slot is one command of a client, or one key of its multi-get, from the moment
@@ -21,13 +22,16 @@ type slot struct {
 	// from the start if the write went everywhere, and 1 for each follower; or all nodes
 	// that were told.
 	left   uint16
-	heir   uint8        // of a relative or conditional write: the copy that was asked for its version; of a hedged read: the other one
-	died   uint8        // of one given to its heir after all: the copy that led
-	race   race         // of a hedged read
-	result Result       // what it came to; it counts when the slot is done
-	hash   uint32       // of a write: hashKey of its key
-	began  uint32       // when its command came, as of upstream.Group.Micros; 0: no node is asked
-	asked  binary.Asked // of a binary session: what the answer repeats
+	heir   uint8          // of a relative or conditional write: the copy that was asked for its version; of a hedged read: the other one
+	died   uint8          // of one given to its heir after all: the copy that led
+	race   race           // of a hedged read
+	result Result         // what it came to; it counts when the slot is done
+	moved  upstream.Cause // why the node that was asked before did not answer
+	hash   uint32         // of a write: hashKey of its key
+	began  uint32         // when its command came, as of upstream.Group.Micros; 0: no node is asked
+	waited uint32         // for how many µs it had been held back then; where there is a witness
+	led    uint32         // of a write to several copies: when its lead had answered; the same
+	asked  binary.Asked   // of a binary session: what the answer repeats
 	// out is a reply that may not leave yet: it is not this slot's turn, or
 	// followers have not answered.
 	out     *bytebufferpool.ByteBuffer

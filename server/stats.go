@@ -177,8 +177,8 @@ func ownStats(snap Snapshot, ready bool, stat func(name string, value any)) {
 	stat("ready", bit(ready))
 	stat("curr_connections", snap.Sessions)
 	stat("total_connections", snap.Accepted)
-	stat("rejected_connections", snap.Refused)
 	ruleStats(&snap, stat)
+	logStats(&snap, stat)
 	stat("requests", snap.Requests())
 	stat("hits", snap.Hits)
 	stat("misses", snap.Misses)
@@ -245,12 +245,20 @@ func nodeStats(snap Snapshot, stat func(name string, value any)) {
 
 // ruleStats is the part about what clients are held to.
 func ruleStats(s *Snapshot, stat func(name string, value any)) {
+	stat("rejected_connections", s.Refused)
 	stat("barred_connections", s.Barred)
 	stat("crowded_connections", s.Crowded)
 	stat("idle_kicks", s.Idled)
 	stat("slowed", s.Slowed)
 	stat("denied", s.Forbidden)
 	stat("lowered_ttls", s.Lowered)
+}
+
+// logStats is the part about what is logged.
+func logStats(s *Snapshot, stat func(name string, value any)) {
+	stat("slow_requests", s.Slow)
+	stat("log_withheld", s.Withheld)
+	stat("log_lost", s.LogLost)
 }
 
 // refillStats is the part about a refill that this magent is at.

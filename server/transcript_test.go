@@ -31,6 +31,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //	pool 3 2                    3 nodes p1 p2 p3 and their backups b1 b2; "1 1" if not given
 //	option max-value 100        or timeout (ticks), hedge (ticks), client-buffer, client-timeout (ticks),
 //	                            writes, ack, greeting by-hand,
+//	                            slow (ticks; the world has a clock then, and a log), log-keys,
 //	                            deny, max-ttl (seconds), client-rate (per second; all clients have one address),
 //	                            version 1.6.45 (of all nodes, or of those named behind it),
 //	                            auth foo:bar (a user, whom clients have to be),
@@ -46,6 +47,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the proxy does into the tr
 //	p1* set k1 0 0 1|y          another proxy has p1 do this; it shows in what p1 sends
 //	client< END                 one write to the client
 //	clientb> get k1|noop        a client of the binary protocol: packet_test.go tells how
+//	log< slow request …         a line of the log
 //	p1< <closed>                the proxy closed the connection
 //	p1! reset                   also: eof, break (the next write fails), refuse, accept,
 //	                            silent (dials are left unanswered), up (a probe succeeds,
@@ -216,6 +218,10 @@ func (p *player) option(name, value string) func(*config.Config) {
 		}
 	case "writes":
 		return func(c *config.Config) { c.Pools[0].Writes = config.Writes(value) }
+	case "slow":
+		return func(c *config.Config) { c.Slow = time.Duration(p.number(value)) * tick }
+	case "log-keys":
+		return func(c *config.Config) { c.LogKeys = config.LogKeys(value) }
 	case "deny":
 		return func(c *config.Config) { c.Clients.Deny = strings.Split(value, ",") }
 	case "max-ttl":
@@ -493,6 +499,10 @@ func (p *player) observe() string {
 	for _, c := range p.world.clients {
 		p.look(&out, c)
 	}
+	for line := range strings.Lines(p.world.logged.String()) {
+		out.WriteString("log< " + line)
+	}
+	p.world.logged.Reset()
 	return out.String()
 }
 

@@ -39,6 +39,7 @@ type world struct {
 	nodes   []*fakeNode
 	moves   chan health.Change
 	passed  time.Duration // by ticks
+	logged  bytes.Buffer  // if slow requests are
 	byHand  bool          // greetings are not answered by the world
 	names   versionNames
 }
@@ -98,7 +99,7 @@ func (n lastByte) Pick(key []byte) int {
 // newWorld makes a loop whose pool has copies[i] nodes in copy i: p1 p2 … in the
 // first, b1 b2 … in the second, c1 … in the third.
 func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
-	w := &world{t: t, moves: make(chan health.Change, 64), names: versionNames{owners: map[uint64]string{}}}
+	w := &world{t: t, passed: time.Second, moves: make(chan health.Change, 64), names: versionNames{owners: map[uint64]string{}}}
 	cfg := config.Default()
 	cfg.Pools = []config.Pool{config.DefaultPool()}
 	if set != nil {
@@ -141,6 +142,9 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 	w.loop = newLoop(srv)
 	w.lane = w.loop.lanes[0]
 	w.regroup(w.lane.limits())
+	if cfg.Slow > 0 {
+		srv.log = slog.New(slog.NewTextHandler(&w.logged, &slog.HandlerOptions{ReplaceAttr: unprefixed}))
+	}
 	w.loop.el = &w.tasks
 	w.loop.poll = poller{-1}
 	srv.loops = []*loop{w.loop}
@@ -148,6 +152,14 @@ func newWorld(t testing.TB, set func(*config.Config), copies ...int) *world {
 	w.stock()
 	t.Cleanup(w.over)
 	return w
+}
+
+// unprefixed leaves the time of a line away, and its level.
+func unprefixed(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+		return slog.Attr{}
+	}
+	return a
 }
 
 // spares is how many carries and inquiries a world's loop has to begin with, more
@@ -224,10 +236,14 @@ func (w *world) tally() {
 	}
 }
 
-// regroup gives the loop connections that the world dials. It does not measure them:
-// nothing takes any time here.
+// regroup gives the loop connections that the world dials. It does not measure them, as
+// nothing takes any time here, unless slow requests are logged: then ticks are what passes.
 func (w *world) regroup(limits upstream.Limits) {
 	limits.Clock = nil
+	if w.loop.witness != nil {
+		limits.Clock = func() time.Duration { return w.passed }
+		limits.Slow.Above = time.Hour // none is found slow
+	}
 	w.lane.group = upstream.NewGroup(w.lane.pool, w, limits)
 }
 

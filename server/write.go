@@ -158,6 +158,9 @@ func (s *session) lead(line, value []byte, ck *upstream.Chunk, req *codec.Reques
 		l.gate.writing++
 	}
 	seq := s.open(sl)
+	if l.witness != nil {
+		l.witness.begins(s, seq, c, key)
+	}
 	switch {
 	case c == nil:
 		s.noReplica(l, seq, key)
@@ -273,6 +276,9 @@ func (s *session) led(p *upstream.Pending, answer []byte) {
 	sl := s.slots.at(p.Seq)
 	l := sl.lane
 	everywhere := sl.is(slotEverywhere)
+	if l.witness != nil {
+		sl.led = l.group.Micros()
+	}
 	if sl.left == 0 { // else the lead is counted already
 		sl.left = 1
 	}

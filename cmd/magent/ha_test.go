@@ -82,14 +82,14 @@ func TestTermGivesTheAddressUp(t *testing.T) {
 	a = startAddressed(t, "--handover-wait", "1h")
 	a.loses() // the other machine has it
 	a.Process.Signal(syscall.SIGTERM)
-	a.ends("msg=stopping")
+	a.ends(`"msg":"stopping"`)
 }
 
 func TestFailoverByHand(t *testing.T) {
 	a := startAddressed(t, "--handover-wait", "300ms")
 	magent(t, "ha", "failover", "--admin", a.admin).wantFault(t, virtualAddress+" has not left this machine within 300ms", "is ready again")
 	a.Process.Signal(syscall.SIGTERM)
-	a.ends("msg=stopping")
+	a.ends(`"msg":"stopping"`)
 
 	for _, leave := range []bool{false, true} {
 		a = startAddressed(t, "--handover-wait", "1h")
@@ -105,7 +105,7 @@ func TestFailoverByHand(t *testing.T) {
 			t.Errorf("exit status %d, %s%s", r.code, r.out, r.stderr)
 		}
 		if leave {
-			a.ends("msg=stopping")
+			a.ends(`"msg":"stopping"`)
 			continue
 		}
 		if r := magent(t, "ha", "resume", "--admin", a.admin); r.code != 0 {

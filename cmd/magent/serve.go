@@ -17,12 +17,14 @@ import (
 
 	"github.com/pkg/profile"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"magent/server"
 	"magent/server/admin"
 	"magent/server/config"
 	"magent/server/config/file"
 	"magent/server/config/names"
+	"magent/server/logs"
 	"magent/server/metrics"
 	"magent/server/succession"
 )
@@ -68,6 +70,7 @@ func serve(o *orders, told *file.Settings, ready func() error) error {
 	}
 
 	s := &service{orders: o, told: told, cfg: told.Config, flags: told.Flags, leave: leave, wishes: make(chan wish)}
+	defer s.closeLog()
 	s.reloads.inherit()
 	if err := s.resolve(stop); err != nil {
 		return err
@@ -119,7 +122,7 @@ func (s *service) open() (close func(), err error) {
 	if err != nil {
 		return close, err
 	}
-	if s.log, s.logFile, err = openLog(f, s.in.log); err != nil {
+	if err = s.openLog(); err != nil {
 		return close, err
 	}
 	s.loadEvents()
@@ -134,6 +137,9 @@ func (s *service) open() (close func(), err error) {
 	warn(f, s.log, append(s.cfg.Warnings(), lowered))
 	if s.srv, err = server.NewOn(&s.in.sockets, s.cfg, s.log); err != nil {
 		return close, err
+	}
+	if s.lines != nil {
+		s.srv.LogLoses(s.lines.Lost)
 	}
 	warning, err := s.openOperators(who)
 	if err != nil {
@@ -217,9 +223,10 @@ type service struct {
 	endpoints []*admin.Server
 
 	in       inherited
-	logFile  *os.File // nil: there is none
-	pid      *os.File // nil: there is none
-	pidStays bool     // when we end, as it is another's
+	lines    *logs.Handler // behind log; nil: there is none
+	logFile  *os.File      // nil: there is none
+	pid      *os.File      // nil: there is none
+	pidStays bool          // when we end, as it is another's
 }
 
 // openOperators opens what operators may ask at.
@@ -346,27 +353,46 @@ func warn(f *config.Flags, log *slog.Logger, warnings []string) {
 	}
 }
 
-// openLog gives the log, whose file stays open for as long as the process lives.
-// There is none in the background unless it was asked for. before is the predecessor's.
-func openLog(f *config.Flags, before *os.File) (log *slog.Logger, file *os.File, err error) {
-	out := os.Stderr
+// openLog gives the log, whose file stays open for as long as the process lives, and may be
+// the predecessor's. There is none in the background unless it was asked for.
+func (s *service) openLog() (err error) {
+	f, out := s.flags, os.Stderr
 	switch {
 	case f.LogFile != "":
-		if file, err = openLogFile(f.LogFile, before); err != nil {
-			return nil, nil, fmt.Errorf("--log-file: %w", err)
+		if s.logFile, err = openLogFile(f.LogFile, s.in.log); err == nil {
+			err = debug.SetCrashOutput(s.logFile, debug.CrashOptions{})
 		}
-		if err := debug.SetCrashOutput(file, debug.CrashOptions{}); err != nil {
-			return nil, nil, fmt.Errorf("--log-file: %w", err)
+		if err != nil {
+			return fmt.Errorf("--log-file: %w", err)
 		}
-		out = file
+		out = s.logFile
 	case f.Background():
-		return slog.New(slog.DiscardHandler), nil, nil
+		s.log = slog.New(slog.DiscardHandler)
+		return nil
 	}
 	level := slog.LevelInfo
 	if f.Verbose() {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})), file, nil
+	format := logs.Format(f.LogFormat)
+	if f.LogFormat == "auto" {
+		if format = logs.JSON; term.IsTerminal(int(out.Fd())) {
+			format = logs.Text
+		}
+	}
+	s.lines = logs.New(out, format, level)
+	s.log = slog.New(s.lines)
+	return nil
+}
+
+// lastLines is how long the end of a process waits for its log.
+const lastLines = time.Second
+
+// closeLog writes what has been logged. If nobody takes it there is nobody to be told either.
+func (s *service) closeLog() {
+	if s.lines != nil {
+		_ = s.lines.Close(lastLines)
+	}
 }
 
 // profiles are the kinds of --profile, and the files that they are written to.

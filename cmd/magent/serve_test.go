@@ -252,9 +252,7 @@ func TestFileLimitThatCannotBeRaised(t *testing.T) {
 	p := launch(t, underLimit(512, append(args, "51200")...))
 	p.waitFor("tcp", addr)
 	for _, words := range []string{"-n 51200 needs", "hard limit is 512", "clients are served"} {
-		if !strings.Contains(p.stderr.String(), words) {
-			t.Errorf("it does not say %q: %s", words, p.stderr)
-		}
+		proctest.Eventually(t, "it says "+words, func() bool { return strings.Contains(p.stderr.String(), words) })
 	}
 	talk(t, "tcp", addr, setHello, "STORED\r\n")
 }

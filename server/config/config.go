@@ -29,6 +29,9 @@ type Config struct {
 
 	ClientTimeout time.Duration // how long a client may be silent in the middle of a command; 0 is for ever; default 1m
 
+	Slow    time.Duration // requests that take so long, and those that fail, are logged, as far as the log takes it; 0: none are; default 0
+	LogKeys LogKeys       // how their keys are logged; default KeysHashed
+
 	VIPs         []netip.Addr  // virtual addresses: another program moves them between machines, by what it hears of readiness
 	HandoverWait time.Duration // how long a magent that is to stop waits for these to leave; default 2s
 
@@ -63,6 +66,15 @@ type Route struct {
 // MaxPrefix is the longest key, in bytes.
 const MaxPrefix = 250
 
+// LogKeys is how a key is logged.
+type LogKeys string
+
+const (
+	KeysHashed LogKeys = "hash" // the first 16 digits of its SHA-256
+	KeysPlain  LogKeys = "plain"
+	KeysNone   LogKeys = "none"
+)
+
 // Default is a Config with every limit at its default, no address and no pool.
 func Default() Config {
 	return Config{
@@ -72,6 +84,7 @@ func Default() Config {
 		DrainTimeout:  5 * time.Second,
 		ClientTimeout: time.Minute,
 		HandoverWait:  2 * time.Second,
+		LogKeys:       KeysHashed,
 	}
 }
 
@@ -92,6 +105,20 @@ func (c *Config) Connections() (n int) {
 	return n
 }
 
+// maxSlow is more than a request takes.
+const maxSlow = time.Hour
+
+// validateLog reports what is wrong with what is to be logged.
+func (c *Config) validateLog() (errs []error) {
+	if c.LogKeys != KeysHashed && c.LogKeys != KeysPlain && c.LogKeys != KeysNone {
+		errs = append(errs, at("log-keys", "log keys must be %s, %s or %s, not %q", KeysHashed, KeysPlain, KeysNone, c.LogKeys))
+	}
+	if c.Slow < 0 || c.Slow > maxSlow {
+		errs = append(errs, at("slow", "slow must be 0 for none, or %v at most, is %v", maxSlow, c.Slow))
+	}
+	return errs
+}
+
 // Validate reports every fault at once, nil if there is none.
 func (c *Config) Validate() error {
 	errs := atLeast([]limit{
@@ -102,6 +129,7 @@ func (c *Config) Validate() error {
 		{"client-conns", "connections per client", int64(c.Clients.Conns), 0}, {"client-rate", "rate per client", int64(c.Clients.Rate), 0},
 	})
 	errs = append(errs, c.Clients.validate()...)
+	errs = append(errs, c.validateLog()...)
 	if len(c.Listen) == 0 {
 		errs = append(errs, errors.New("no address to listen on"))
 	}

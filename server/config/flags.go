@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ type Flags struct {
 	Group      string // name or number, empty: the user's own
 	PidFile    string
 	LogFile    string
+	LogFormat  string // auto, text or json
 	Admin      string // path, address or none; empty: the path of the first TCP port
 	// AdminListen is a TCP port or address where the same is answered, AdminToken the path
 	// of the token that is asked for there; empty: neither.
@@ -49,6 +51,8 @@ type Flags struct {
 	loops                    int
 	maxValue, clientBuffer   size
 	clients                  Clients
+	slow                     time.Duration
+	logKeys                  LogKeys
 	vips                     []string
 	handoverWait             time.Duration
 	clientTimeout            time.Duration
@@ -62,6 +66,9 @@ const (
 	ketamaPlacement   = "magent-ketama"
 	maxUnixPathLength = 107 // sun_path without its NUL, unix(7)
 )
+
+// logFormats is what --log-format takes.
+var logFormats = []string{"auto", "text", "json"}
 
 // Profiles lists what --profile takes.
 func Profiles() []string { return []string{"cpu", "mem", "block", "mutex", "trace", "goroutine"} }
@@ -148,12 +155,20 @@ func (f *Flags) bindProcess(fs *pflag.FlagSet) {
 	fs.StringVar(&f.PidFile, "pidfile", "", "write the process number to `path`")
 	fs.DurationVar(&f.RestartWait, "restart-wait", 10*time.Second, "on SIGUSR2, and for a reload, give the process that takes over this `duration` to serve")
 	fs.StringVar(&f.LogFile, "log-file", "", "append the log to `path`; default is standard error, and no log in the background")
+	f.bindLog(fs, &d)
 	fs.StringVar(&f.Admin, "admin", "", "answer magent status and the like at this `path or address`, or none; default is /run/magent-PORT.sock")
 	fs.StringVar(&f.AdminListen, "admin-listen", "", "answer the same, and Prometheus, at this TCP `port or address` too; a port alone is one of 127.0.0.1")
 	fs.StringVar(&f.AdminToken, "admin-token-file", "", "who asks by TCP must show the token in the file at this `path`: for addresses that others reach")
 	fs.StringVar(&f.ResolvConf, "resolv-conf", "/etc/resolv.conf", "ask the name servers in the file at this `path` for hosts, dns: and srv:")
 	fs.StringVar(&f.Profile, "profile", "", "write a profile of this `kind` at exit: "+strings.Join(Profiles(), ", "))
 	fs.StringVar(&f.ProfileDir, "profile-dir", ".", "write profiles to the directory at this `path`")
+}
+
+// bindLog defines the flags of what is logged, and how.
+func (f *Flags) bindLog(fs *pflag.FlagSet, d *Config) {
+	fs.StringVar(&f.LogFormat, "log-format", "auto", "write the log in the `format` text, json, or auto: text to a terminal and json elsewhere")
+	fs.DurationVar(&f.slow, "slow", d.Slow, "log some of the requests that take this `duration` or longer, or fail, with the node and the time in each stage; 0 is none")
+	fs.StringVar((*string)(&f.logKeys), "log-keys", string(d.LogKeys), "log the key of such a request in this `form`: hash, plain, or none")
 }
 
 // bindClients defines the flags of what clients may do.
@@ -214,6 +229,7 @@ func (f *Flags) Process() (Config, error) {
 	c.VIPs, err = f.addresses()
 	c.HandoverWait = f.handoverWait
 	c.ClientTimeout, c.Access, c.Clients = f.clientTimeout, f.access, f.clients
+	c.Slow, c.LogKeys = f.slow, f.logKeys
 	return c, errors.Join(f.process(), err)
 }
 
@@ -301,6 +317,9 @@ func (f *Flags) placement() (string, error) {
 func (f *Flags) process() error {
 	if f.RestartWait <= 0 {
 		return at("restart-wait", "--restart-wait must be above 0, is %v", f.RestartWait)
+	}
+	if !slices.Contains(logFormats, f.LogFormat) {
+		return at("log-format", "--log-format must be one of %s, not %q", strings.Join(logFormats, ", "), f.LogFormat)
 	}
 	if f.Profile == "" {
 		return nil

@@ -35,6 +35,8 @@ var (
 	buildInfo   = define(gauge, "build_info", "1. The version is in the labels.", "version", "commit", "goversion")
 	reloads     = define(counter, "reloads_total", "Reloads of the configuration file that were asked for. The result is done, refused for a fault, or failed as no process came to put it in force.", "result")
 	configRead  = define(gauge, "config_read_timestamp_seconds", "When the configuration that is in force was read.")
+	logWithheld = define(counter, "log_withheld_total", "Slow and failed requests that were not logged, as too many were.")
+	logLost     = define(counter, "log_lost_total", "Lines of the log that were lost, as they were not written fast enough.")
 	loops       = define(gauge, "loops", "Event loops.")
 	loopsSilent = define(gauge, "loops_silent", "Loops that did not answer this scrape within a second. What they count is as it was when they last did.")
 )
@@ -55,6 +57,7 @@ var (
 	clientSent      = define(counter, "client_sent_bytes_total", "Bytes that clients were sent.")
 
 	commands = define(counter, "commands_total", "Commands read from clients; of a binary one, the text command that asks for the same. It is empty if it is none that magent knows, or not as it must be.", "command")
+	slow     = define(counter, "slow_requests_total", "Requests that took --slow or longer, logged or not. 0 without --slow.")
 	denied   = define(counter, "commands_denied_total", "Commands refused as they are in --deny.")
 	lowered  = define(counter, "ttls_lowered_total", "Commands whose exptime was lowered to --max-ttl.")
 	answers  = define(counter, "answers_total", "What became of them; of a get of several keys, of each key. The result is ok, hit, miss, not_found, not_stored, exists or error.", "command", "result")

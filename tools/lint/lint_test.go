@@ -167,6 +167,7 @@ var law = []struct {
 	{"server/admin", nil, "the endpoint knows the proxy by what it declares itself: std only"},
 	{"server/sketch", nil, "a sketch is arithmetic: std only"},
 	{"server/succession", []string{"golang.org/x/sys/..."}, "what passes between two processes knows nothing of the proxy: std and x/sys"},
+	{"server/logs", nil, "a log knows what is written to it by slog: std only"},
 	{"server/metrics", []string{"magent/server", "magent/codec", "magent/upstream", "magent/upstream/...", "github.com/prometheus/client_golang/prometheus",
 		"github.com/prometheus/client_golang/prometheus/...", "github.com/prometheus/client_model/go"}, "what is shown is what server has counted"},
 	{"server/config", []string{"magent/codec", "magent/upstream/route", "github.com/spf13/pflag"}, "a configuration is data: std, pflag, route, and the names of commands"},
