@@ -28,10 +28,9 @@ func TestReader(t *testing.T) {
 	if err := end(); err != nil {
 		t.Error(err)
 	}
-	top.Read = "/nothing"
-	end = top.read(t.Context())
-	proctest.Eventually(t, "it reads", func() bool { return reads.Load() > 1 })
-	if err := end(); err == nil || !strings.HasSuffix(err.Error(), "/nothing: it answers 404 Not Found") {
+	r := newReader(t.Context(), s.URL+"/nothing")
+	proctest.Eventually(t, "it has an error", func() bool { return len(r.ended) == 1 })
+	if err := r.close(); err == nil || !strings.HasSuffix(err.Error(), "/nothing: it answers 404 Not Found") {
 		t.Errorf("of an error it says %v", err)
 	}
 	nobody := Topology{}
