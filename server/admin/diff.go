@@ -88,12 +88,7 @@ type diffLine struct {
 // gone.
 func (h *handler) diff(w http.ResponseWriter, r *http.Request) {
 	var q DiffQuestion
-	if err := read(w, r, &q); err != nil {
-		refuse(w, http.StatusBadRequest, "%v", err)
-		return
-	}
-	if fault := q.fault(); fault != "" {
-		refuse(w, http.StatusBadRequest, "%s", fault)
+	if !asked(w, r, &q) {
 		return
 	}
 	unhurry(w)

@@ -254,6 +254,25 @@ func (h *handler) drain(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// question is what is asked in JSON, and may be wrong.
+type question interface {
+	fault() string // empty: it is not
+}
+
+// asked reads q. It reports false if that is no question, and has answered then.
+func asked(w http.ResponseWriter, r *http.Request, q question) bool {
+	fault := ""
+	if err := read(w, r, q); err != nil {
+		fault = err.Error()
+	} else {
+		fault = q.fault()
+	}
+	if fault != "" {
+		refuse(w, http.StatusBadRequest, "%s", fault)
+	}
+	return fault == ""
+}
+
 // read takes the body of a POST.
 func read(w http.ResponseWriter, r *http.Request, body any) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {

@@ -71,12 +71,7 @@ type BusyClient struct {
 // top answers when it has been counted.
 func (h *handler) top(w http.ResponseWriter, r *http.Request) {
 	var q TopQuestion
-	if err := read(w, r, &q); err != nil {
-		refuse(w, http.StatusBadRequest, "%v", err)
-		return
-	}
-	if fault := q.fault(); fault != "" {
-		refuse(w, http.StatusBadRequest, "%s", fault)
+	if !asked(w, r, &q) {
 		return
 	}
 	unhurry(w)

@@ -147,19 +147,8 @@ func TestNodesThatAskWhoComes(t *testing.T) {
 	c := dial(t, p.Addr)
 	converse(t, c, everyVerb)
 	const keys = 500
-	for i := range keys {
-		if got, err := c.Do(fmt.Sprintf("set key-%d 0 0 1\r\n%d\r\n", i, i%10), 1); err != nil || got != "STORED" {
-			t.Fatalf("set: %q, %v", got, err)
-		}
-	}
-	nodes[0].Kill()
-	nodes[0].Restart()
-	if !proctest.Within(harness.Patience, func() bool {
-		n := p.Server.Snapshot().Nodes[0]
-		return n.State == "up" && len(n.Falls) > 0
-	}) {
-		t.Fatalf("the node does not come back: %+v", p.Server.Snapshot().Nodes[0])
-	}
+	storeKeys(t, c, keys)
+	comesBack(t, p, nodes[0])
 	direct := dial(t, nodes[0].Addr)
 	if got, err := direct.Do("set login 0 0 10\r\nmagent b:r\r\n", 1); err != nil || got != "STORED" {
 		t.Fatalf("%q, %v", got, err)
@@ -189,4 +178,27 @@ func TestNodesThatDoNotLetMagentIn(t *testing.T) {
 		}
 		return why.MatchString(got)
 	})
+}
+
+// storeKeys sets key-0 and so on to a digit each.
+func storeKeys(t *testing.T, c *harness.Client, keys int) {
+	t.Helper()
+	for i := range keys {
+		if got, err := c.Do(fmt.Sprintf("set key-%d 0 0 1\r\n%d\r\n", i, i%10), 1); err != nil || got != "STORED" {
+			t.Fatalf("set: %q, %v", got, err)
+		}
+	}
+}
+
+// comesBack kills the first node, and waits until it is trusted again.
+func comesBack(t *testing.T, p *harness.Proxied, node *harness.Node) {
+	t.Helper()
+	node.Kill()
+	node.Restart()
+	if !proctest.Within(2*harness.Patience, func() bool {
+		n := p.Server.Snapshot().Nodes[0]
+		return n.State == "up" && len(n.Falls) > 0
+	}) {
+		t.Fatalf("the node does not come back: %+v", p.Server.Snapshot().Nodes[0])
+	}
 }

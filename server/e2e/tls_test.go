@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"magent/bench/process/proctest"
 	"magent/server/admin"
 	"magent/server/config"
 	"magent/server/e2e/harness"
@@ -35,19 +34,8 @@ func TestNodesWithTLS(t *testing.T) {
 	c := dial(t, p.Addr)
 	converse(t, c, everyVerb)
 	const keys = 500
-	for i := range keys {
-		if got, err := c.Do(fmt.Sprintf("set key-%d 0 0 1\r\n%d\r\n", i, i%10), 1); err != nil || got != "STORED" {
-			t.Fatalf("set: %q, %v", got, err)
-		}
-	}
-	nodes[0].Kill()
-	nodes[0].Restart()
-	if !proctest.Within(2*harness.Patience, func() bool {
-		n := p.Server.Snapshot().Nodes[0]
-		return n.State == "up" && len(n.Falls) > 0
-	}) {
-		t.Fatalf("the node does not come back: %+v", p.Server.Snapshot().Nodes[0])
-	}
+	storeKeys(t, c, keys)
+	comesBack(t, p, nodes[0])
 	if d, err := p.Server.Diff(t.Context(), admin.DiffQuestion{}, func(admin.DiffProgress) {}); err != nil || d.Compared < keys || d.Different > 0 {
 		t.Errorf("the copies differ: %+v, %v", d, err)
 	}

@@ -11,6 +11,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"magent/upstream/dial"
 )
 
 // Target is a node and the patience with it.
@@ -74,21 +76,6 @@ func (t *Target) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// patient is a connection that fails a Read for silence, and when ctx ends.
-type patient struct {
-	net.Conn
-	ctx     context.Context
-	silence time.Duration
-}
-
-func (p *patient) Read(b []byte) (int, error) {
-	p.SetReadDeadline(time.Now().Add(p.silence))
-	if err := p.ctx.Err(); err != nil { // what interrupts it may have come before the deadline
-		return 0, err
-	}
-	return p.Conn.Read(b)
-}
-
 // bufSize is how much is read at a time.
 const bufSize = 64 << 10
 
@@ -112,7 +99,7 @@ func (t *Target) attempt(ctx context.Context, each func(Entry)) (l Listing, err 
 		defer close(interrupted)
 		conn.SetDeadline(time.Unix(1, 0))
 	})
-	in := bufio.NewReaderSize(&patient{conn, ctx, t.Silence}, bufSize)
+	in := bufio.NewReaderSize(&dial.Patient{Conn: conn, Ctx: ctx, Silence: t.Silence}, bufSize)
 	asked := false
 	if l.Began, err = clock(conn, in); err == nil {
 		asked = true
@@ -196,7 +183,7 @@ func takeLeave(conn net.Conn, silence time.Duration) {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), leave)
 	defer cancel()
-	io.Copy(io.Discard, &patient{conn, ctx, silence})
+	io.Copy(io.Discard, &dial.Patient{Conn: conn, Ctx: ctx, Silence: silence})
 }
 
 // explain says in one line what became of a list of which keys entries came before err.

@@ -60,7 +60,7 @@ type client struct {
 	in *bufio.Reader
 }
 
-func dial(t testing.TB, target Target) *client {
+func dialTo(t testing.TB, target Target) *client {
 	t.Helper()
 	c, err := net.Dial(target.Network, target.Address)
 	if err != nil {
@@ -89,7 +89,7 @@ func TestMemcachedListsEachKeyOnce(t *testing.T) {
 	const n = 5000
 	target := memcached(t, calm...)
 	fill(t, target, n)
-	c := dial(t, target)
+	c := dialTo(t, target)
 	c.do("set key:1 7 10000 5000\r\n%05000d\r\n", 1) // of another class
 	c.do("set key:2 0 -1 1\r\nx\r\n")
 	c.do("delete key:3\r\n")
@@ -138,7 +138,7 @@ func TestMemcachedWithoutKeys(t *testing.T) {
 func TestMemcachedListsAnyByte(t *testing.T) {
 	t.Parallel()
 	target := memcached(t, calm...)
-	c := dial(t, target)
+	c := dialTo(t, target)
 	stored := map[string]bool{}
 	for b := range 256 {
 		key := "in" + string([]byte{byte(b)}) + "b"
@@ -192,7 +192,7 @@ func TestMemcachedIsBusy(t *testing.T) {
 	const n = 10_000
 	target := memcached(t, "-o", "no_lru_maintainer,lru_crawler,lru_crawler_sleep=15000")
 	fill(t, target, n)
-	other := dial(t, target)
+	other := dialTo(t, target)
 	if got := other.do("lru_crawler metadump hash\r\n"); !strings.HasPrefix(got, "key=") && got != "OK" {
 		t.Fatal(got)
 	}
@@ -226,7 +226,7 @@ func TestMemcachedListsEachKeyUnderTraffic(t *testing.T) {
 	fill(t, target, n)
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan struct{})
-	c := dial(t, target)
+	c := dialTo(t, target)
 	go func() {
 		defer close(over)
 		rng := rand.New(rand.NewPCG(1, 1))

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"magent/upstream/dial"
 	"magent/upstream/repair"
 )
 
@@ -139,7 +140,7 @@ func (n *Node) once(ctx context.Context, answers func() error) error {
 		}
 		n.conn = conn
 	}
-	p := &patient{n.conn, ctx, n.target.Silence}
+	p := &dial.Patient{Conn: n.conn, Ctx: ctx, Silence: n.target.Silence}
 	n.in.Reset(p)
 	stop := context.AfterFunc(ctx, func() { p.SetDeadline(time.Unix(1, 0)) })
 	// Beside the reading: a node whose answers nobody takes reads no requests.
@@ -157,21 +158,6 @@ func (n *Node) once(ctx context.Context, answers func() error) error {
 		n.Close() // the deadline is the wrong one for what comes next
 	}
 	return err
-}
-
-// patient is a connection that fails when the node keeps silent, and when ctx ends.
-type patient struct {
-	net.Conn
-	ctx     context.Context
-	silence time.Duration
-}
-
-func (p *patient) Read(b []byte) (int, error) {
-	p.SetReadDeadline(time.Now().Add(p.silence))
-	if err := p.ctx.Err(); err != nil { // what ends it may have come before the deadline
-		return 0, err
-	}
-	return p.Conn.Read(b)
 }
 
 // item reads the answer for one key.
