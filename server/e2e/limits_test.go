@@ -52,6 +52,9 @@ func idlers() {
 // works over others beside them. The idle ends are another process's, so that
 // this one's memory is the proxy's alone.
 func TestIdleConnections(t *testing.T) {
+	if testing.Short() {
+		return // what is in use under the race detector is no measure
+	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < idle+3*busy {
 		t.Fatalf("%d file descriptors are too few for %d connections (%v)", limit.Cur, idle+busy, err)
