@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -66,13 +65,15 @@ func TestVisitOfADeadLoop(t *testing.T) {
 // A refill beside clients is a guest of a loop, and one that has nobody beside it is not.
 func TestRefillIsAGuest(t *testing.T) {
 	t.Parallel()
-	at := newSite(t, 1, 1).slowly(1000)
+	at := newSite(t, 1, 1).slowly(400) // some seconds, for a loop to find that it is busy
 	s := at.refilling(t)
 	c := s.caller(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if poll(ctx, time.Millisecond, func() bool {
-		c.wants("get"+strings.Repeat(" "+mix(1), 100), "VALUE "+mix(1)+" 0 1")
+		for range 50 {
+			c.wants("get "+mix(1), "VALUE "+mix(1)+" 0 1")
+		}
 		return s.guests(t) == 1
 	}) != nil {
 		t.Fatal("the refill does not become a guest")
