@@ -177,6 +177,9 @@ func (s *Server) assume(debts map[*keeper][]succession.Debt) error {
 		owes := false
 		for n, d := range of { // one after the other, and to each loop its share: clients are served meanwhile
 			owes = owes || d.Untold || len(d.Keys) > 0
+			if _, met := k.node.Life(); !met && d.Life != 0 {
+				k.node.SetLife(d.Life) // who has not met it would have to guess whether it comes back empty
+			}
 			err := p.onLanes(ctx, func(l *lane) {
 				if n%len(s.loops) == l.index {
 					l.inherit(i, d)

@@ -264,7 +264,8 @@ func (s *Server) sendDebts(successor *succession.Link) error {
 		if err != nil {
 			return err
 		}
-		d := succession.Debt{Node: k.node.Address, Left: k.remaining()}
+		life, _ := k.node.Life()
+		d := succession.Debt{Node: k.node.Address, Life: life, Left: k.remaining()}
 		for _, j := range aside {
 			d.Untold = d.Untold || j.Overflowed()
 		}

@@ -51,6 +51,7 @@ type Body struct {
 // Debt is a part of what a node has missed. There may be several of one node.
 type Debt struct {
 	Node   string   // its address
+	Life   uint64   // its process, as the predecessor knew it; 0: it did not
 	Left   []string // connections that were closed on it with requests unanswered: ip:port at this end
 	Untold bool     // it has missed more than can be told
 	Keys   []byte   // see Add
