@@ -19,7 +19,7 @@ BASE     ?=
 BENCHES  ?=
 COUNT    ?= 6
 # Packages with nothing for the race detector: one goroutine, or other programs, do the work.
-RACELESS := ^magent/(tools|codec|bench/(compare|failover|refill|keys|stats)|upstream/(converge|fleet|latency|repair|route|token)|server/config)(/|$$)
+RACELESS := ^magent/(tools|codec|bench/(compare|failover|refill|keys|process|stats)|upstream/(converge|fleet|latency|repair|route|token)|server/(config|e2e/(address|clients|machine)))(/|$$)
 BENCHTIME ?= 100ms
 VERSION  := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null | sed 's/^v//')
 COMMIT   := $(shell git describe --always --dirty --exclude '*' 2>/dev/null)
