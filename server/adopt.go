@@ -121,7 +121,7 @@ func (s *Server) mistrust(address string) {
 		f := p.former.Load()
 		for i := 0; f != nil && i < len(f.pool.Nodes); i++ {
 			if f.pool.Nodes[i].Address == address {
-				f.lost[i].Store(true)
+				f.lose(p.log, i)
 			}
 		}
 	}

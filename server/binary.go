@@ -124,10 +124,6 @@ func (s *session) request(buf, rest []byte, r *binary.Request) (behind []byte, s
 		// if nobody looks at commands.
 		s.asked = binary.Asked{Opcode: r.Opcode, Opaque: r.Opaque}
 		s.count.Commands[codec.OpGets]++
-		if s.tally != nil {
-			s.tally.requests++
-			s.loop.census.keys.Add(r.Key.In(buf), false)
-		}
 		s.getKey(codec.OpGets, nil, r.Key.In(buf), slotKey|slotLast)
 		return rest, true
 	}

@@ -253,11 +253,7 @@ func (c *carry) concluded(o repair.Outcome) {
 
 // leader is the connection to the replica that leads the key now; nil if there is none.
 func (c *carry) leader() *upstream.Conn {
-	var form codec.Letters
-	if c.follow.Options().Base64 {
-		form = codec.Letter('b')
-	}
-	conn, _ := c.lane.leader(text.RouteKey(c.follow.Key(), form, c.lane.sentKey[:]), 0, c.salt)
+	conn, _ := c.lane.leader(c.lane.placedKey(c.follow.Key(), c.follow.Options().Base64), 0, c.salt)
 	return conn
 }
 

@@ -218,7 +218,7 @@ func (d *comparison) list(ctx context.Context, node int, first bool, each func(d
 		return l, nil
 	}
 	d.show("listing " + d.pool.Nodes[node].Name)
-	l, err = dump.Crawl(ctx, d.srv.listing(node), func(e dump.Entry) {
+	l, err = dump.Crawl(ctx, d.srv.listing(d.srv.pool.Nodes[node]), func(e dump.Entry) {
 		switch {
 		case ours(e.Key):
 		case d.holds(node, e.Key):

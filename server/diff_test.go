@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"magent/server/admin"
+	"magent/upstream/dial"
 	"magent/upstream/health"
 	"magent/upstream/inspect"
 	"magent/upstream/memnode"
@@ -187,7 +188,7 @@ func TestDiffOfANodeThatFails(t *testing.T) {
 	defer d.close()
 	gone := startNode(t, memnode.Config{})
 	gone.Kill()
-	d.nodes[1] = inspect.New(inspect.Target{Network: "tcp", Address: gone.Addr(), Connect: lookPatience, Silence: lookPatience})
+	d.nodes[1] = inspect.New(inspect.Target{Target: dial.Target{Network: "tcp", Address: gone.Addr(), Connect: lookPatience}, Silence: lookPatience})
 	if err := d.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}

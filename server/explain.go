@@ -329,7 +329,7 @@ func (s *poolServer) look(ctx context.Context, k *keyed, o inspect.Options) []si
 // inspector looks at what node holds.
 func (s *poolServer) inspector(node int) *inspect.Node {
 	n := s.pool.Nodes[node]
-	return inspect.New(inspect.Target{Network: n.Network, Address: n.Address, Connect: lookPatience, Silence: lookPatience, Dial: s.entry.dialsTo(n)})
+	return inspect.New(inspect.Target{Target: s.entry.target(n), Silence: lookPatience})
 }
 
 // differs is the difference in words, if there is one.

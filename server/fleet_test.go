@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"magent/server/config"
+	"magent/upstream/dial"
 	"magent/upstream/fleet"
 	"magent/upstream/health"
 	"magent/upstream/probe"
@@ -14,7 +15,7 @@ import (
 
 // prober asks a node for what the tests want to know, or to have.
 func (at *site) prober(node int) *probe.Prober {
-	p := probe.New(probe.Target{Network: "tcp", Address: at.nodes[node].Addr(), Connect: time.Second, Timeout: time.Second}, "", false)
+	p := probe.New(probe.Target{Target: dial.Target{Network: "tcp", Address: at.nodes[node].Addr(), Connect: time.Second}, Timeout: time.Second}, "", false)
 	at.t.Cleanup(p.Forget)
 	return p
 }

@@ -157,7 +157,7 @@ func (f *former) moved(now *upstream.Pool) bool {
 func (f *former) watch(s *poolServer) health.Watch {
 	probers := make([]*probe.Prober, len(f.pool.Nodes))
 	for i, n := range f.pool.Nodes {
-		probers[i] = probe.New(probe.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Timeout: s.conf.Timeout}, "", false)
+		probers[i] = probe.New(s.targetOf(n), "", false)
 	}
 	return health.Watch{
 		Probe: func(ctx context.Context, i int) (time.Duration, error) { return probers[i].RoundTrip(ctx) },

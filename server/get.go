@@ -386,6 +386,9 @@ func (s *session) noReplica(l *lane, seq uint32, key []byte) {
 }
 
 // noPool answers a slot whose key no pool serves.
-func (s *session) noPool(seq uint32) { s.fail(seq, lineNoPool) }
+func (s *session) noPool(seq uint32) {
+	s.slots.at(seq).began = 0
+	s.fail(seq, []byte(lineNoPool))
+}
 
-var lineNoPool = []byte("SERVER_ERROR no pool for this key\r\n")
+const lineNoPool = "SERVER_ERROR no pool for this key\r\n"

@@ -268,11 +268,15 @@ func (t tickTask) Run(context.Context) error {
 	l.flush()
 	l.settle()
 	l.entertain()
-	if !slices.ContainsFunc(l.lanes, (*lane).underWay) && len(l.guests) == 0 && len(l.waiting) == 0 && len(l.lingers) == 0 && len(l.leavings) == 0 && len(l.partings) == 0 && len(l.watched) == 0 &&
-		(l.away == nil || l.any.clients.Load() == 0) {
+	if !l.working() && len(l.guests) == 0 && len(l.watched) == 0 && (l.away == nil || l.any.clients.Load() == 0) {
 		l.any.busy.Store(false)
 	}
 	return nil
+}
+
+// working reports whether something is under way that a client or a node waits for.
+func (l *loop) working() bool {
+	return slices.ContainsFunc(l.lanes, (*lane).underWay) || len(l.waiting)+len(l.lingers)+len(l.leavings)+len(l.partings) > 0
 }
 
 // do runs f on the loop.
@@ -308,15 +312,7 @@ func (l *loop) routeSent(line []byte, req *codec.Request) []byte {
 }
 
 // routeKey is routeSent for a request that has not been parsed.
-func (l *loop) routeKey(p *upstream.Pending) []byte {
-	if !p.Op.Meta() {
-		return p.Key()
-	}
-	line := p.Line()
-	var req codec.Request
-	text.Parse(line, &req)
-	return l.routeSent(line, &req)
-}
+func (l *loop) routeKey(p *upstream.Pending) []byte { return p.Route(l.sentKey[:]) }
 
 // enroll gives nc to the loop and waits until it has it.
 func (l *loop) enroll(ctx any, nc net.Conn) error {

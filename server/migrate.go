@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"magent/upstream"
 	"magent/upstream/dump"
 	"magent/upstream/refill"
 )
@@ -30,33 +32,38 @@ func (s *poolServer) migrate(f *former) {
 	ctx, cancel := context.WithDeadline(s.ctx, f.until)
 	defer cancel()
 	pause(ctx, s.times.linger)
-	began, moved := time.Now(), 0
-	for node := 0; node < len(f.pool.Nodes); {
-		n, err := s.moveFrom(ctx, f, node)
-		moved += n
-		switch {
-		case s.ctx.Err() != nil:
-			return // it is shut down, which sees to the rest
-		case ctx.Err() != nil:
-			s.forget(f, fmt.Sprintf("the time for that is over, with %d keys moved beside clients", moved))
-			return
-		case err != nil:
-			s.log.Debug("keys do not move yet", "node", f.pool.Nodes[node].Name, "cause", err.Error())
+	began, moved, left := time.Now(), 0, f.pool.Nodes
+	for len(left) > 0 {
+		var again []*upstream.Node // of which no other is kept waiting
+		for _, node := range left {
+			n, err := s.moveFrom(ctx, f, node)
+			moved += n
+			switch {
+			case s.ctx.Err() != nil:
+				return // it is shut down, which sees to the rest
+			case ctx.Err() != nil:
+				s.forget(f, fmt.Sprintf("the time for that is over, with %d keys moved beside clients", moved))
+				return
+			case err != nil:
+				s.log.Debug("keys do not move yet", "node", node.Name, "cause", err.Error())
+				again = append(again, node)
+			}
+		}
+		if left = again; len(left) > 0 {
 			pause(ctx, retryMoves)
-		default:
-			node++
 		}
 	}
 	s.forget(f, fmt.Sprintf("all have moved, %d beside clients, in %v", moved, time.Since(began).Round(time.Millisecond)))
 }
 
-// moveFrom moves what node holds and is no longer to hold.
-func (s *poolServer) moveFrom(ctx context.Context, f *former, node int) (moved int, err error) {
+// moveFrom moves what a node holds and is no longer to hold. What cannot be moved keeps nothing
+// else waiting.
+func (s *poolServer) moveFrom(ctx context.Context, f *former, from *upstream.Node) (moved int, err error) {
+	node, target := from.Index, s.listing(from)
 	if f.lost[node].Load() {
 		return 0, nil
 	}
-	n := f.pool.Nodes[node]
-	target := dump.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Silence: s.times.silence}
+	var unmoved error
 	keys := dump.NewHottest(dump.Limits{Keys: moveKeys, Bytes: moveBytes})
 	for more := true; more; {
 		list, err := dump.Crawl(ctx, target, func(e dump.Entry) {
@@ -71,25 +78,22 @@ func (s *poolServer) moveFrom(ctx context.Context, f *former, node int) (moved i
 		for from := 0; from < keys.Len(); from += movesPerTurn {
 			n, err := s.moveTurn(ctx, f, node, keys, from, min(from+movesPerTurn, keys.Len()))
 			moved += n
-			if err != nil {
+			if errors.Is(err, errUnmoved) {
+				unmoved = err
+			} else if err != nil {
 				return moved, err
 			}
 			pause(ctx, tick)
 		}
 		more = keys.Next(list.Began)
 	}
-	return moved, nil
+	return moved, unmoved
 }
 
 // owned reports whether node is a former owner of key.
 func (f *former) owned(s *poolServer, node int, key []byte) bool {
 	owners, n := f.owners(s.pool, key)
-	for _, owner := range owners[:n] {
-		if owner == node {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(owners[:n], node)
 }
 
 var errUnmoved = errors.New("some could not be moved")

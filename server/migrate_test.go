@@ -10,7 +10,6 @@ import (
 
 	"magent/server/config"
 	"magent/upstream/memnode"
-	"magent/upstream/probe"
 )
 
 // grown is the magent that takes the place of old, whose first pool has one node more in
@@ -183,6 +182,81 @@ func TestCommandsOnWhatHasNotMoved(t *testing.T) {
 	}
 }
 
+// A former owner that does not say which keys it has keeps those of others from nothing.
+func TestOneThatDoesNotAnswerKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	const n = 300
+	at := newSite(t, 2)
+	old := at.magent()
+	old.fill(t, n)
+	if err := at.nodes[0].SetFault("(on lru_crawler (1/1 reset))"); err != nil {
+		t.Fatal(err)
+	}
+	s := at.grown(old, true)
+	of := func(node int) (keys []string) { // that are there and not where they are to be
+		for i := range n {
+			if key := mix(i); slices.Equal(at.where(key), []int{node}) && !slices.Equal(at.places(s, key), []int{node}) {
+				keys = append(keys, key)
+			}
+		}
+		return keys
+	}
+	eventually(t, "the keys of the other have moved", func() bool { return len(of(1)) == 0 })
+	if len(of(0)) == 0 {
+		t.Error("nothing is left at the one that does not answer")
+	}
+	if err := at.nodes[0].SetFault(""); err != nil {
+		t.Fatal(err)
+	}
+	at.moves(s, n)
+}
+
+// A read that may have its client write (mg with R) has nothing move while the gate is closed, as
+// others may write where keys were.
+func TestNothingMovesAtAClosedGate(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 2)
+	old := at.magent()
+	old.fill(t, 1)
+	s := at.grown(old, false)
+	key := at.unmoved(s, 0)
+	for node := range 2 { // one of them had it
+		at.tell(node, "set "+key+" 0 10 1\r\nv", "STORED")
+	}
+	was := at.where(key)
+	held := make(chan struct{}, len(s.loops))
+	for _, l := range s.pools[0].lanes() {
+		if err := l.do(func() { l.closeGate(held) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := s.caller(t)
+	if _, err := c.conn.Write([]byte("mg " + key + " v R30\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it waits at the gate", func() bool {
+		waiting := make(chan int, len(s.loops))
+		err := s.pools[0].onLanes(t.Context(), func(l *lane) { waiting <- len(l.gate.waiting) })
+		n := 0
+		for range s.loops {
+			n += <-waiting
+		}
+		return err == nil && n == 1
+	})
+	if now := at.where(key); !slices.Equal(now, was) {
+		t.Errorf("the key was at the nodes %v, and is at %v", was, now)
+	}
+	for _, l := range s.pools[0].lanes() {
+		if err := l.do(func() { l.openGate(held) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if line, err := c.in.ReadString('\n'); err != nil || line != "VA 1 W\r\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
 // Clients that read and write at the same time read nothing old, and miss nothing, while a pool
 // grows around them.
 func TestAPoolGrowsUnderWrites(t *testing.T) {
@@ -291,8 +365,7 @@ func TestDebtOfAFormerOwner(t *testing.T) {
 	trusted(t, old)
 	old.fill(t, n)
 	at.vouched()
-	p := probe.New(probe.Target{Network: "tcp", Address: at.nodes[0].Addr(), Connect: time.Second, Timeout: time.Second}, "", false)
-	defer p.Forget()
+	p := at.prober(0)
 	eventually(t, "the node is older than it will be away", func() bool { // else it is taken for one that was restarted
 		id, err := p.Identity(t.Context())
 		return err == nil && id.Uptime() >= 2*time.Second
@@ -312,5 +385,22 @@ func TestDebtOfAFormerOwner(t *testing.T) {
 	at.moves(s, n)
 	for i := range n {
 		c.says("get "+mix(i)+"\r\n", fmt.Sprintf("VALUE %s 0 3\r\nnew\r\nEND\r\n", mix(i)))
+	}
+}
+
+// A magent that is to look for keys where they were, and does not come to serve, ends all the same.
+func TestGrownAndNotStarted(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 1)
+	was := at.cfg.Pools[0]
+	m := startNode(t, memnode.Config{})
+	at.cfg.Pools = []config.Pool{was}
+	at.cfg.Pools[0].Copies = [][]config.Node{{was.Copies[0][0], nodeAt(t, m.Addr())}}
+	s := at.build(at.cfg)
+	if err := s.pools[0].remember(&was, time.Hour); err != nil || s.pools[0].former.Load() == nil {
+		t.Fatalf("%v: nothing is remembered", err)
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

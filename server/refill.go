@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"magent/upstream"
 	"magent/upstream/dial"
 	"magent/upstream/dump"
 	"magent/upstream/fleet"
@@ -186,7 +187,7 @@ func (r *refillRun) from(ctx context.Context, source int) error {
 	for first, more := true, true; more; first = false {
 		r.enter("listing " + n.Name)
 		mine := uint64(0)
-		list, err := dump.Crawl(ctx, s.listing(source), func(e dump.Entry) {
+		list, err := dump.Crawl(ctx, s.listing(n), func(e dump.Entry) {
 			if !ours(e.Key) && s.leads(k.node.Index, e.Key) == source {
 				mine++
 				keys.Add(e)
@@ -213,10 +214,9 @@ func ours(key []byte) bool {
 	return len(key) >= len(fleet.Prefix) && string(key[:len(fleet.Prefix)]) == fleet.Prefix
 }
 
-// listing is where, and with which patience, node is asked for its keys.
-func (s *poolServer) listing(node int) dump.Target {
-	n := s.pool.Nodes[node]
-	return dump.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Silence: s.times.silence, Dial: s.entry.dialsTo(n)}
+// listing is where, and with which patience, a node is asked for its keys.
+func (s *poolServer) listing(n *upstream.Node) dump.Target {
+	return dump.Target{Target: s.entry.target(n), Silence: s.times.silence}
 }
 
 // passRoom is for as many keys as the source says that it has, and some that come meanwhile.

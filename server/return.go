@@ -63,7 +63,7 @@ type keeper struct {
 func newKeeper(s *poolServer, n *upstream.Node) *keeper {
 	key := fmt.Sprintf("%sprobe:%016x", fleet.Prefix, rand.Uint64())
 	return &keeper{srv: s, node: n, debtors: s.newAccount(n.Index), nudged: make(chan struct{}, 1),
-		prober: probe.New(s.targetOf(n.Index), key, s.conf.Probe == config.ProbeWrite)}
+		prober: probe.New(s.targetOf(n), key, s.conf.Probe == config.ProbeWrite)}
 }
 
 // watch is what the monitor needs of the server.

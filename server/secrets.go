@@ -97,9 +97,10 @@ func (e *entry) dial(ctx context.Context, n *upstream.Node) (net.Conn, error) {
 	return d.Dial(ctx, n.Network, n.Address)
 }
 
-// dialsTo is dial for who names a node by its address, which is that of n.
-func (e *entry) dialsTo(n *upstream.Node) func(ctx context.Context, network, address string) (net.Conn, error) {
-	return func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dial(ctx, n) }
+// target is n for who asks it beside the traffic.
+func (e *entry) target(n *upstream.Node) dial.Target {
+	return dial.Target{Network: n.Network, Address: n.Address, Connect: e.dialer.Connect,
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dial(ctx, n) }}
 }
 
 // handshakeHaste is how long a handshake takes in a local network, with what a busy machine

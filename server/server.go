@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -267,14 +266,15 @@ func (s *Server) end(ctx context.Context, successor *succession.Link) (err error
 		s.closeListeners()
 		s.accepting.Wait()
 		_ = waitFor(ctx, func() bool { return s.enrolling.Load() == 0 }) // a loop that has ended takes nobody
-		if s.running.Load() {
+		ran := s.running.Load()
+		if ran {
 			err = s.drain(ctx, successor)
 			s.closeGroups()
 		}
 		s.running.Store(false)
 		for _, p := range s.pools {
 			p.pool.Monitor.Close()
-			if f := p.former.Load(); f != nil {
+			if f := p.former.Load(); f != nil && ran { // else there are no loops
 				p.forget(f, "it is stopping")
 			}
 		}
@@ -317,8 +317,14 @@ func (s *Server) drain(ctx context.Context, successor *succession.Link) error {
 	}
 	patience, cancel := context.WithTimeout(ctx, lastWords)
 	defer cancel()
-	_ = waitFor(patience, func() bool { // a loop that has ended stays busy
-		return !slices.ContainsFunc(s.loops, func(l *loop) bool { return l.any.busy.Load() })
+	_ = waitFor(patience, func() bool {
+		var working atomic.Bool
+		err := s.onLoops(patience, func(l *loop) {
+			if l.working() {
+				working.Store(true)
+			}
+		})
+		return err != nil || !working.Load() // a loop that has ended does nothing any more
 	})
 	return ctx.Err()
 }

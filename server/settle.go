@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"slices"
 
 	"magent/codec"
@@ -115,7 +116,9 @@ func (c *carry) moved(o repair.Outcome) {
 // had it before.
 func (l *lane) copyOn(f *formerLane, lead int, key []byte, base64 bool) {
 	placed := slices.Clone(l.placedKey(key, base64))
-	for _, node := range slices.Compact(slices.Sorted(slices.Values(l.replicaList(placed)))) {
+	nodes := l.replicaList(placed)
+	slices.Sort(nodes)
+	for _, node := range slices.Compact(nodes) {
 		switch {
 		case node == lead || f.had(placed, node):
 		case !l.pool.Health.Writable(node):
@@ -150,11 +153,7 @@ func (f *formerLane) had(key []byte, node int) bool {
 // placedKey is a key that is as written, as placement sees it. It is good until routeSent is
 // called next.
 func (l *loop) placedKey(key []byte, base64 bool) []byte {
-	var form codec.Letters
-	if base64 {
-		form = codec.Letter('b')
-	}
-	return text.RouteKey(key, form, l.sentKey[:])
+	return text.RouteKey(key, base64Letter(base64), l.sentKey[:])
 }
 
 // settlement is one key being settled, or all keys being given up.
@@ -249,20 +248,20 @@ func (st *settlement) tell(node int, try uint32) {
 			return
 		}
 	}
-	f.lose(l.srv, node)
+	f.lose(l.srv.log, node)
 }
 
 // lose has a former owner not be asked any more.
-func (f *formerLane) lose(srv *Server, node int) {
+func (f *former) lose(log *slog.Logger, node int) {
 	if !f.lost[node].Swap(true) {
-		srv.log.Warn("a node is no longer asked for keys that it had", "node", f.pool.Nodes[node].Name, "cause", "it may not have lost those that were changed")
+		log.Warn("a node is no longer asked for keys that it had", "node", f.pool.Nodes[node].Name, "cause", "it may not have lost those that were changed")
 	}
 }
 
 // Reply hears that a former owner has lost it, or does not have it.
 func (st *settlement) Reply(c *upstream.Conn, _ *upstream.Pending, r *codec.Reply, _ []byte) {
 	if r.Kind == codec.KindError {
-		st.from.lose(st.lane.srv, c.Node().Index)
+		st.from.lose(st.lane.srv.log, c.Node().Index)
 	}
 	st.told()
 }
@@ -276,7 +275,7 @@ func (st *settlement) Fail(c *upstream.Conn, p *upstream.Pending, cause upstream
 	if p.Seq == 0 && cause == upstream.CauseReset {
 		st.tell(c.Node().Index, 1)
 	} else {
-		st.from.lose(st.lane.srv, c.Node().Index)
+		st.from.lose(st.lane.srv.log, c.Node().Index)
 	}
 	st.told()
 }
@@ -310,6 +309,9 @@ func (s *session) settles(l *lane, key []byte, req *codec.Request) bool {
 	placed := l.placedKey(key, base64)
 	if _, n := l.former.owners(l.pool, placed); n == 0 || slices.Contains(s.settledKeys, longHash(placed)) {
 		return false
+	}
+	if l.gate.closed > 0 { // those that change items have been held before; this one is a read that may
+		return l.gate.holds(s)
 	}
 	// What the session has asked before is not to be overtaken.
 	return s.slots.len() > 0 || l.settle(l.former, s, key, base64, !blind(req), nil)

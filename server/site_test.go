@@ -18,7 +18,6 @@ import (
 	"magent/upstream/fleet"
 	"magent/upstream/health"
 	"magent/upstream/memnode"
-	"magent/upstream/probe"
 	"magent/upstream/repair"
 )
 
@@ -205,14 +204,7 @@ func (s *Server) midway(t *testing.T, i int) {
 // leased reports whether somebody has the lease for refilling node 0, which is kept on the
 // other.
 func (at *site) leased() bool {
-	target := at.nodes[0].Addr()
-	p := probe.New(probe.Target{Network: "tcp", Address: at.nodes[0].Addr(), Connect: time.Second, Timeout: time.Second}, "", false)
-	defer p.Forget()
-	mark, err := fleet.Look(at.t.Context(), p)
-	if err != nil {
-		at.t.Fatal(err)
-	}
-	_, leased := at.nodes[1].Get(fmt.Sprintf("%srefill:%s:%016x", fleet.Prefix, target, mark.Life))
+	_, leased := at.nodes[1].Get(fmt.Sprintf("%srefill:%s:%016x", fleet.Prefix, at.nodes[0].Addr(), at.mark(0).Life))
 	return leased
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"magent/upstream"
 	"magent/upstream/fleet"
 	"magent/upstream/health"
 	"magent/upstream/probe"
@@ -63,19 +64,20 @@ type account struct {
 	ledger  *fleet.Ledger
 }
 
-// targetOf is node as it is asked beside the traffic.
-func (s *poolServer) targetOf(node int) probe.Target {
-	n := s.pool.Nodes[node]
-	return probe.Target{Network: n.Network, Address: n.Address, Connect: s.conf.ConnectTimeout, Timeout: s.conf.Timeout, Dial: s.entry.dialsTo(n)}
+// targetOf is a node as it is asked beside the traffic.
+func (s *poolServer) targetOf(n *upstream.Node) probe.Target {
+	return probe.Target{Target: s.entry.target(n), Timeout: s.conf.Timeout}
 }
 
 // newProber is for asking node something now and then; it is to be forgotten.
-func (s *poolServer) newProber(node int) *probe.Prober { return probe.New(s.targetOf(node), "", false) }
+func (s *poolServer) newProber(node int) *probe.Prober {
+	return probe.New(s.targetOf(s.pool.Nodes[node]), "", false)
+}
 
 // sourcesOf is the peers of node, as all magents of its pool order them.
 func (s *poolServer) sourcesOf(node int) (sources []probe.Target) {
 	for _, peer := range s.pool.Peers(node) {
-		sources = append(sources, s.targetOf(peer))
+		sources = append(sources, s.targetOf(s.pool.Nodes[peer]))
 	}
 	return sources
 }
@@ -366,7 +368,7 @@ func (k *keeper) warm(ctx context.Context, seen health.Word) {
 	}
 	for ctx.Err() == nil && s.pool.Health.Load(k.node.Index) == seen {
 		m := fleet.NewMember(fleet.Config{
-			ID: s.id, Target: s.targetOf(k.node.Index), Sources: s.sourcesOf(k.node.Index), Times: s.times.fleet,
+			ID: s.id, Target: s.targetOf(k.node), Sources: s.sourcesOf(k.node.Index), Times: s.times.fleet,
 			Refill: func(ctx context.Context, _ uint64) error { return k.refill(ctx) },
 			Notify: k.heard,
 		})

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"magent/codec"
 	"magent/codec/text"
 	"magent/server/config"
 	"magent/upstream"
@@ -82,14 +81,10 @@ func (w *witness) hears(s *session, seq uint32, node *upstream.Node, p *upstream
 
 // keyOf is the key of p as placement sees it.
 func (w *witness) keyOf(p *upstream.Pending) []byte {
-	key := p.Key()
-	if len(key) == 0 || !p.Op.Meta() {
-		return key
+	if len(p.Key()) == 0 {
+		return nil
 	}
-	line := p.Line()
-	var req codec.Request
-	text.Parse(line, &req)
-	return text.RouteKey(key, req.Meta, w.coded[:])
+	return p.Route(w.coded[:])
 }
 
 // fails notes the error that the slot seq is answered with.

@@ -25,7 +25,7 @@ func (s *session) store(line, rest []byte, req *codec.Request) []byte {
 	switch {
 	case l == nil:
 		if req.Op == codec.OpMetaSet || !req.Quiet() {
-			s.refuse(req.Op, string(lineNoPool))
+			s.refuse(req.Op, lineNoPool)
 		}
 		s.waste = size
 		return rest

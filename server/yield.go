@@ -141,6 +141,9 @@ func (s *Server) away() (addresses []string) {
 }
 
 func (s *poolServer) away() (addresses []string) {
+	if s.pool.Alone() {
+		return nil // what a node of it did not get has failed: it has missed nothing
+	}
 	for i, n := range s.pool.Nodes {
 		if state := s.pool.Health.Load(i).State(); state == health.Down || state == health.Stale {
 			addresses = append(addresses, n.Address)

@@ -516,7 +516,7 @@ func (c *Conn) needed() bool {
 			continue
 		}
 		var buf [text.MaxKey]byte
-		key := p.route(buf[:])
+		key := p.Route(buf[:])
 		for copy := range pool.Copies {
 			if node, state := pool.State(copy, key); node != c.node.Index && state <= max(own, health.Slow) {
 				return false

@@ -249,7 +249,8 @@ func (g *Group) Latency(node int) (mean, p99 time.Duration) {
 // recent is how long ago a node may have answered last for its p99 to be one of late.
 const recent = time.Second
 
-// AskedOfLate is about how many answers node has given in the last second or two.
+// AskedOfLate is about how many flushes to node have been answered in the last second or two:
+// of one with many requests, and of those that cross, one is counted.
 func (g *Group) AskedOfLate(node int) int {
 	gauge := &g.paces[node].gauge
 	if g.limits.Clock == nil || gauge.Age(g.limits.Clock()) > recent {

@@ -73,8 +73,8 @@ func (p *Pending) whole() bool {
 	return p.Op.Class() != codec.ClassStore || len(p.Line()) < len(p.Request())
 }
 
-// route is the key as placement sees it, maybe in buf, which must hold text.MaxKey bytes.
-func (p *Pending) route(buf []byte) []byte {
+// Route is the key as placement sees it, maybe in buf, which must hold text.MaxKey bytes.
+func (p *Pending) Route(buf []byte) []byte {
 	if !p.Op.Meta() {
 		return p.Key()
 	}

@@ -20,14 +20,17 @@ import (
 
 // TestAPoolGrows has a pool of two memcacheds become one of three, in place, while clients read
 // all that it holds and change some of it: they keep their connections, hardly any read misses,
-// and none is of what was before a change that was answered.
+// and none is of what was before a change that was answered. The nodes ask who comes, those that
+// keys leave, too.
 func TestAPoolGrows(t *testing.T) {
 	keys := amount(2000, 5000, 100_000)
 	cfg := config.Default()
 	cfg.Loops = 2
 	pool := config.DefaultPool()
 	pool.Timeout, pool.ConnectTimeout = harness.Patience/4, harness.Patience/4
-	pool.Copies = [][]config.Node{{harness.Memcached(t).Config(), harness.Memcached(t).Config()}}
+	pool.Access.AuthFile = users(t, "magent:secret")
+	node := func() config.Node { return harness.Memcached(t, "-Y", pool.Access.AuthFile).Config() }
+	pool.Copies = [][]config.Node{{node(), node()}}
 	cfg.Pools = []config.Pool{pool}
 	old := harness.Serve(t, cfg)
 	fill := dial(t, old.Addr)
@@ -51,7 +54,7 @@ func TestAPoolGrows(t *testing.T) {
 		crowd.least.Store(int64(version))
 	}
 	write(1)
-	pool.Copies = [][]config.Node{append(pool.Copies[0], harness.Memcached(t).Config())}
+	pool.Copies = [][]config.Node{append(pool.Copies[0], node())}
 	cfg.Pools = []config.Pool{pool}
 	s := inherits(t, old, cfg)
 	write(2)

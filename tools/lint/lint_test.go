@@ -156,7 +156,7 @@ var law = []struct {
 	{"upstream/health", nil, "health is a pure state machine: std only"},
 	{"upstream/dial", []string{"magent/upstream/sealed", "golang.org/x/sys/..."}, "a connection to a node is made of the network's: std, x/sys and sealed"},
 	{"upstream/sealed", nil, "TLS is crypto/tls: std only"},
-	{"upstream/probe", nil, "a prober asks a few questions of one node: std only"},
+	{"upstream/probe", []string{"magent/upstream/dial"}, "a prober asks a few questions of one node: std and dial"},
 	{"upstream/debt", nil, "a journal is a set of keys: std only"},
 	{"upstream/latency", nil, "a gauge is arithmetic: std only"},
 	{"upstream/memnode", nil, "memnode judges the proxy and must not share its bugs: std only"},

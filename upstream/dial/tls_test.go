@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/bench/process/proctest"
 	"magent/server/secret/secrettest"
 )
 
@@ -19,19 +20,7 @@ func secureNode(t *testing.T, cfg *tls.Config) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				io.Copy(c, c)
-			}()
-		}
-	}()
+	proctest.Serve(t, ln, func(c net.Conn) { io.Copy(c, c) })
 	return ln.Addr().String()
 }
 

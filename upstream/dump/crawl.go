@@ -17,13 +17,8 @@ import (
 
 // Target is a node and the patience with it.
 type Target struct {
-	Network, Address string        // as net.Dial takes them
-	Connect          time.Duration // for a connection to be made
-	Silence          time.Duration // how long the node may keep silent in the middle of an answer
-
-	// Dial makes a connection that is ready for requests, within Connect or a bound of its
-	// own; nil is one of net's.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	dial.Target
+	Silence time.Duration // how long the node may keep silent in the middle of an answer
 
 	// Wait waits for d, or until ctx ends and then returns its error. nil is a timer.
 	Wait func(ctx context.Context, d time.Duration) error
@@ -79,17 +74,9 @@ func (t *Target) wait(ctx context.Context, d time.Duration) error {
 // bufSize is how much is read at a time.
 const bufSize = 64 << 10
 
-func (t *Target) dial(ctx context.Context) (net.Conn, error) {
-	if t.Dial != nil {
-		return t.Dial(ctx, t.Network, t.Address)
-	}
-	d := net.Dialer{Timeout: t.Connect}
-	return d.DialContext(ctx, t.Network, t.Address)
-}
-
 // attempt asks once.
 func (t *Target) attempt(ctx context.Context, each func(Entry)) (l Listing, err error) {
-	conn, err := t.dial(ctx)
+	conn, err := t.Conn(ctx)
 	if err != nil {
 		return l, fmt.Errorf("no list of keys: %w", err)
 	}

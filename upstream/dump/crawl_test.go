@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/upstream/dial"
 	"magent/upstream/memnode"
 )
 
@@ -54,7 +55,7 @@ func rawNode(t *testing.T, speak func(c net.Conn, in *bufio.Reader)) Target {
 		l.Close()
 		<-over
 	})
-	return Target{Network: "tcp", Address: l.Addr().String(), Connect: patience, Silence: patience}
+	return Target{Target: dial.Target{Network: "tcp", Address: l.Addr().String(), Connect: patience}, Silence: patience}
 }
 
 func expect(t *testing.T, in *bufio.Reader, want string) {
@@ -216,7 +217,7 @@ func TestCrawlTakesTheRestOfAListItLeaves(t *testing.T) {
 func TestCrawlDoesNotBeginWhenItIsOver(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Crawl(ctx, Target{Network: "tcp", Address: "127.0.0.1:1"}, none); !errors.Is(err, context.Canceled) {
+	if _, err := Crawl(ctx, Target{Target: dial.Target{Network: "tcp", Address: "127.0.0.1:1"}}, none); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -228,7 +229,7 @@ func TestCrawlOfANodeThatDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.Close() })
-	target := Target{Network: "tcp", Address: n.Addr(), Connect: patience, Silence: patience}
+	target := Target{Target: dial.Target{Network: "tcp", Address: n.Addr(), Connect: patience}, Silence: patience}
 	fill(t, target, 1000)
 	h := NewHottest(Limits{Keys: 2000, Bytes: 1 << 16})
 	l, err := Crawl(t.Context(), target, h.Add)

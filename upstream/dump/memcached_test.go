@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"magent/upstream/dial"
 )
 
 // memcached starts one of the system's, until the test ends.
@@ -43,7 +45,7 @@ func memcached(t testing.TB, args ...string) Target {
 	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
 		if c, err := net.Dial("unix", path); err == nil {
 			c.Close()
-			return Target{Network: "unix", Address: path, Connect: patience, Silence: patience}
+			return Target{Target: dial.Target{Network: "unix", Address: path, Connect: patience}, Silence: patience}
 		}
 	}
 	t.Fatal("memcached takes no connections")

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"magent/upstream/dial"
 	"magent/upstream/probe"
 )
 
@@ -92,7 +93,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 func target(addr string) probe.Target {
-	return probe.Target{Network: "tcp", Address: addr, Connect: patience, Timeout: patience}
+	return probe.Target{Target: dial.Target{Network: "tcp", Address: addr, Connect: patience}, Timeout: patience}
 }
 
 func prober(t *testing.T, addr string) *probe.Prober {

@@ -20,21 +20,8 @@ import (
 
 // Target is a node and the patience with it.
 type Target struct {
-	Network, Address string        // as net.Dial takes them
-	Connect          time.Duration // for a connection to be made
-	Silence          time.Duration // how long the node may keep silent, or take nothing
-
-	// Dial makes a connection that is ready for requests, within Connect or a bound of its
-	// own; nil is one of net's.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-}
-
-func (t *Target) dial(ctx context.Context) (net.Conn, error) {
-	if t.Dial != nil {
-		return t.Dial(ctx, t.Network, t.Address)
-	}
-	d := net.Dialer{Timeout: t.Connect}
-	return d.DialContext(ctx, t.Network, t.Address)
+	dial.Target
+	Silence time.Duration // how long the node may keep silent, or take nothing
 }
 
 // Options say what is looked at.
@@ -134,7 +121,7 @@ func (n *Node) exchange(ctx context.Context, request []byte, answers func() erro
 
 func (n *Node) once(ctx context.Context, answers func() error) error {
 	if n.conn == nil {
-		conn, err := n.target.dial(ctx)
+		conn, err := n.target.Conn(ctx)
 		if err != nil {
 			return dialError{err}
 		}

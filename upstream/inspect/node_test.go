@@ -15,6 +15,7 @@ import (
 
 	"magent/bench/process"
 	"magent/bench/process/proctest"
+	"magent/upstream/dial"
 	"magent/upstream/repair"
 )
 
@@ -22,7 +23,7 @@ import (
 var ages = regexp.MustCompile(`la=\d+`)
 
 func at(addr string) Target {
-	return Target{Network: "tcp", Address: addr, Connect: proctest.Patience, Silence: proctest.Patience}
+	return Target{Target: dial.Target{Network: "tcp", Address: addr, Connect: proctest.Patience}, Silence: proctest.Patience}
 }
 
 // told says request to a memcached, and returns lines of its answer.

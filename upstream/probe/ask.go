@@ -55,7 +55,7 @@ func (p *Prober) first(ctx context.Context, what, request string, t take) (time.
 // after which the connection is closed.
 func (p *Prober) ask(ctx context.Context, what, request string, t take) (time.Duration, error) {
 	if p.conn == nil {
-		c, err := p.target.dial(ctx)
+		c, err := p.target.Conn(ctx)
 		var timed net.Error
 		if errors.As(err, &timed) && timed.Timeout() {
 			return 0, lateError(err.Error())

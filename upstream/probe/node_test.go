@@ -11,6 +11,7 @@ import (
 
 	"magent/bench/process"
 	"magent/bench/process/proctest"
+	"magent/upstream/dial"
 	"magent/upstream/memnode"
 	"magent/upstream/probe"
 )
@@ -50,7 +51,7 @@ func prober(t testing.TB, addr string, write bool) *probe.Prober {
 // hasty gives each answer timeout.
 func hasty(t testing.TB, addr string, write bool, timeout time.Duration) *probe.Prober {
 	t.Helper()
-	p := probe.New(probe.Target{Network: networkOf(addr), Address: addr, Connect: proctest.Patience, Timeout: timeout}, "probe:key", write)
+	p := probe.New(probe.Target{Target: dial.Target{Network: networkOf(addr), Address: addr, Connect: proctest.Patience}, Timeout: timeout}, "probe:key", write)
 	t.Cleanup(p.Forget)
 	return p
 }
@@ -78,7 +79,7 @@ type client struct {
 	r *bufio.Reader
 }
 
-func dial(t testing.TB, addr string) *client {
+func dialTo(t testing.TB, addr string) *client {
 	t.Helper()
 	c, err := net.Dial(networkOf(addr), addr)
 	if err != nil {

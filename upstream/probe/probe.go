@@ -16,25 +16,14 @@ import (
 	"math/rand/v2"
 	"net"
 	"time"
+
+	"magent/upstream/dial"
 )
 
 // Target is a node and the patience with it.
 type Target struct {
-	Network, Address string        // as net.Dial takes them
-	Connect          time.Duration // for a connection to be made
-	Timeout          time.Duration // for each answer, from the request to its last byte
-
-	// Dial makes a connection that is ready for requests, within Connect or a bound of its
-	// own; nil is one of net's.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-}
-
-func (t *Target) dial(ctx context.Context) (net.Conn, error) {
-	if t.Dial != nil {
-		return t.Dial(ctx, t.Network, t.Address)
-	}
-	d := net.Dialer{Timeout: t.Connect}
-	return d.DialContext(ctx, t.Network, t.Address)
+	dial.Target
+	Timeout time.Duration // for each answer, from the request to its last byte
 }
 
 // Prober asks one node. It is not safe for concurrent use. It keeps its connection

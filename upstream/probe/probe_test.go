@@ -27,7 +27,7 @@ func TestRoundTrip(t *testing.T) {
 				trip(t, p)
 			}
 		}
-		c := dial(t, m.Addr)
+		c := dialTo(t, m.Addr)
 		if got := c.do(t, "get probe:key-0\r\n"); !strings.HasPrefix(got, "VALUE probe:key-0 0 ") {
 			t.Errorf("%s: after the round trips the key has %q", m.Addr, got)
 		}
@@ -212,12 +212,12 @@ func fill(t *testing.T, c *client) {
 func TestFullMemcached(t *testing.T) {
 	t.Parallel()
 	m := start(t, "127.0.0.1", "-M", "-m", "2")
-	fill(t, dial(t, m.Addr))
+	fill(t, dialTo(t, m.Addr))
 	p := prober(t, m.Addr, true)
 	for range 3 {
 		trip(t, p)
 	}
-	if got := dial(t, m.Addr).do(t, "get probe:key-0\r\n"); got != "END" {
+	if got := dialTo(t, m.Addr).do(t, "get probe:key-0\r\n"); got != "END" {
 		t.Errorf("it was not full: %s", got)
 	}
 }
@@ -365,7 +365,7 @@ func TestClients(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		m := start(t, host)
 		p := prober(t, m.Addr, true)
-		quiet, busy := dial(t, m.Addr), dial(t, m.Addr)
+		quiet, busy := dialTo(t, m.Addr), dialTo(t, m.Addr)
 		if _, err := io.WriteString(busy, "set k 0 0 5\r\nhe"); err != nil {
 			t.Fatal(err)
 		}
@@ -402,13 +402,13 @@ func TestClientsGoneWriteNoMore(t *testing.T) {
 	t.Parallel()
 	const writers = 16
 	m := start(t, "127.0.0.1")
-	p, c := prober(t, m.Addr, true), dial(t, m.Addr)
+	p, c := prober(t, m.Addr, true), dialTo(t, m.Addr)
 	if got := c.do(t, "set n 0 0 1\r\n0\r\n"); got != "STORED" {
 		t.Fatal(got)
 	}
 	var conns []*client
 	for range writers {
-		conns = append(conns, dial(t, m.Addr))
+		conns = append(conns, dialTo(t, m.Addr))
 		conns[len(conns)-1].do(t, "version\r\n")
 	}
 	m.Freeze()
@@ -454,7 +454,7 @@ func TestFlushAll(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	m := start(t, "127.0.0.1")
-	c := dial(t, m.Addr)
+	c := dialTo(t, m.Addr)
 	if got := c.do(t, "set k 0 0 1\r\nx\r\n"); got != "STORED" {
 		t.Fatal(got)
 	}
