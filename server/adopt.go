@@ -31,6 +31,12 @@ func (s *Server) Succeed(predecessor *succession.Link, deadline time.Time) error
 		return fmt.Errorf("the process that this one is to replace does not say where keys are: %w", err)
 	}
 	s.drainFirst = m.Names
+	for _, n := range m.Nodes {
+		if k := s.keeperAt(n.Address); k != nil && n.Life != 0 {
+			k.node.SetLife(n.Life) // who has not met it would have to guess whether it comes back empty
+			k.trusted = n.Trusted
+		}
+	}
 	if m.GivenUp {
 		g := newSurrender(givenAway)
 		g.hold() // the address has left
@@ -177,9 +183,6 @@ func (s *Server) assume(debts map[*keeper][]succession.Debt) error {
 		owes := false
 		for n, d := range of { // one after the other, and to each loop its share: clients are served meanwhile
 			owes = owes || d.Untold || len(d.Keys) > 0
-			if _, met := k.node.Life(); !met && d.Life != 0 {
-				k.node.SetLife(d.Life) // who has not met it would have to guess whether it comes back empty
-			}
 			err := p.onLanes(ctx, func(l *lane) {
 				if n%len(s.loops) == l.index {
 					l.inherit(i, d)

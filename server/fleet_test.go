@@ -54,6 +54,14 @@ func (at *site) vouched() {
 	})
 }
 
+// vouchFor has a node marked warm.
+func (at *site) vouchFor(node int) {
+	at.t.Helper()
+	if err := fleet.Vouch(at.t.Context(), at.prober(node), at.mark(node).Life, fleet.NewID()); err != nil {
+		at.t.Fatal(err)
+	}
+}
+
 // Whoever starts in front of nodes that nobody has marked takes them as they are, and
 // marks them. A client that flushes one has its marker put back.
 func TestNodesAreVouchedFor(t *testing.T) {
@@ -101,6 +109,38 @@ func TestStartBesideARefill(t *testing.T) {
 	}
 	trusted(t, one, two, three)
 	at.holds(three, 1000, nil)
+}
+
+// A node that stood still before anybody had marked it has no marker when it goes on, though its
+// peer has one; but it has old values. Whoever has not met it repairs what it missed.
+func TestUnmarkedAndNotEmpty(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 1, 1)
+	at.cfg.Pools[0].Timeout = 250 * time.Millisecond
+	const n = 100
+	for i := range n {
+		for node := range at.nodes {
+			at.tell(node, fmt.Sprintf("set %s 0 0 %d\r\n%d", mix(i), len(fmt.Sprint(i)), i), "STORED")
+		}
+	}
+	at.vouchFor(1)
+	at.nodes[0].Freeze()
+	s := at.magent()
+	c, other := s.caller(t), map[int]string{}
+	for i := 0; i < n; i += 2 {
+		other[i] = fmt.Sprint("new ", i)
+		c.wants(fmt.Sprintf("set %s 0 0 %d\r\n%s", mix(i), len(other[i]), other[i]), "STORED")
+	}
+	s.awaits(t, 0, health.Down)
+	at.nodes[0].Thaw()
+	eventually(t, "the node is up", func() bool {
+		for i := range n {
+			want := max(len(fmt.Sprint(i)), len(other[i]))
+			c.wants("get "+mix(i), fmt.Sprintf("VALUE %s 0 %d", mix(i), want))
+		}
+		return s.pools[0].pool.Health.Load(0).State() == health.Up
+	})
+	at.holds(s, n, other)
 }
 
 // Whoever has begun a refill dies, and leaves a lease, a marker, and a copy that nobody
@@ -482,7 +522,7 @@ func TestDebtOfAnEmptyNode(t *testing.T) {
 				l.lanes[0].debts[0].Note([]byte("k"), false)
 			}
 		})
-		if err := s.pools[0].keepers[0].emptied(t.Context()); err != nil {
+		if err := s.pools[0].keepers[0].emptied(t.Context(), true); err != nil {
 			t.Fatal(err)
 		}
 		s.owed(t, func(l *loop) {

@@ -43,6 +43,7 @@ type keeper struct {
 	prober   *probe.Prober
 	debtors  *account
 	trips    uint                   // round trips, of the prober alone
+	trusted  bool                   // the process before this one read it; does not change once this one serves
 	open     func()                 // opens the gates that are closed for it; nil: none are
 	nudged   chan struct{}          // has one when attend has something to look at
 	cold     atomic.Bool            // it came back empty, and has not been refilled; a peer's prober may promote it
@@ -136,14 +137,14 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 	if err := s.onLanes(ctx, func(l *lane) { l.group.Abandon(k.node.Index) }); err != nil {
 		return health.Down, "", err
 	}
-	restarted, err := k.restarted(ctx)
+	restarted, certain, err := k.restarted(ctx)
 	if err != nil {
 		return health.Down, "", err
 	}
 	if restarted {
 		k.drain.Store(false)
 		k.byHand.Store(nil)
-		if err := k.emptied(ctx); err != nil {
+		if err := k.emptied(ctx, certain); err != nil {
 			return health.Down, "", err
 		}
 		return k.bare(ctx, "it was restarted")
@@ -161,11 +162,12 @@ func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 	return health.Stale, "it has missed writes", k.drained(ctx)
 }
 
-// emptied sees to the journals of a node that has lost everything. If this magent is the
-// first that has seen so, what the node had missed by then comes with the refill. Else it
-// may hold by now what another has written, or copied, before it was changed: that is
-// still to be repaired; if it cannot be told, the refill has to begin anew.
-func (k *keeper) emptied(ctx context.Context) error {
+// emptied sees to the journals of a node that has lost everything. If that is certain, and
+// this magent is the first that has seen so, what the node had missed by then comes with the
+// refill. Else it may hold what it held before, or what another has written by now, or copied,
+// before it was changed: that is still to be repaired; if it cannot be told, the refill has to
+// begin anew.
+func (k *keeper) emptied(ctx context.Context, certain bool) error {
 	aside, err := k.setAside(ctx)
 	if err != nil {
 		return err
@@ -173,7 +175,7 @@ func (k *keeper) emptied(ctx context.Context) error {
 	if k.refills() {
 		life, _ := k.node.Life()
 		var first bool
-		if first, err = fleet.Expect(ctx, k.prober, life, k.srv.id); first {
+		if first, err = fleet.Expect(ctx, k.prober, life, k.srv.id); first && certain {
 			return nil
 		}
 	}
@@ -202,35 +204,35 @@ func (k *keeper) known(ctx context.Context) (known bool, err error) {
 }
 
 // restarted reports whether the node's process is another than before, and remembers
-// it. If this proxy has not met it, it counts as restarted if it is younger than its
-// absence, or has not been refilled; and not at all if its stats do not tell: its debt is
-// paid in any case.
-func (k *keeper) restarted(ctx context.Context) (bool, error) {
+// it; and whether that is certain. If this proxy has not met it, it counts as restarted if it is
+// younger than its absence, or has not been refilled, of which the latter is no more than likely:
+// who stood still has no marker either. It does not count at all if its stats do not tell: its
+// debt is paid in any case.
+func (k *keeper) restarted(ctx context.Context) (again, certain bool, err error) {
 	id, err := k.prober.Identity(ctx)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	life, ok := id.Life()
 	if !ok {
-		return false, nil
+		return false, false, nil
 	}
 	before, met := k.node.Life()
-	k.node.SetLife(life)
+	if again = life != before; !met {
+		if again, err = k.young(ctx, id); err != nil {
+			return false, false, err
+		}
+	}
+	certain = again
+	k.node.SetLife(life) // not before all has been found out: if this fails, it is not met the next time
 	if at, ok := id.Time(); ok {
 		k.node.SawTime(at, time.Now())
 	}
-	again := life != before
-	if !met {
-		young, err := k.young(ctx, id)
-		if err != nil {
-			return false, err
-		}
-		again = young || k.unwarmed(ctx)
-	}
+	again = again || !met && k.unwarmed(ctx)
 	if again {
 		k.cold.Store(true)
 	}
-	return again, nil
+	return again, certain, nil
 }
 
 const (

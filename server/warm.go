@@ -167,10 +167,11 @@ func (s *poolServer) convene() {
 }
 
 // survey finds out, before any client is served, which nodes others owe writes, are
-// refilling, or have yet to: a node without a marker beside one that has one. Where there
+// refilling, or have yet to: a node without a marker beside one that has one, unless it is one
+// that the process before this one read. Where there
 // is no marker at all nobody has been here before, and the nodes are taken as they are.
 func (s *poolServer) survey(ctx context.Context) {
-	marks := make([]fleet.Mark, len(s.pool.Nodes))
+	marks, same := make([]fleet.Mark, len(s.pool.Nodes)), make([]bool, len(s.pool.Nodes))
 	var asked sync.WaitGroup
 	for i, k := range s.keepers {
 		asked.Go(func() {
@@ -181,8 +182,9 @@ func (s *poolServer) survey(ctx context.Context) {
 				}
 				return
 			}
+			before, _ := k.node.Life()
 			k.node.SetLife(mark.Life)
-			marks[i] = mark
+			marks[i], same[i] = mark, k.trusted && mark.Life == before
 			switch st := k.debtors.look(ctx); {
 			case !k.shares():
 			case st.Owed():
@@ -198,8 +200,8 @@ func (s *poolServer) survey(ctx context.Context) {
 	}
 	warm := func(i int) bool { return marks[i].Standing == fleet.Warm }
 	for i, k := range s.keepers {
-		begun := marks[i].Standing == fleet.Begun
-		if marks[i].Life == 0 || warm(i) || !begun && !slices.ContainsFunc(s.pool.Peers(i), warm) {
+		begun, overlooked := marks[i].Standing == fleet.Begun, !same[i] && slices.ContainsFunc(s.pool.Peers(i), warm)
+		if marks[i].Life == 0 || warm(i) || !begun && !overlooked {
 			continue
 		}
 		k.cold.Store(true)

@@ -164,6 +164,9 @@ func (s *Server) Instruct(successor *succession.Link) error {
 	g := s.readiness.given.Load()
 	wanted := succession.Body{Kind: succession.Wanted, GivenUp: g != nil && g.why == givenAway, Placements: s.placements()}
 	for _, k := range s.keepers() {
+		life, _ := k.node.Life()
+		read := k.srv.pool.Health.Load(k.node.Index).State() <= health.Slow
+		wanted.Nodes = append(wanted.Nodes, succession.Node{Address: k.node.Address, Life: life, Trusted: read})
 		if k.drain.Load() {
 			wanted.Names = append(wanted.Names, k.node.Address)
 		}
@@ -267,8 +270,7 @@ func (s *Server) sendDebts(successor *succession.Link) error {
 		if err != nil {
 			return err
 		}
-		life, _ := k.node.Life()
-		d := succession.Debt{Node: k.node.Address, Life: life, Left: k.remaining()}
+		d := succession.Debt{Node: k.node.Address, Left: k.remaining()}
 		for _, j := range aside {
 			d.Untold = d.Untold || j.Overflowed()
 		}

@@ -274,3 +274,22 @@ func TestWishesAreHandedOn(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A node that nobody has marked, beside one that is marked, passes for one that has yet to be
+// refilled, but not for who takes the place of a magent that reads it.
+func TestTrustedAsBefore(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 1, 1)
+	at.cfg.Pools[0].ProbeInterval = time.Hour // so that nobody marks any
+	old := at.magent()
+	old.fill(t, 10)
+	at.vouchFor(1)
+	s := at.replaced(old)
+	if word := s.pools[0].pool.Health.Load(0); word.State() != health.Up || word.Epoch() != 0 {
+		t.Errorf("the node is %s, in epoch %d", word.State(), word.Epoch())
+	}
+	at.cfg.Listen[0].Address = "127.0.0.1:0"
+	if word := at.magent().pools[0].pool.Health.Load(0); word.State() == health.Up {
+		t.Error("one that comes from nowhere trusts it, too")
+	}
+}

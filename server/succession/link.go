@@ -18,7 +18,7 @@ import (
 type Kind byte
 
 const (
-	Wanted  Kind = iota + 1 // what an operator wants: nodes in Names are drained, and GivenUp; and Placements
+	Wanted  Kind = iota + 1 // what an operator wants: nodes in Names are drained, and GivenUp; Placements, and what is known of Nodes
 	Serving                 // the successor serves clients
 	Away                    // nodes in Names, which are addresses, may have missed writes
 	Input                   // what the next Client has sent and was not served, but for the last of it
@@ -46,12 +46,19 @@ type Body struct {
 	GivenUp bool
 	// Placements, of Wanted, says where keys are, in the words of the two processes.
 	Placements []byte
+	Nodes      []Node // of Wanted
+}
+
+// Node is what a process knows of a node, which who takes its place would have to guess.
+type Node struct {
+	Address string
+	Life    uint64 // of its process; 0: not known
+	Trusted bool   // it is read
 }
 
 // Debt is a part of what a node has missed. There may be several of one node.
 type Debt struct {
 	Node   string   // its address
-	Life   uint64   // its process, as the predecessor knew it; 0: it did not
 	Left   []string // connections that were closed on it with requests unanswered: ip:port at this end
 	Untold bool     // it has missed more than can be told
 	Keys   []byte   // see Add

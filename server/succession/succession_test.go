@@ -40,7 +40,7 @@ func TestMessages(t *testing.T) {
 	for _, want := range []Body{
 		{Kind: Wanted, Names: []string{"a", "b"}, GivenUp: true},
 		{Kind: Serving},
-		{Kind: Owed, Debt: Debt{Node: "n", Life: 7, Left: []string{"127.0.0.1:1"}, Untold: true, Keys: []byte("\x02\x00k")}},
+		{Kind: Owed, Debt: Debt{Node: "n", Left: []string{"127.0.0.1:1"}, Untold: true, Keys: []byte("\x02\x00k")}},
 		{Kind: Over},
 	} {
 		if err := a.Send(Message{Body: want}); err != nil {
