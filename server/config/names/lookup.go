@@ -16,12 +16,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Hosts is the file of names that DNS is not asked for, hosts(5); ResolvConf says whom to ask
-// for others, resolv.conf(5).
-const (
-	Hosts      = "/etc/hosts"
-	ResolvConf = "/etc/resolv.conf"
-)
+// Hosts is the file of names that DNS is not asked for, hosts(5).
+const Hosts = "/etc/hosts"
 
 // How long an answer holds at least and at most, and if nobody says.
 const (
@@ -41,7 +37,7 @@ type Resolver struct {
 	system func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// New is a Resolver that goes by these two files. Where there is no resolv.conf it asks
+// New is a Resolver that goes by these two files, resolv.conf(5) and hosts(5). Where there is no resolv.conf it asks
 // this machine.
 func New(resolvConf, hosts string) (*Resolver, error) {
 	conf, err := dns.ClientConfigFromFile(resolvConf)
@@ -77,7 +73,7 @@ func (r *Resolver) addresses(ctx context.Context, host string) ([]netip.Addr, ti
 	if len(all) > 0 {
 		return tidy(all), ttl, nil
 	}
-	if all, failed := r.system(ctx, "ip", host); failed == nil && len(all) > 0 {
+	if all := r.inSystem(ctx, host); len(all) > 0 {
 		return tidy(all), unsaid, nil
 	}
 	return nil, unsaid, fmt.Errorf("unknown host %q: %w", host, err)
@@ -117,35 +113,49 @@ func (r *Resolver) inHosts(host string) (all []netip.Addr) {
 	return all
 }
 
-// inDNS is what DNS has for host, under the first name of the search list that it knows.
-func (r *Resolver) inDNS(ctx context.Context, host string) (all []netip.Addr, ttl time.Duration, err error) {
+// inDNS is what DNS has for host, under the first name of the search list that it knows. A name
+// is another, and so has no IPv4 address, only if a server says so: one that fails for a while
+// must not make a host another.
+func (r *Resolver) inDNS(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
 	for _, name := range r.conf.NameList(host) {
-		ttl = longest
 		for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
-			records, t, failed := r.ask(ctx, name, kind)
-			if failed != nil {
-				err = failed
-				continue
+			records, ttl, err := r.ask(ctx, name, kind)
+			if err != nil && !errors.Is(err, errNothing) {
+				return nil, 0, err
 			}
-			ttl = min(ttl, t)
-			for _, rr := range records {
-				var ip net.IP
-				switch rr := rr.(type) {
-				case *dns.A:
-					ip = rr.A
-				case *dns.AAAA:
-					ip = rr.AAAA
-				}
-				if a, ok := netip.AddrFromSlice(ip); ok {
-					all = append(all, a)
-				}
+			if all := addressesIn(records); len(all) > 0 {
+				return all, ttl, nil
 			}
-		}
-		if len(all) > 0 {
-			return all, ttl, nil
 		}
 	}
-	return nil, 0, err
+	return nil, 0, errNothing
+}
+
+// addressesIn is the addresses of records, among which aliases may be.
+func addressesIn(records []dns.RR) (all []netip.Addr) {
+	for _, rr := range records {
+		var ip net.IP
+		switch rr := rr.(type) {
+		case *dns.A:
+			ip = rr.A
+		case *dns.AAAA:
+			ip = rr.AAAA
+		}
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// inSystem is what the system's resolver has for host: IPv6 only if that has found that there is
+// no IPv4, as in inDNS.
+func (r *Resolver) inSystem(ctx context.Context, host string) []netip.Addr {
+	all, err := r.system(ctx, "ip4", host)
+	if no, ok := errors.AsType[*net.DNSError](err); ok && no.IsNotFound {
+		all, _ = r.system(ctx, "ip6", host)
+	}
+	return all
 }
 
 // targets is where an SRV record says that a service is, those of the lowest priority, in order;
@@ -153,9 +163,9 @@ func (r *Resolver) inDNS(ctx context.Context, host string) (all []netip.Addr, tt
 func (r *Resolver) targets(ctx context.Context, name string) (all []*dns.SRV, ttl time.Duration, err error) {
 	for _, name := range r.conf.NameList(name) {
 		records, t, failed := r.ask(ctx, name, dns.TypeSRV)
-		if failed != nil {
+		if failed != nil && !errors.Is(failed, errNothing) {
 			err = failed
-			continue
+			break
 		}
 		for _, rr := range records {
 			if s, ok := rr.(*dns.SRV); ok && s.Target != "." { // which is that there is no such service (RFC 2782)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -155,6 +156,30 @@ func TestServersThatFail(t *testing.T) {
 	}
 }
 
+// A question that fails is no answer: a host with addresses of both kinds does not become another
+// as nobody says its IPv4 ones, nor a name another of the search list.
+func TestAQuestionThatFails(t *testing.T) {
+	s := namestest.Start(t, "a.test. 9 IN A 192.0.2.5", "a.test. 9 IN AAAA 2001:db8::5", "six.test. 9 IN AAAA 2001:db8::6",
+		"a. 9 IN AAAA 2001:db8::7", "_memcache._tcp. 9 IN SRV 0 0 7 a.test.")
+	r := resolver(t, s, "")
+	r.system = func(_ context.Context, network, host string) ([]netip.Addr, error) {
+		if network == "ip6" {
+			return []netip.Addr{netip.MustParseAddr("2001:db8::5")}, nil
+		}
+		return nil, &net.DNSError{Err: "server misbehaving", Name: host, IsTemporary: true}
+	}
+	s.Fail(dns.RcodeServerFailure, dns.TypeA, dns.TypeSRV)
+	for _, node := range []string{"a.test", "dns:a.test", "a", "dns:a", "six.test", "srv:_memcache._tcp"} {
+		if got, _, err := r.Expand(t.Context(), pool(t, node), nil); err == nil || !strings.Contains(err.Error(), "SERVFAIL") {
+			t.Errorf("%s is %s, %v", node, strings.Join(texts(&got.Pools[0]), " "), err)
+		}
+	}
+	s.Fail(dns.RcodeServerFailure, dns.TypeAAAA) // nobody needs those
+	if got, _, err := r.Expand(t.Context(), pool(t, "a.test"), nil); err != nil || got.Pools[0].Copies[0][0].At.String() != "192.0.2.5" {
+		t.Errorf("%+v, %v", got.Pools, err)
+	}
+}
+
 // What nobody else knows the system may, and what is wrong with resolv.conf is told.
 func TestTheSystem(t *testing.T) {
 	r := resolver(t, namestest.Start(t), "")
@@ -163,6 +188,15 @@ func TestTheSystem(t *testing.T) {
 	}
 	if got, holds, err := r.Expand(t.Context(), pool(t, "a.test"), nil); err != nil || holds != unsaid || got.Pools[0].Copies[0][0].At.String() != "192.0.2.8" {
 		t.Errorf("%+v for %v, %v", got.Pools, holds, err)
+	}
+	r.system = func(_ context.Context, network, host string) ([]netip.Addr, error) {
+		if network == "ip6" {
+			return []netip.Addr{netip.MustParseAddr("2001:db8::8")}, nil
+		}
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	if got, _, err := r.Expand(t.Context(), pool(t, "a.test"), nil); err != nil || got.Pools[0].Copies[0][0].At.String() != "2001:db8::8" {
+		t.Errorf("%+v, %v", got.Pools, err)
 	}
 	if r, err := New(filepath.Join(t.TempDir(), "none"), Hosts); err != nil || r.conf.Servers[0] != "127.0.0.1:53" {
 		t.Errorf("without resolv.conf: %v", err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,13 +22,13 @@ type Server struct {
 	mu      sync.Mutex
 	records []dns.RR
 	code    int
-	asked   map[string]int
+	failing []uint16 // the kinds of record that are answered with code; none: all
 }
 
 // Start starts a server with records such as "a.test. 1 IN A 127.0.0.1".
 func Start(t testing.TB, records ...string) *Server {
 	t.Helper()
-	s := &Server{asked: make(map[string]int)}
+	s := new(Server)
 	s.Set(t, records...)
 	packets, stream := listen(t)
 	at := stream.Addr().String()
@@ -77,18 +78,12 @@ func (s *Server) Set(t testing.TB, records ...string) {
 	s.records, s.code = all, dns.RcodeSuccess
 }
 
-// Fail has it answer everything with a code of package dns.
-func (s *Server) Fail(code int) {
+// Fail has it answer everything with a code of package dns; or only questions for these kinds of
+// record.
+func (s *Server) Fail(code int, kinds ...uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.code = code
-}
-
-// Asked counts how often a name was asked for.
-func (s *Server) Asked(name string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.asked[name]
+	s.code, s.failing = code, kinds
 }
 
 // ServeDNS is dns.Handler's. What is an alias is answered with what that stands for.
@@ -97,9 +92,10 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	defer s.mu.Unlock()
 	a := new(dns.Msg).SetReply(q)
 	name, kind := q.Question[0].Name, q.Question[0].Qtype
-	s.asked[name]++
-	a.Rcode = s.code
-	if s.code == dns.RcodeSuccess {
+	if len(s.failing) == 0 || slices.Contains(s.failing, kind) {
+		a.Rcode = s.code
+	}
+	if a.Rcode == dns.RcodeSuccess {
 		a.Answer = s.find(name, kind)
 		if len(a.Answer) == 0 && !s.knows(name) {
 			a.Rcode = dns.RcodeNameError
