@@ -35,11 +35,12 @@ const successorVariable = "MAGENT_SUCCESSOR_IN"
 
 // What files of the predecessor's are called; any other name is a socket's.
 const (
-	socketName = "magent.socket" // that magent has made, and removes when it ends
-	linkName   = "magent.link"
-	eventsName = "magent.events"
-	pidName    = "magent.pid"
-	logName    = "magent.log"
+	socketName    = "magent.socket" // that magent has made, and removes when it ends
+	linkName      = "magent.link"
+	eventsName    = "magent.events"
+	addressesName = "magent.addresses"
+	pidName       = "magent.pid"
+	logName       = "magent.log"
 )
 
 // inherited is what this process was started with. Its zero value is nothing.
@@ -49,6 +50,7 @@ type inherited struct {
 	foreign   map[string]bool  // addresses of sockets that magent has not made, and does not remove
 	link      *succession.Link // nil: there is no predecessor
 	events    *os.File         // what has changed before; nil: nobody says
+	addresses *os.File         // what names stand for; nil: nobody says
 	pid       *os.File         // nil: there is no pid file of the predecessor's
 	log       *os.File         // nil: nor a log
 }
@@ -79,6 +81,8 @@ func inherit() (in inherited, err error) {
 			in.link, err = succession.Open(f)
 		case succeeds() && name == eventsName:
 			in.events = f
+		case succeeds() && name == addressesName:
+			in.addresses = f
 		case succeeds() && name == pidName:
 			in.pid = f
 		case succeeds() && name == logName:
@@ -215,11 +219,10 @@ func (s *service) launch() (*succession.Link, *exec.Cmd, error) {
 		err = s.srv.Instruct(link)
 	}
 	files, names := append(slices.Clone(sockets), theirs), append(names, linkName)
-	events := s.saveEvents()
-	if events != nil {
-		defer events.Close()
-	}
-	for name, f := range map[string]*os.File{pidName: s.pid, logName: s.logFile, eventsName: events} {
+	events, addresses := s.saveEvents(), s.saveAddresses()
+	defer events.Close() // which nil takes
+	defer addresses.Close()
+	for name, f := range map[string]*os.File{pidName: s.pid, logName: s.logFile, eventsName: events, addressesName: addresses} {
 		if f != nil {
 			files, names = append(files, f), append(names, name)
 		}
@@ -245,11 +248,16 @@ func (s *service) saveEvents() *os.File {
 	if err != nil {
 		return nil
 	}
-	fd, err := unix.MemfdCreate(eventsName, unix.MFD_CLOEXEC)
+	return inMemory(eventsName, text)
+}
+
+// inMemory is a file of that text; nil if there can be none.
+func inMemory(name string, text []byte) *os.File {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil
 	}
-	f := os.NewFile(uintptr(fd), eventsName)
+	f := os.NewFile(uintptr(fd), name)
 	if _, err := f.WriteAt(text, 0); err != nil {
 		f.Close()
 		return nil

@@ -1,17 +1,23 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
 	"magent/bench/process/proctest"
+	"magent/server/config"
+	"magent/server/config/file"
 	"magent/server/config/names/namestest"
+	"magent/server/succession"
 )
 
 // Nodes that come and go in DNS come and go here, while a client keeps its connection; and while
@@ -47,7 +53,8 @@ func TestNodesByNames(t *testing.T) {
 
 	s.Fail(dns.RcodeServerFailure)
 	p.says("names are not known any more: nodes stay where they were", 1)
-	s.Set(t, append(records, service("b.test.", b))...)
+	// The lower address, where nobody is, is not for a node that has another of its addresses.
+	s.Set(t, append(records, service("b.test.", b), "a.test. 1 IN A 127.0.0.0")...)
 	proctest.Eventually(t, "another process has taken over", func() bool { return !alive(old) })
 	p.says("names are known again", 1)
 	p.says("everything was taken over", 1)
@@ -62,6 +69,68 @@ func TestNodesByNames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// However often names change, another process is asked for once in 30 seconds: when the first could
+// not be had, and right after one that took over, too.
+func TestNamesThatChangeAllTheTime(t *testing.T) {
+	t.Parallel()
+	s := namestest.Start(t, "a.test. 1 IN A 192.0.2.1")
+	cfg, pool := config.Default(), config.DefaultPool()
+	cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}}
+	pool.Copies = [][]config.Node{{{Host: "a.test", Port: 11211}}}
+	cfg.Pools = []config.Pool{pool}
+	for what, link := range map[string]*succession.Link{"the first process": nil, "a successor": new(succession.Link)} {
+		sv := &service{told: &file.Settings{Config: cfg}, flags: &config.Flags{ResolvConf: s.ResolvConf}, log: slog.New(slog.DiscardHandler),
+			wishes: make(chan wish), in: inherited{link: link}}
+		s.Set(t, "a.test. 1 IN A 192.0.2.1")
+		if err := sv.resolve(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		go func() {
+			for w := range sv.wishes { // look waits for the answer
+				asked++
+				w.answer(errors.New("a fault in the file"))
+			}
+		}()
+		start := time.Now()
+		f, now := newFollower(sv, start), start
+		for i := 0; now.Before(start.Add(100 * time.Second)); i++ {
+			if i%4 == 0 { // so that it is the same twice, and no more
+				s.Set(t, fmt.Sprintf("a.test. 1 IN A 192.0.2.%d", 2+i/4%200))
+			}
+			now = now.Add(min(f.look(t.Context(), now), namesWorry)) // as if a node was down
+		}
+		close(sv.wishes)
+		if most := 4; asked == 0 || asked > most || link != nil && asked > most-1 {
+			t.Errorf("%s asked %d times in 100 s", what, asked)
+		}
+	}
+}
+
+// A process that takes over keeps the address that a node has, of several, while it is one of them.
+func TestSuccessorKeepsAddresses(t *testing.T) {
+	t.Parallel()
+	s := namestest.Start(t, "a.test. 1 IN A 192.0.2.7")
+	cfg, pool := config.Default(), config.DefaultPool()
+	cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}}
+	pool.Copies = [][]config.Node{{{Host: "a.test", Port: 11211}}}
+	cfg.Pools = []config.Pool{pool}
+	sv := &service{told: &file.Settings{Config: cfg}, flags: &config.Flags{ResolvConf: s.ResolvConf}}
+	resolves := func(want string) {
+		t.Helper()
+		if err := sv.resolve(t.Context()); err != nil || sv.cfg.Pools[0].Copies[0][0].At.String() != want {
+			t.Errorf("a.test is %v, %v, want %s", sv.cfg.Pools, err, want)
+		}
+	}
+	resolves("192.0.2.7")
+	s.Set(t, "a.test. 1 IN A 192.0.2.6", "a.test. 1 IN A 192.0.2.7")
+	sv = &service{told: sv.told, flags: sv.flags, in: inherited{addresses: sv.saveAddresses()}}
+	resolves("192.0.2.7")
+	s.Set(t, "a.test. 1 IN A 192.0.2.6", "a.test. 1 IN A 192.0.2.8")
+	sv = &service{told: sv.told, flags: sv.flags, in: inherited{addresses: sv.saveAddresses()}}
+	resolves("192.0.2.6")
 }
 
 func TestNamesThatAreUnknown(t *testing.T) {

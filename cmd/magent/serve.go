@@ -72,6 +72,10 @@ func serve(o *orders, told *file.Settings, ready func() error) error {
 	s := &service{orders: o, told: told, cfg: told.Config, flags: told.Flags, leave: leave, wishes: make(chan wish)}
 	defer s.closeLog()
 	s.reloads.inherit()
+	var err error
+	if s.in, err = inherit(); err != nil {
+		return err
+	}
 	if err := s.resolve(stop); err != nil {
 		return err
 	}
@@ -115,9 +119,6 @@ func serve(o *orders, told *file.Settings, ready func() error) error {
 func (s *service) open() (close func(), err error) {
 	f := s.flags
 	close = func() {}
-	if s.in, err = inherit(); err != nil {
-		return close, err
-	}
 	who, err := lookupIdentity(f.User, f.Group)
 	if err != nil {
 		return close, err

@@ -24,12 +24,29 @@ func literal(host string) bool {
 	return err == nil
 }
 
+// Addresses is the address of each host that is known by a name, as it is in force. As JSON one
+// process can tell another.
+type Addresses map[string]netip.Addr
+
+// Of is those of c.
+func Of(c *config.Config) Addresses {
+	all := make(Addresses)
+	for _, p := range c.Pools {
+		for _, n := range slices.Concat(p.Copies...) {
+			if !literal(n.Host) {
+				all[n.Host] = n.At
+			}
+		}
+	}
+	return all
+}
+
 // Expand is c with the address of each node, and nodes in place of the names that stand for
 // several; and how long that holds. Of a node with several addresses the one that it has in
 // before, which may be nil, stays as long as it is one of them. The error has every name that
 // has nothing.
-func (r *Resolver) Expand(ctx context.Context, c, before *config.Config) (config.Config, time.Duration, error) {
-	e := expansion{Resolver: r, ctx: ctx, holds: longest, before: addressesOf(before)}
+func (r *Resolver) Expand(ctx context.Context, c *config.Config, before Addresses) (config.Config, time.Duration, error) {
+	e := expansion{Resolver: r, ctx: ctx, holds: longest, before: before}
 	out := *c
 	out.Pools = slices.Clone(c.Pools)
 	for i := range out.Pools {
@@ -49,26 +66,12 @@ func (r *Resolver) Expand(ctx context.Context, c, before *config.Config) (config
 	return out, e.holds, out.Validate()
 }
 
-// addressesOf is the address of each host of c.
-func addressesOf(c *config.Config) map[string]netip.Addr {
-	all := make(map[string]netip.Addr)
-	if c == nil {
-		return all
-	}
-	for _, p := range c.Pools {
-		for _, n := range slices.Concat(p.Copies...) {
-			all[n.Host] = n.At
-		}
-	}
-	return all
-}
-
 // expansion is one run of Expand.
 type expansion struct {
 	*Resolver
 	ctx    context.Context
 	holds  time.Duration
-	before map[string]netip.Addr
+	before Addresses
 	errs   []error
 }
 

@@ -118,12 +118,12 @@ func TestExpandKeepsAnAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Set(t, "a.test. 9 IN A 192.0.2.6", "a.test. 9 IN A 192.0.2.5", "a.test. 9 IN A 192.0.2.4")
-	second, _, err := r.Expand(t.Context(), cfg, &first)
+	second, _, err := r.Expand(t.Context(), cfg, Of(&first))
 	if what := Changes(&first, &second); err != nil || what != "" {
 		t.Errorf("%s, %v", what, err)
 	}
 	s.Set(t, "a.test. 9 IN A 192.0.2.6", "a.test. 9 IN A 192.0.2.4")
-	third, _, err := r.Expand(t.Context(), cfg, &second)
+	third, _, err := r.Expand(t.Context(), cfg, Of(&second))
 	if what := Changes(&second, &third); err != nil || what != "pool default: a.test:11211=192.0.2.4 in place of a.test:11211=192.0.2.5" {
 		t.Errorf("%s, %v", what, err)
 	}
