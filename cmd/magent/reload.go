@@ -43,7 +43,7 @@ func passHUP(hears <-chan os.Signal, pid int) {
 // wish is for a reload.
 type wish struct {
 	from    string     // who asks, for the log
-	changed bool       // only if the text is another than the last that was looked at
+	changed bool       // only if the text is another than the one in force
 	names   bool       // as names stand for something else: there may be no file
 	done    chan error // has room for what came of it; nil: nobody waits
 }
@@ -81,9 +81,9 @@ func (s *service) judge(w wish) (*file.Settings, error) {
 	if s.orders.flags.File == "" {
 		return nil, errors.New("this magent was started without --config: there is no file to be read anew")
 	}
-	before := s.orders.text
 	told, err := s.orders.settle()
-	if w.changed && bytes.Equal(before, s.orders.text) {
+	if err == nil && w.changed && bytes.Equal(s.text, s.orders.text) {
+		s.log.Info("the configuration file says again what is in force", "asked by", w.from)
 		return nil, nil
 	}
 	if err == nil {

@@ -313,6 +313,8 @@ func TestReloadByWatching(t *testing.T) {
 	pid = p.reloaded(pid)
 	p.write(p.base + "watch: true\nmax-conns: x\n")
 	p.says("a fault in the configuration", 1)
+	p.write(p.base + "watch: true\nmax-conns: 77\n")
+	p.says("the configuration file says again what is in force", 1)
 
 	// In place, a part at a time.
 	good := p.base + "watch: true\nmax-conns: 78\n"
@@ -327,6 +329,9 @@ func TestReloadByWatching(t *testing.T) {
 	p.reloaded(pid)
 	if _, text := p.asks("GET", "/config", ""); !strings.Contains(text, "max-conns: 78\n") {
 		t.Errorf("in force is %s", text)
+	}
+	if _, text := p.asks("GET", "/metrics", ""); !strings.Contains(text, `magent_reloads_total{result="done"} 2`) {
+		t.Errorf("it was not reloaded twice: %s", text)
 	}
 }
 

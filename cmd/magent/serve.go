@@ -69,7 +69,7 @@ func serve(o *orders, told *file.Settings, ready func() error) error {
 		signal.Notify(replace, syscall.SIGHUP)
 	}
 
-	s := &service{orders: o, told: told, cfg: told.Config, flags: told.Flags, leave: leave, wishes: make(chan wish)}
+	s := &service{orders: o, told: told, text: o.text, cfg: told.Config, flags: told.Flags, leave: leave, wishes: make(chan wish)}
 	defer s.closeLog()
 	s.reloads.inherit()
 	var err error
@@ -192,7 +192,7 @@ func (s *service) watch(stop context.Context) {
 	if !s.flags.Watch || s.orders.flags.File == "" {
 		return
 	}
-	err := watchFile(stop, s.orders.path(), s.orders.text, func() {
+	err := watchFile(stop, s.orders.path(), s.text, func() {
 		select {
 		case s.wishes <- wish{from: "--watch", changed: true}:
 		case <-stop.Done():
@@ -208,6 +208,7 @@ type service struct {
 	srv       *server.Server
 	orders    *orders
 	told      *file.Settings  // what is in force
+	text      []byte          // of the file that says so
 	next      *file.Settings  // what the process that takes over puts in force; nil: the same
 	resolver  *names.Resolver // nil: there are no names
 	hold      time.Duration   // how long the addresses in cfg hold
