@@ -139,6 +139,9 @@ func TestImport(t *testing.T) {
 	if r := magent(t, "check", configFile(t, r.out)); r.code != 0 {
 		t.Errorf("what is printed is no good: %s", r.stderr)
 	}
+	if r = magent(t, "import", "mcrouter", mcrouter, "--listen", ":5000"); r.code != 0 || !strings.Contains(r.out, "  - tcp: 0.0.0.0:5000\n") {
+		t.Errorf("status %d, %s, %s", r.code, r.stderr, r.out)
+	}
 	magent(t, "import").wantFault(t, "twemproxy", "mcrouter")
 	magent(t, "import", "redis", "x").wantFault(t, `"redis"`)
 	magent(t, "import", "mcrouter", mcrouter, "--listen", "a:b").wantFault(t, "--listen", "port")

@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"magent/server/config"
 	"magent/server/config/file"
 )
 
@@ -30,9 +28,9 @@ func newImport() *cobra.Command {
 		Short: "Print the file that does what an mcrouter.json does",
 		Args:  oneFile,
 		RunE: func(_ *cobra.Command, args []string) error {
-			at, err := listenAt(listen)
+			at, err := file.Listener(listen)
 			if err != nil {
-				return err
+				return fmt.Errorf("--listen %w", err)
 			}
 			return imported(args[0], func(name string, text []byte) (*file.Settings, []string, error) {
 				return file.Mcrouter(name, text, at)
@@ -47,18 +45,6 @@ func newImport() *cobra.Command {
 		RunE:  func(_ *cobra.Command, args []string) error { return imported(args[0], file.Twemproxy) },
 	})
 	return cmd
-}
-
-// listenAt is the listener at host:port, or a path.
-func listenAt(text string) (config.Listen, error) {
-	if strings.Contains(text, "/") {
-		return config.Listen{Network: "unix", Address: text, Mode: 0o644}, config.ValidSocket(text)
-	}
-	n, err := config.ParseNode(text, defaultPort)
-	if err != nil {
-		return config.Listen{}, fmt.Errorf("--listen %w", err)
-	}
-	return config.Listen{Network: "tcp", Address: n.Address()}, nil
 }
 
 // imported prints what the file at path comes to, with what is not the same on top.

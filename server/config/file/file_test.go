@@ -85,6 +85,28 @@ func TestGoodFiles(t *testing.T) {
 	}
 }
 
+// A listener is what its text means to anybody, IPv6 addresses without brackets included.
+func TestListener(t *testing.T) {
+	for text, want := range map[string]string{
+		"127.0.0.1": "tcp://127.0.0.1:11211", "a:5": "tcp://a:5", ":5000": "tcp://0.0.0.0:5000", "::": "tcp://[::]:11211",
+		"::1": "tcp://[::1]:11211", "[::1]:5": "tcp://[::1]:5", "/run/x": "unix:///run/x",
+	} {
+		if l, err := Listener(text); err != nil || l.String() != want {
+			t.Errorf("%s is %v, %v, want %s", text, l, err, want)
+		}
+		for _, file := range []string{"listen: ['" + text + "']\n", "listen: [{" + strings.Split(want, ":")[0] + ": '" + text + "'}]\n"} {
+			if s, err := read(t, "f", []byte(file+"pools: {a: {copies: [[b]]}}\n")); err != nil || s.Listen[0].String() != want {
+				t.Errorf("%s: %v, want %s", file, err, want)
+			}
+		}
+	}
+	for _, text := range []string{"", ":", ":0", ":x", "::g", "a:b:c"} {
+		if l, err := Listener(text); err == nil {
+			t.Errorf("%q is %v", text, l)
+		}
+	}
+}
+
 // One good file has every field there is.
 func TestOneFileHasEveryField(t *testing.T) {
 	out := string(text(t, "testdata/whole.good.yml"))

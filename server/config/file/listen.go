@@ -26,7 +26,8 @@ func (r *reader) listeners(e *entry, pools []config.Pool) (all []config.Listen) 
 		r.where[field{"", index("listen", i)}] = n
 		var l config.Listen
 		if text, ok := scalar(n); ok {
-			l = r.address(n, text)
+			at, err := Listener(text)
+			l = r.address(n, at, err)
 		} else {
 			l = r.listener(n, pools)
 		}
@@ -35,30 +36,33 @@ func (r *reader) listeners(e *entry, pools []config.Pool) (all []config.Listen) 
 	return all
 }
 
-// address reads a listener that is a text: a path with a slash, or host:port.
-func (r *reader) address(n ast.Node, text string) config.Listen {
+// Listener is the one that a text means: a path with a slash; or host, host:port, or :port of every
+// address of the machine.
+func Listener(text string) (config.Listen, error) {
 	if strings.Contains(text, "/") {
-		return r.unix(n, text)
+		return unixListener(text)
 	}
-	return r.tcp(n, text)
+	return tcpListener(text)
 }
 
-func (r *reader) tcp(n ast.Node, text string) config.Listen {
-	if strings.HasPrefix(text, ":") { // every address of the machine
+func tcpListener(text string) (config.Listen, error) {
+	if strings.HasPrefix(text, ":") && strings.Count(text, ":") == 1 { // with more it is IPv6
 		text = "0.0.0.0" + text
 	}
 	node, err := config.ParseNode(text, defaultPort)
+	return config.Listen{Network: "tcp", Address: node.Address()}, err
+}
+
+func unixListener(path string) (config.Listen, error) {
+	return config.Listen{Network: "unix", Address: path, Mode: 0o644}, config.ValidSocket(path)
+}
+
+// address is a listener that a function above has made of what is at n.
+func (r *reader) address(n ast.Node, l config.Listen, err error) config.Listen {
 	if err != nil {
 		r.fault(n, "%v", err)
 	}
-	return config.Listen{Network: "tcp", Address: node.Address()}
-}
-
-func (r *reader) unix(n ast.Node, path string) config.Listen {
-	if err := config.ValidSocket(path); err != nil {
-		r.fault(n, "%v", err)
-	}
-	return config.Listen{Network: "unix", Address: path, Mode: 0o644}
+	return l
 }
 
 // listener reads one that is a mapping.
@@ -97,9 +101,11 @@ func (r *reader) listener(n ast.Node, pools []config.Pool) (l config.Listen) {
 	case !ok:
 		r.fault(at.value, "%s takes an address, not %s", at.name, kind(at.value))
 	case at.name == "unix":
-		l = r.unix(at.value, text)
+		socket, err := unixListener(text)
+		l = r.address(at.value, socket, err)
 	default:
-		l = r.tcp(at.value, text)
+		port, err := tcpListener(text)
+		l = r.address(at.value, port, err)
 		l.TLS = at.name == "tls"
 	}
 	if mode != nil {
