@@ -207,6 +207,9 @@ func (f *Flags) Config() (Config, error) {
 		ceiling = defaultCeiling
 	}
 	p.ConnsPerNode = min(p.ConnsPerNode, ceiling)
+	if f.maxClients <= 0 { // which magent 0.6 took for its default
+		f.maxClients = Default().MaxClients
+	}
 	c, err := f.Process()
 	fault(err)
 	c.Listen, c.Pools = listen, []Pool{p}
@@ -220,10 +223,7 @@ func (f *Flags) Config() (Config, error) {
 // does not carry, too.
 func (f *Flags) Process() (Config, error) {
 	c := Default()
-	if f.maxClients > 0 {
-		c.MaxClients = f.maxClients
-	}
-	c.Loops = f.loops
+	c.MaxClients, c.Loops = f.maxClients, f.loops
 	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
 	var err error
 	c.VIPs, err = f.addresses()
@@ -528,11 +528,16 @@ func Explain(err error) error {
 		return err
 	}
 	flag := value.GetFlag()
-	var why unclear
-	if errors.As(err, &why) {
-		return fmt.Errorf("%s: %w", Title(flag), why)
+	return Refused(Title(flag), Wants(flag), value.GetValue(), err)
+}
+
+// Refused says that what is called name has not taken text, but takes what wants says; or what is
+// unclear about text, if err does.
+func Refused(name, wants, text string, err error) error {
+	if why, ok := errors.AsType[unclear](err); ok {
+		return fmt.Errorf("%s: %w", name, why)
 	}
-	return fmt.Errorf("%s takes %s, not %q", Title(flag), Wants(flag), value.GetValue())
+	return fmt.Errorf("%s takes %s, not %q", name, wants, text)
 }
 
 // Title is what a person calls a flag.

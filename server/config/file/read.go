@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/spf13/pflag"
@@ -208,7 +209,7 @@ func (r *reader) set(fs *pflag.FlagSet, e entry) {
 	}
 	if err != nil {
 		text, _ := scalar(e.value)
-		r.fault(e.at(), "%s takes %s, not %q", e.name, wants(f), text)
+		r.fault(e.at(), "%v", config.Refused(e.name, wants(f), text, err))
 	}
 }
 
@@ -232,11 +233,10 @@ func (r *reader) setSlice(f *pflag.Flag, to pflag.SliceValue, e entry) {
 	_ = to.Replace(nil) // which every list takes
 	for _, n := range items {
 		text, ok := scalar(n)
-		switch {
-		case !ok:
+		if !ok {
 			r.fault(n, "%s is a list of texts, and this is %s", e.name, kind(n))
-		case to.Append(text) != nil:
-			r.fault(n, "%s takes %s, not %q", e.name, wants(f), text)
+		} else if err := to.Append(text); err != nil {
+			r.fault(n, "%v", config.Refused(e.name, wants(f), text, err))
 		}
 	}
 }
@@ -264,10 +264,13 @@ func (r *reader) typedScalar(f *pflag.Flag, e entry) (text string, ok bool) {
 func (r *reader) locate(err error) {
 	broken := len(r.faults) > 0
 	for _, one := range split(err) {
-		text := strings.ReplaceAll(one.Error(), "--", "")
+		text := one.Error()
 		of, known := errors.AsType[*config.Fault](one)
 		if known {
 			if n := r.node(field{of.Pool, of.Field}); n != nil {
+				if strings.HasPrefix(text, "--"+of.Field) { // a flag; in a file it has no dashes
+					text = text[len("--"):]
+				}
 				if at := place(n); !slices.ContainsFunc(r.faults, func(f Fault) bool { return f.Line == at.Line }) {
 					r.fault(n, "%s", text)
 				}
@@ -319,25 +322,25 @@ func split(err error) (all []error) {
 	return []error{err}
 }
 
-// Process is the fields of the process, in the order of help.
-func Process() (names []string) {
+// Process is the fields of the process, in the order of help; not to be changed.
+var Process = sync.OnceValue(func() (names []string) {
 	Empty().set.VisitAll(func(f *pflag.Flag) {
 		if config.About(f) == config.OfProcess && config.InFile(f) {
 			names = append(names, f.Name)
 		}
 	})
-	return names
-}
+	return slices.Clip(names) // who appends has a list of its own
+})
 
-// Pool is the fields of a pool, its copies aside.
-func Pool() (names []string) {
+// Pool is the fields of a pool, its copies aside; not to be changed.
+var Pool = sync.OnceValue(func() (names []string) {
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	fs.SortFlags = false
 	p := config.DefaultPool()
 	config.BindPool(fs, &p)
 	fs.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	return names
-}
+	return slices.Clip(names)
+})
 
 // index is the name of the part i of a field.
 func index(name string, i int) string { return name + "." + strconv.Itoa(i) }
