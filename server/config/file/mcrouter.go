@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,7 +77,7 @@ func plainJSON(text []byte) []byte {
 // until is where what ends, from i on, and so many bytes more; or the end of text.
 func until(text []byte, i int, what string, more int) int {
 	if i < len(text) {
-		if at := strings.Index(string(text[i:]), what); at >= 0 {
+		if at := bytes.Index(text[i:], []byte(what)); at >= 0 {
 			return i + at + more
 		}
 	}
