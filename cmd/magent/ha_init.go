@@ -188,15 +188,12 @@ func (h *haInit) settleServe() error {
 			return err
 		}
 	}
-	dir, err := os.Getwd()
+	o := &orders{line: h.serveFlags, flags: &h.serve}
+	told, err := o.settle()
 	if err != nil {
 		return err
 	}
-	o := &orders{line: h.serveFlags, flags: &h.serve, directory: dir}
-	told, err := o.read()
-	if err != nil {
-		return err
-	}
+	file.MakeAbsolute(h.serveFlags, o.directory) // which settle has left alone beside a file
 	for _, w := range told.Warnings() {
 		complain("warning: " + w)
 	}
@@ -246,6 +243,9 @@ func (h *haInit) settleListeners(o *orders, told *file.Settings) (err error) {
 	if k.Port, err = h.serveFlags.GetInt("port"); err != nil {
 		return err
 	}
+	if k.Port == 0 {
+		return errors.New("-p 0 will not do: it is where the machines ask each other, in TCP without TLS")
+	}
 	listen := make([]string, 0, len(k.VIPs)+1)
 	for _, v := range k.VIPs {
 		listen = append(listen, v.Addr().String())
@@ -258,22 +258,32 @@ func (h *haInit) settleListeners(o *orders, told *file.Settings) (err error) {
 	return nil
 }
 
-// portAt is the port of the first listener. Every virtual address must have one.
+// portAt is the port where the machines ask each other: that of the first listener without TLS that
+// serves a virtual address. Every such address must have a listener.
 func portAt(vips []netip.Prefix, listen []config.Listen) (port int, err error) {
 	var errs []error
 	for _, v := range vips {
-		served := slices.ContainsFunc(listen, func(l config.Listen) bool {
-			at, err := netip.ParseAddrPort(l.Address)
-			if err == nil && port == 0 {
-				port = int(at.Port())
-			}
-			return err == nil && (at.Addr() == v.Addr() || at.Addr().IsUnspecified() && (at.Addr().Is6() || v.Addr().Is4()))
-		})
-		if !served {
+		served := func(l config.Listen) bool { return portFor(l, v.Addr()) > 0 }
+		if !slices.ContainsFunc(listen, served) {
 			errs = append(errs, fmt.Errorf("no listener of the file is at %v: clients would find nobody there", v.Addr()))
 		}
+		if i := slices.IndexFunc(listen, func(l config.Listen) bool { return !l.TLS && served(l) }); i >= 0 && port == 0 {
+			port = portFor(listen[i], v.Addr())
+		}
+	}
+	if len(errs) == 0 && port == 0 {
+		errs = append(errs, errors.New("no listener of the file without TLS is at an address of --vip: the machines ask each other there"))
 	}
 	return port, errors.Join(errs...)
+}
+
+// portFor is the port at which l serves an address; 0 if it does not.
+func portFor(l config.Listen, a netip.Addr) int {
+	at, err := netip.ParseAddrPort(l.Address)
+	if err != nil || at.Addr() != a && !(at.Addr().IsUnspecified() && (at.Addr().Is6() || a.Is4())) {
+		return 0
+	}
+	return int(at.Port())
 }
 
 // mostFiles is what magent may need of open files on a machine of as many as 128 cores,

@@ -46,7 +46,7 @@ func TestInitWritesTheFiles(t *testing.T) {
 func TestInitWithAFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "magent.yml")
-	text := "listen: [127.0.0.1:12000, 192.0.2.254:12000]\npools: {a: {copies: [[192.0.2.20], [192.0.2.10]]}}\nuser: cache\nmax-conns: 9000\n"
+	text := "listen: [127.0.0.1:11999, {tls: 192.0.2.254:11998}, 192.0.2.254:12000]\ntls-cert: /c\ntls-key: /k\npools: {a: {copies: [[192.0.2.20], [192.0.2.10]]}}\nuser: cache\nmax-conns: 9000\n"
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +62,35 @@ func TestInitWithAFile(t *testing.T) {
 	}
 	magent(t, append(init, "192.0.2.253/24", "--config", path)...).wantFault(t, "no listener of the file is at 192.0.2.253")
 	magent(t, append(init, "192.0.2.254/24", "--config", path, "-s", "a")...).wantFault(t, "cannot stand beside --config")
+	if err := os.WriteFile(path, []byte(strings.Replace(text, ", 192.0.2.254:12000]", "]", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	magent(t, append(init, "192.0.2.254/24", "--config", path)...).wantFault(t, "no listener of the file without TLS")
+}
+
+// A unit says where files are, whatever directory it is started in.
+func TestInitMakesPathsAbsolute(t *testing.T) {
+	here, err := os.Getwd() // of the magent that runs, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, said := initHere(t, t.TempDir(), "--stdout", "-f", "s", "--auth-file", "users", "--tls-port", "12001", "--tls-cert", "c.pem", "--tls-key", "k.pem",
+		"--node-tls", "--node-tls-ca", "../ca.pem", "--admin-listen", "9000", "--admin-token-file", "/etc/token")
+	for _, want := range []string{" -f " + here + "/s ", " --auth-file " + here + "/users ", " --tls-cert " + here + "/c.pem ",
+		" --tls-key " + here + "/k.pem ", " --node-tls-ca " + filepath.Dir(here) + "/ca.pem ", " --admin-token-file /etc/token\n"} {
+		if status != 0 || !strings.Contains(said, want) {
+			t.Errorf("status %d, want %q in:\n%s", status, want, said)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "magent.yml")
+	if err := os.WriteFile(path, []byte("listen: 0.0.0.0:12000\npools: {a: {copies: [[192.0.2.20], [192.0.2.10]]}}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := magent(t, "ha", "init", "--stdout", "--interface", "eth0", "--source", "192.0.2.10", "--peer", "192.0.2.20", "--vip", "192.0.2.254/24",
+		"--config", path, "--auth-file", "users")
+	if want := " --auth-file " + here + "/users\n"; r.code != 0 || !strings.Contains(r.out, want) {
+		t.Errorf("status %d, %s, want %q in:\n%s", r.code, r.stderr, want, r.out)
+	}
 }
 
 // TestInitTakesBothMachinesForNodes where no others are named, and in one order on both.
@@ -151,6 +180,7 @@ func TestInitRefuses(t *testing.T) {
 		`--source takes an address, not "eth0"`:                       {"--source", "eth0"},
 		`preempt must be never or warm, not "now"`:                    {"--preempt", "now"},
 		`cannot be put into a file`:                                   {"--hash-tag", `"'`},
+		`-p 0 will not do: it is where the machines ask each other`:   {"-p", "0", "--tls-port", "12001", "--tls-cert", "/c", "--tls-key", "/k"},
 		`--priority takes a whole number`:                             {"--priority", "high"},
 		`hedge must be above 0 and below the timeout of 250ms, is 1s`: {"--hedge", "1s"},
 	} {

@@ -42,19 +42,7 @@ func Empty() *Settings {
 
 // MakeAbsolute has every path go from dir that is relative.
 func (s *Settings) MakeAbsolute(dir string) {
-	made := func(path string) string {
-		if path == "" || filepath.IsAbs(path) {
-			return path
-		}
-		return filepath.Join(dir, path)
-	}
-	s.set.VisitAll(func(f *pflag.Flag) {
-		text := f.Value.String()
-		switch what, _ := pflag.UnquoteUsage(f); {
-		case what == "path", what == "path or address" && strings.Contains(text, "/"):
-			_ = f.Value.Set(made(text)) // it takes any text
-		}
-	})
+	MakeAbsolute(s.set, dir)
 	paths := s.Paths()
 	for i := range s.Listen {
 		if s.Listen[i].Network == "unix" {
@@ -62,8 +50,26 @@ func (s *Settings) MakeAbsolute(dir string) {
 		}
 	}
 	for _, p := range paths {
-		*p = made(*p)
+		*p = absolute(*p, dir)
 	}
+}
+
+// MakeAbsolute has every path of fs go from dir that is relative.
+func MakeAbsolute(fs *pflag.FlagSet, dir string) {
+	fs.VisitAll(func(f *pflag.Flag) {
+		text := f.Value.String()
+		switch what, _ := pflag.UnquoteUsage(f); {
+		case what == "path", what == "path or address" && strings.Contains(text, "/"):
+			_ = f.Value.Set(absolute(text, dir)) // it takes any text
+		}
+	})
+}
+
+func absolute(path, dir string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
 }
 
 // Read is what the text of the file called name says. typed is a command line that was parsed:
