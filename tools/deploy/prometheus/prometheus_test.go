@@ -109,6 +109,9 @@ func check(t *testing.T, where, expr string, known map[string][]string) {
 		t.Errorf("%s: %s asks for no metric", where, expr)
 	}
 	for _, g := range grouped {
+		if strings.Contains(g[2], "node") && !strings.Contains(g[2], "pool") {
+			t.Errorf("%s: a node may be in several pools, which %s makes one of", where, g[0])
+		}
 		for l := range strings.FieldsFuncSeq(g[2], func(r rune) bool { return r == ',' || r == ' ' }) {
 			if !slices.Contains(labels, l) {
 				t.Errorf("%s: nothing in %s has the label %s", where, expr, l)
