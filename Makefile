@@ -76,7 +76,7 @@ bench: deps build ## CPU per request beside nutcracker and memcached itself (BEN
 report: build ## tables and plots of BENCHMARKS.md from the results it names (RESULTS=dir: from those)
 	bin/magent bench report $(if $(RESULTS),--results $(RESULTS))
 
-perf: deps build ## fail if a ratio that was promised is missed by more than 15 %: four minutes
+perf: deps build ## fail if a ratio that was promised is missed by more than 15 %: six minutes
 	bin/magent bench compare --gate 0.15 --rounds 5 --out bench/results/tmp
 
 refill: deps build ## how fast an empty node is refilled, and what clients notice; fails beyond a bound: four minutes
