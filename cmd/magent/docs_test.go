@@ -279,6 +279,30 @@ func TestReadmeHasTheFlags(t *testing.T) {
 	}
 }
 
+// Whatever operators may ask for is told; pprof's, and the page's other name, each as one.
+func TestOperationsHasTheEndpoints(t *testing.T) {
+	var told, known []string
+	for _, row := range tableRows(document(t, operations), "endpoint") {
+		told = append(told, words(row[0])[0])
+	}
+	served := regexp.MustCompile(`mux\.Handle(?:Func)?\("((?:GET|POST) [^"]+)"`)
+	for _, m := range served.FindAllStringSubmatch(document(t, "../../server/admin/server.go"), -1) {
+		switch at := m[1]; {
+		case strings.Contains(at, "/debug/pprof/"):
+			known = append(known, "GET /debug/pprof/")
+		case strings.HasSuffix(at, "{$}"), at == "GET /status.html":
+			known = append(known, "GET /")
+		default:
+			known = append(known, at)
+		}
+	}
+	slices.Sort(told)
+	slices.Sort(known)
+	if known = slices.Compact(known); !slices.Equal(told, known) || len(known) < 15 {
+		t.Errorf("OPERATIONS.md has the endpoints\n%q, there are\n%q", told, known)
+	}
+}
+
 func TestOperationsHasTheFields(t *testing.T) {
 	text := document(t, operations)
 	pool, process := file.Fields()
