@@ -175,7 +175,7 @@ func (h *handler) readyz(w http.ResponseWriter, r *http.Request) {
 	answer(w, code, ready)
 }
 
-// explain takes the key from the path, where any byte can be put as %XX.
+// explain takes the key from the query, where any byte can be put as %XX.
 func (h *handler) explain(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	if !query.Has("key") {

@@ -88,7 +88,7 @@ func (f *Flags) bindLine(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&f.backups, "backup", "b", nil, "a backup node at `host[:port]`; repeat for more")
 	fs.StringArrayVar(&f.copies, "copy", nil, "one further copy on the nodes `host[:port],...`; repeat for more copies")
 	fs.StringVarP(&f.listen, "listen", "l", "0.0.0.0", "`address` to listen on, without the port; several with commas")
-	fs.IntVarP(&f.port, "port", "p", defaultPort, "TCP `port` to listen on, 0 for none (then -f is needed)")
+	fs.IntVarP(&f.port, "port", "p", defaultPort, "TCP `port` to listen on, 0 for none (then -f or --tls-port is needed)")
 	fs.StringVarP(&f.socket, "socket", "f", "", "listen on the unix socket at this `path` as well")
 	fs.IntVar(&f.tlsPort, "tls-port", 0, "listen with TLS on this TCP `port`, of the addresses of -l; 0 for none")
 	fs.IntVarP(&f.connCeiling, "max-conns-per-node", "i", defaultCeiling,
