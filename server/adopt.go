@@ -162,6 +162,11 @@ func (s *Server) adopt(m succession.Message) {
 		nc.Close()
 		return
 	}
+	if s.cfg.Listen[at].TLS { // it has come when it was not: those with TLS are not handed over
+		s.log.Warn("a client was closed", "cause", "clients speak TLS at "+nc.LocalAddr().String()+" now")
+		nc.Close()
+		return
+	}
 	if !s.doorman.allows(nc.RemoteAddr()) { // as of now
 		s.turned(nc, "its address is not allowed")
 		nc.Close()

@@ -299,6 +299,29 @@ func TestClientsWithTLSPart(t *testing.T) {
 	s.secureCaller(t, cfg).wants("get k", "VALUE k 0 1")
 }
 
+// A client without TLS is not handed on past it: where its port has TLS by then, it is closed.
+func TestPortsThatTurnToTLS(t *testing.T) {
+	t.Parallel()
+	at, ca := withTLS(t, 1)
+	at.cfg.Listen = append(at.cfg.Listen, config.Listen{Network: "tcp", Address: "127.0.0.1:0"})
+	old := at.magent()
+	turned, plain := old.caller(t), old.callerAt(t, 2)
+	turned.wants("set k 0 0 1\r\n1", "STORED")
+	plain.wants("get k", "VALUE k 0 1")
+	at.cfg.Listen[0].TLS = true
+	s, ours, theirs := at.successor(old)
+	if err := <-at.handsOver(old, s, ours, theirs); err != nil {
+		t.Error(err)
+	}
+	turned.conn.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(turned.conn, "get k\r\n") // it may have been closed before that
+	if got, _ := io.ReadAll(turned.in); len(got) > 0 {
+		t.Errorf("it is answered %q", got)
+	}
+	plain.wants("get k", "VALUE k 0 1")
+	s.secureCaller(t, ca.Client("localhost", secrettest.Pair{})).wants("get k", "VALUE k 0 1")
+}
+
 // ask says request, and reads lines up to end.
 func (c *caller) ask(request, end string) (line string, err error) {
 	c.conn.SetDeadline(time.Now().Add(20 * time.Second))
