@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -24,9 +23,9 @@ import (
 // be elsewhere), it is handed to the server as one that has been accepted. It counts
 // neither as a client, lest -n keep it out or statistics show it, nor do its requests.
 //
-// It is known by its own end of the connection, which it has before the other end is
-// accepted. If it is not accepted by this process, the answer is another's: that of the
-// process that this one replaces, or of the one that replaces it.
+// It is known by both ends of the connection, which it has before that is accepted: nobody
+// else can have the same two. If it is not accepted by this process, the answer is
+// another's: that of the process that this one replaces, or of the one that replaces it.
 type knocker struct {
 	srv  *Server
 	conn net.Conn
@@ -35,9 +34,13 @@ type knocker struct {
 	till time.Time // when it connects anew
 	next int       // of the next key
 
-	name  atomic.Pointer[string] // of its end
-	taken atomic.Bool            // its other end was accepted here
+	ends  atomic.Pointer[ends] // of the connection, while there is one
+	taken atomic.Bool          // its other end was accepted here
 }
+
+// ends are the addresses of a connection: that of whoever has made it, and the one he has
+// made it to.
+type ends struct{ near, far string }
 
 const (
 	// knockRenewal is how long a connection is used: that clients are still accepted
@@ -108,9 +111,9 @@ func (k *knocker) hangUp() {
 	if k.conn == nil {
 		return
 	}
+	k.ends.Store(nil) // before somebody else can have them
 	k.conn.Close()
 	k.conn = nil
-	k.name.Store(nil)
 }
 
 // connect makes a connection through door, unless there is one.
@@ -123,6 +126,7 @@ func (k *knocker) connect(door net.Addr, patience time.Duration) error {
 	if door != nil {
 		d := net.Dialer{Timeout: patience, Control: k.mark}
 		if k.conn, err = d.DialContext(context.Background(), door.Network(), door.String()); err != nil {
+			k.ends.Store(nil)
 			return fmt.Errorf("cannot connect to %s: %w", door, cause(err))
 		}
 	} else if err = k.enter(); err != nil {
@@ -132,18 +136,29 @@ func (k *knocker) connect(door net.Addr, patience time.Duration) error {
 	return nil
 }
 
-// mark binds the socket before it connects, so that its name is known.
-func (k *knocker) mark(network, _ string, rc syscall.RawConn) error {
+// mark binds the socket before it connects to door, so that its name is known: to the
+// address of door itself, from where nobody else can come to it.
+func (k *knocker) mark(network, door string, rc syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(door)
 	var sa unix.Sockaddr
-	switch network {
-	case "tcp4":
-		sa = &unix.SockaddrInet4{}
-	case "tcp6":
-		sa = &unix.SockaddrInet6{}
-	default:
+	switch a := to.Addr(); {
+	case network == "unix":
 		sa = &unix.SockaddrUnix{} // the kernel makes up a name: unix(7), autobind
+	case err != nil:
+		return err
+	case a.Is4():
+		sa = &unix.SockaddrInet4{Addr: a.As4()}
+	default:
+		zone := 0
+		if a.Zone() != "" {
+			on, err := net.InterfaceByName(a.Zone())
+			if err != nil {
+				return err
+			}
+			zone = on.Index
+		}
+		sa = &unix.SockaddrInet6{Addr: a.As16(), ZoneId: uint32(zone)}
 	}
-	var err error
 	e := rc.Control(func(fd uintptr) {
 		if err = unix.Bind(int(fd), sa); err == nil {
 			sa, err = unix.Getsockname(int(fd))
@@ -152,45 +167,27 @@ func (k *knocker) mark(network, _ string, rc syscall.RawConn) error {
 	if err = errors.Join(e, err); err != nil {
 		return err
 	}
-	var name string
+	is := ends{far: door}
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		name = strconv.Itoa(sa.Port)
+		is.near = netip.AddrPortFrom(to.Addr(), uint16(sa.Port)).String()
 	case *unix.SockaddrInet6:
-		name = strconv.Itoa(sa.Port)
+		is.near = netip.AddrPortFrom(to.Addr(), uint16(sa.Port)).String()
 	case *unix.SockaddrUnix:
-		name = sa.Name
+		is.near = sa.Name
 	}
-	k.name.Store(&name)
+	k.ends.Store(&is)
 	return nil
 }
 
-// knows reports whether nc, which was accepted, is the other end, and notes it: of its
-// port, and from this machine. A connection to a second address of an interface, such as a
-// virtual one, comes from the first.
+// knows reports whether nc, which was accepted, is the other end, and notes it.
 func (k *knocker) knows(nc net.Conn) bool {
-	name := k.name.Load()
-	if name == nil {
+	is := k.ends.Load()
+	if is == nil || nc.RemoteAddr().String() != is.near || nc.LocalAddr().String() != is.far {
 		return false
 	}
-	own := false
-	switch far := nc.RemoteAddr().(type) {
-	case *net.TCPAddr:
-		near, _ := nc.LocalAddr().(*net.TCPAddr)
-		own = near != nil && strconv.Itoa(far.Port) == *name && (far.IP.Equal(near.IP) || k.fromHere(far))
-	case *net.UnixAddr:
-		own = far.Name == *name
-	}
-	if own {
-		k.taken.Store(true)
-	}
-	return own
-}
-
-// fromHere reports whether an address is one of this machine.
-func (k *knocker) fromHere(far *net.TCPAddr) bool {
-	here, err := k.srv.here(far.AddrPort().Addr().Unmap())
-	return here && err == nil
+	k.taken.Store(true)
+	return true
 }
 
 // enter makes a connection that nobody has to accept.

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -173,7 +175,7 @@ func TestNobodyAsks(t *testing.T) {
 	s := at.magent()
 	s.awaitsReady(t, "")
 	s.readiness.asked.Store(int64(s.elapsed() - 2*readyInterest)) // it has been quiet for long
-	eventually(t, "it has hung up", func() bool { return s.readiness.outcome.Load() == nil && s.readiness.own.name.Load() == nil })
+	eventually(t, "it has hung up", func() bool { return s.readiness.outcome.Load() == nil && s.readiness.own.ends.Load() == nil })
 	s.awaitsReady(t, "")
 }
 
@@ -213,6 +215,38 @@ func TestDoors(t *testing.T) {
 		if door == nil || door.Network() == "unix" || door.(*net.TCPAddr).IP.IsLoopback() { // others are really elsewhere
 			s.awaitsReady(t, "")
 		}
+	}
+}
+
+// Whoever is on this machine can see from which port our own client has come, and can have
+// that port at another of its addresses. He is a client like any other all the same.
+func TestOwnPortAtAnotherAddress(t *testing.T) {
+	at := newSite(t, 1)
+	at.cfg.Listen = []config.Listen{{Network: "tcp", Address: "0.0.0.0:0"}}
+	at.cfg.MaxClients = 1
+	s := at.magent()
+	s.caller(t).wants("get k", "END") // there is no room for a second one
+	_, port, _ := net.SplitHostPort(s.Addrs()[0].String())
+	const other = "127.0.0.2"
+	var c *caller
+	eventually(t, "it has the port of our own client", func() bool {
+		s.Ready() // has it come
+		own := s.readiness.own.ends.Load()
+		if own == nil {
+			return false
+		}
+		from := net.TCPAddr{IP: net.ParseIP(other), Port: int(netip.MustParseAddrPort(own.near).Port())}
+		conn, err := (&net.Dialer{LocalAddr: &from}).Dial("tcp", net.JoinHostPort(other, port))
+		if err != nil {
+			return false // it is taken there
+		}
+		t.Cleanup(func() { conn.Close() })
+		c = &caller{t, conn, bufio.NewReader(conn)}
+		return s.readiness.own.ends.Load() == own
+	})
+	c.conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if line, err := c.in.ReadString('\n'); line != lineFull {
+		t.Errorf("it is told %q, %v", line, err)
 	}
 }
 
