@@ -197,7 +197,7 @@ func (h *handler) failover(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "%v", err)
 		return
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	unhurry(w)
 	conclude(w, h.proxy.Failover(r.Context(), body.Leave))
 }
 
@@ -220,7 +220,7 @@ func (h *handler) reload(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "%v", err)
 		return
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	unhurry(w)
 	err := h.options.File.Reload(r.Context())
 	var unfit *Unfit
 	if errors.As(err, &unfit) {
@@ -294,6 +294,12 @@ func read(w http.ResponseWriter, r *http.Request, body any) error {
 		return fmt.Errorf("the body must not have more than %d bytes", maxBody)
 	}
 	return fmt.Errorf("the body is not the JSON that is expected: %w", err)
+}
+
+// unhurry takes the deadline off a request that takes long. net/http takes off the one for
+// reading by itself, when it has read the request.
+func unhurry(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // who cannot has none
 }
 
 // conclude answers with what the proxy says.

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -81,12 +80,6 @@ func (h *handler) top(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, top)
-}
-
-// unhurry takes the deadlines off a request that takes long.
-func unhurry(w http.ResponseWriter) {
-	c := http.NewResponseController(w)
-	_ = errors.Join(c.SetWriteDeadline(time.Time{}), c.SetReadDeadline(time.Time{})) // who cannot has none
 }
 
 // Top has it counted which keys are asked for most, and who asks most.
