@@ -48,11 +48,6 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.do(ctx, http.MethodGet, "/status", nil, &s)
 }
 
-// Overview asks what the magent has counted.
-func (c *Client) Overview(ctx context.Context) (o Overview, err error) {
-	return o, c.do(ctx, http.MethodGet, "/overview", nil, &o)
-}
-
 // Events asks for the latest events after number, oldest first; one that was started anew
 // since, and counts from 1, for all there are.
 func (c *Client) Events(ctx context.Context, after uint64) ([]Event, error) {
