@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,14 @@ type finding struct {
 	kind     inspect.Difference
 	versions [2]uint64 // the lead's and the node's
 	steady   bool      // these were the same at the look before
+	left     string    // why it was not judged again; empty: it was
+}
+
+// judgement is what came of comparing the copies of one key.
+type judgement struct {
+	same  []int  // nodes whose copies are the lead's
+	known bool   // of one copy at least it is known whether it is
+	left  string // why of another it is not
 }
 
 // comparison is one of them. It belongs to the goroutine of who asks.
@@ -293,14 +302,16 @@ func (d *comparison) unseen(ctx context.Context, node int, keys []inspect.Key) (
 
 // first compares keys for the first time. Those that differ are suspects.
 func (d *comparison) first(ctx context.Context, keys []inspect.Key) error {
-	found, left, err := d.compare(ctx, keys)
+	found, judged, err := d.compare(ctx, keys)
 	if err != nil {
 		return err
 	}
-	d.at.Compared += uint64(len(keys))
-	for why, n := range left {
-		d.left[why] += n
-		d.at.Compared -= uint64(n)
+	for i := range judged {
+		if v := &judged[i]; v.known {
+			d.at.Compared++
+		} else {
+			d.left[v.left]++
+		}
 	}
 	for _, f := range found {
 		key, err := inspect.NewKey(slices.Clone(f.key.Name)) // whose memory is another's
@@ -316,41 +327,40 @@ func (d *comparison) first(ctx context.Context, keys []inspect.Key) error {
 	return d.settle(ctx)
 }
 
-// compare looks at keys, and says which copies differ, and how many keys were not compared.
-func (d *comparison) compare(ctx context.Context, keys []inspect.Key) (found []finding, left map[string]int, err error) {
+// compare looks at keys, and says which copies differ, and what came of each key.
+func (d *comparison) compare(ctx context.Context, keys []inspect.Key) (found []finding, all []judgement, err error) {
 	nodes := make([][]int, len(keys))
 	for i, k := range keys {
 		nodes[i] = d.replicas(k.Name)
 	}
 	items, err := d.look(ctx, keys, nodes, inspect.Options{Value: true})
-	left = map[string]int{}
+	all = make([]judgement, len(keys))
 	for i, k := range keys {
-		why, judged := "", false
+		v := &all[i]
 		if len(nodes[i]) < 2 {
-			left[leftAlone]++
+			v.left = leftAlone
 			continue
 		}
 		lead := items[i][0]
 		for j, it := range items[i][1:] {
 			if lead == nil || it == nil {
-				why = leftFailed
+				v.left = leftFailed
 				continue
 			}
-			kind := inspect.Compare(lead, it)
-			judged = judged || kind != inspect.Unknown
-			switch kind {
-			case inspect.Same:
+			node := nodes[i][j+1]
+			switch kind := inspect.Compare(lead, it); kind {
 			case inspect.Unknown:
-				why = leftRefused
+				v.left = leftRefused
+				continue
+			case inspect.Same:
+				v.same = append(v.same, node)
 			default:
-				found = append(found, finding{key: k, node: nodes[i][j+1], kind: kind, versions: [2]uint64{lead.CAS, it.CAS}})
+				found = append(found, finding{key: k, node: node, kind: kind, versions: [2]uint64{lead.CAS, it.CAS}})
 			}
-		}
-		if !judged {
-			left[why]++
+			v.known = true
 		}
 	}
-	return found, left, err
+	return found, all, err
 }
 
 // look asks nodes[i] for keys[i], all at once, when the rate has it. What a node that
@@ -425,46 +435,52 @@ func (d *comparison) settle(ctx context.Context) error {
 		return nil
 	}
 	d.show("looking again")
-	all, err := d.again(ctx, d.suspects)
+	all, left, err := d.again(ctx, d.suspects)
 	d.suspects = d.suspects[:0]
 	if err != nil {
 		return err
 	}
+	out := map[string]string{} // keys of which nothing is said, and why
+	for _, f := range left {
+		out[string(f.key.Name)] = f.left
+	}
 	var found []finding
-	busy := map[string]bool{}
 	for _, f := range all {
 		if f.steady {
 			found = append(found, f)
 			d.count(f)
 		} else {
-			busy[string(f.key.Name)] = true
+			out[string(f.key.Name)] = leftBusy
 		}
 	}
 	for _, f := range found { // of the other copies of these it is known
-		delete(busy, string(f.key.Name))
+		delete(out, string(f.key.Name))
 	}
-	d.left[leftBusy] += len(busy)
-	d.at.Compared -= uint64(len(busy))
+	for _, why := range out {
+		d.left[why]++
+	}
+	d.at.Compared -= uint64(len(out))
 	if !d.q.Repair || len(found) == 0 {
 		return nil
 	}
 	return d.repair(ctx, found)
 }
 
-// repair has what was found repaired, and counts what agrees then.
+// repair has what was found repaired, and counts what agrees then: what cannot be looked at
+// does not.
 func (d *comparison) repair(ctx context.Context, found []finding) error {
 	d.show("repairing")
 	if err := d.mend(ctx, found); err != nil {
 		return err
 	}
-	rest, err := d.again(ctx, found)
+	rest, left, err := d.again(ctx, found)
 	if err != nil {
 		return err
 	}
 	for _, f := range found {
 		d.kinds[f.kind].Mended++
 	}
-	for _, f := range rest {
+	for _, f := range append(rest, left...) {
 		was := slices.IndexFunc(found, func(o finding) bool { return o.is(&f) })
 		d.kinds[found[was].kind].Mended--
 	}
@@ -476,51 +492,54 @@ func (f *finding) is(o *finding) bool {
 	return f.node == o.node && string(f.key.Name) == string(o.key.Name)
 }
 
-// again compares the keys of what was found twice more, and returns what differs each time.
-func (d *comparison) again(ctx context.Context, all []finding) ([]finding, error) {
+// again compares the keys of what was found twice more, and returns what differs each time,
+// and what could not be judged each time. Of the rest the copies agree.
+func (d *comparison) again(ctx context.Context, all []finding) (kept, left []finding, err error) {
 	for range mostLooks - 1 {
 		if len(all) == 0 {
 			break
 		}
 		pause(ctx, time.Duration(d.q.Pause)*time.Millisecond)
-		kept, err := d.once(ctx, all)
+		kept, open, err := d.once(ctx, all)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = kept
+		all, left = kept, append(left, open...)
 	}
-	return all, nil
+	return all, left, nil
 }
 
-// once is all that differs yet.
-func (d *comparison) once(ctx context.Context, all []finding) (kept []finding, err error) {
-	type place struct {
-		key  string
-		node int
-	}
-	before, seen := map[place]finding{}, map[string]bool{}
+// once is all that differs yet, and what cannot be judged.
+func (d *comparison) once(ctx context.Context, all []finding) (kept, left []finding, err error) {
+	before := map[string][]finding{}
 	var keys []inspect.Key
 	for _, f := range all {
 		name := string(f.key.Name)
-		before[place{name, f.node}] = f
-		if !seen[name] {
-			seen[name] = true
+		if before[name] == nil {
 			keys = append(keys, f.key)
 		}
+		before[name] = append(before[name], f)
 	}
 	for batch := range slices.Chunk(keys, diffBatch) {
-		found, _, err := d.compare(ctx, batch)
+		found, judged, err := d.compare(ctx, batch)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for _, f := range found {
-			if was, ok := before[place{string(f.key.Name), f.node}]; ok {
-				f.steady = f.versions == was.versions
-				kept = append(kept, f)
+		for i, k := range batch {
+			for _, was := range before[string(k.Name)] {
+				now := slices.IndexFunc(found, func(o finding) bool { return o.is(&was) })
+				switch v := &judged[i]; {
+				case now >= 0:
+					found[now].steady = found[now].versions == was.versions
+					kept = append(kept, found[now])
+				case !slices.Contains(v.same, was.node):
+					was.left = cmp.Or(v.left, leftFailed)
+					left = append(left, was)
+				}
 			}
 		}
 	}
-	return kept, nil
+	return kept, left, nil
 }
 
 // count takes a copy that differs into the result.

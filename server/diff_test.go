@@ -198,6 +198,41 @@ func TestDiffOfANodeThatFails(t *testing.T) {
 	}
 }
 
+// Of copies that cannot be looked at again it is not known whether they differ, nor, after
+// a repair, whether they do yet.
+func TestDiffOfANodeThatFailsBeforeTheNextLook(t *testing.T) {
+	const n, missing = 20, 3
+	for _, c := range []struct {
+		phase string
+		want  admin.Diff
+	}{
+		{"looking again", admin.Diff{Compared: n - missing, Left: map[string]int{leftFailed: missing}}},
+		{"repairing", admin.Diff{Compared: n, Different: missing, Left: map[string]int{}}},
+	} {
+		s, nodes := proxied(t, 1, 1)
+		s.fill(t, n)
+		for i := range missing {
+			past(t, nodes[1], "delete "+mix(i))
+		}
+		gone := startNode(t, memnode.Config{})
+		gone.Kill()
+		var d *comparison
+		d = s.pools[0].newComparison(admin.DiffQuestion{Pause: 1, Repair: true}, func(p admin.DiffProgress) {
+			if p.Phase == c.phase {
+				d.nodes[1].Close()
+				d.nodes[1] = inspect.New(inspect.Target{Network: "tcp", Address: gone.Addr(), Connect: lookPatience, Silence: lookPatience})
+			}
+		})
+		defer d.close()
+		if err := d.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if r := d.result(); r.Compared != c.want.Compared || r.Different != c.want.Different || r.Mended != 0 || !maps.Equal(r.Left, c.want.Left) {
+			t.Errorf("it fails before %s: %+v, want %+v", c.phase, r, c.want)
+		}
+	}
+}
+
 func TestDiffIsRefused(t *testing.T) {
 	alone, _ := proxied(t, 2)
 	if _, err := alone.Diff(t.Context(), admin.DiffQuestion{}, nil); err == nil || !strings.Contains(err.Error(), "one copy of each key") {
