@@ -54,7 +54,7 @@ func newDoorman(limits config.Clients, clock func() time.Duration) *doorman {
 	return d
 }
 
-// addrOf is the address of a client; false if it has none.
+// addrOf is the address of an end of a connection; false if it has none.
 func addrOf(a net.Addr) (netip.Addr, bool) {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {

@@ -93,12 +93,8 @@ func (s *session) uses(addrs []netip.Addr) bool {
 	if !ok || len(addrs) == 0 {
 		return false
 	}
-	tcp, ok := c.LocalAddr().(*net.TCPAddr)
-	if !ok {
-		return false
-	}
-	a, _ := netip.AddrFromSlice(tcp.IP)
-	return slices.Contains(addrs, a.Unmap())
+	a, ok := addrOf(c.LocalAddr())
+	return ok && slices.Contains(addrs, a)
 }
 
 // hopless has a socket take, if on, none but packets of a TTL of 255, or a hop limit in

@@ -299,6 +299,19 @@ func TestClientsWithTLSPart(t *testing.T) {
 	s.secureCaller(t, cfg).wants("get k", "VALUE k 0 1")
 }
 
+// Clients with TLS are told apart by their addresses, too.
+func TestTopWithTLS(t *testing.T) {
+	t.Parallel()
+	at, ca := withTLS(t, 1)
+	s := at.magent()
+	c := s.secureCaller(t, ca.Client("localhost", secrettest.Pair{}))
+	end := s.counts(t)
+	c.line("get k")
+	if top := end(); len(top.Clients) != 1 || top.Clients[0].Address != "127.0.0.1" || top.Clients[0].Requests != 2 {
+		t.Errorf("%+v", top.Clients)
+	}
+}
+
 // A client without TLS is not handed on past it: where its port has TLS by then, it is closed.
 func TestPortsThatTurnToTLS(t *testing.T) {
 	t.Parallel()

@@ -3,7 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -78,17 +77,11 @@ func (l *loop) meet(s *session) {
 }
 
 // address is the client's; the zero one if it has none.
-func (s *session) address() netip.Addr {
-	peer, ok := s.wire.(interface{ RemoteAddr() net.Addr })
-	if !ok {
-		return netip.Addr{}
+func (s *session) address() (a netip.Addr) {
+	if c, ok := s.socket(); ok {
+		a, _ = addrOf(c.RemoteAddr())
 	}
-	tcp, ok := peer.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	a, _ := netip.AddrFromSlice(tcp.IP)
-	return a.Unmap()
+	return a
 }
 
 // end has l count no more.
