@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"magent/server/admin"
+	"magent/server/config"
 	"magent/upstream"
 	"magent/upstream/health"
 	"magent/upstream/inspect"
@@ -93,9 +94,9 @@ func (k *keyed) why() string {
 	return fmt.Sprintf("it is %s, and the first in copy order", k.states[0])
 }
 
-// reads is the copy that plain reads go to.
+// reads is the copy that plain reads go to, as session.enough has it.
 func (k *keyed) reads() int {
-	if k.lead >= 0 && k.states[k.lead] == health.Slow {
+	if k.of.conf.Ack != config.AckLead && k.lead >= 0 && k.states[k.lead] == health.Slow {
 		if up := slices.Index(k.states, health.Up); up >= 0 {
 			return up
 		}

@@ -180,40 +180,45 @@ func TestExplainInPools(t *testing.T) {
 	}
 }
 
-// The lead is that of the loops, whatever states the replicas are in.
+// The lead is that of the loops, whatever states the replicas are in, and so is who is read,
+// whenever a write is answered.
 func TestLeading(t *testing.T) {
-	s, _ := proxied(t, 1, 1, 1)
-	s.pools[0].pool.Monitor.Close()
-	key := []byte("k")
-	var states [3]health.State
-	for n := range 125 {
-		states[0], states[1], states[2] = health.State(n%5), health.State(n/5%5), health.State(n/25)
-		for i, state := range states {
-			s.becomes(t, i, state)
-		}
-		led, read := -1, -1
-		if err := s.onLoops(t.Context(), func(l *loop) {
-			if l.index > 0 {
-				return
+	for _, ack := range []config.Ack{config.AckAll, config.AckLead} {
+		at := newSite(t, 1, 1, 1)
+		at.cfg.Pools[0].Ack = ack
+		s := at.magent()
+		s.pools[0].pool.Monitor.Close()
+		key := []byte("k")
+		var states [3]health.State
+		for n := range 125 {
+			states[0], states[1], states[2] = health.State(n%5), health.State(n/5%5), health.State(n/25)
+			for i, state := range states {
+				s.becomes(t, i, state)
 			}
-			if conn, copy := l.lanes[0].leader(key, 0, 0); conn != nil {
-				led = int(copy)
+			led, read := -1, -1
+			if err := s.onLoops(t.Context(), func(l *loop) {
+				if l.index > 0 {
+					return
+				}
+				if conn, copy := l.lanes[0].leader(key, 0, 0); conn != nil {
+					led = int(copy)
+				}
+				if conn, copy := newSession(l, 0).reader(l.lanes[0], key, 0); conn != nil {
+					read = int(copy)
+				}
+			}); err != nil {
+				t.Fatal(err)
 			}
-			if conn, copy := newSession(l, 0).reader(l.lanes[0], key, 0); conn != nil {
-				read = int(copy)
+			k := &keyed{of: s.pools[0], pool: s.pools[0].pool, nodes: []int{0, 1, 2}, states: states[:], lead: leading(states[:])}
+			if k.lead != led || k.reads() != read {
+				t.Errorf("ack=%s, %v: %d leads, %d is read; want %d, %d", ack, states, k.lead, k.reads(), led, read)
 			}
-		}); err != nil {
-			t.Fatal(err)
-		}
-		k := &keyed{pool: s.pools[0].pool, nodes: []int{0, 1, 2}, states: states[:], lead: leading(states[:])}
-		if k.lead != led || k.reads() != read {
-			t.Errorf("%v: %d leads, %d is read; want %d, %d", states, k.lead, k.reads(), led, read)
-		}
-		if why := k.why(); (led < 0) != strings.HasPrefix(why, "nobody leads it") || why == "" {
-			t.Errorf("%v: %s", states, why)
+			if why := k.why(); (led < 0) != strings.HasPrefix(why, "nobody leads it") || why == "" {
+				t.Errorf("%v: %s", states, why)
+			}
 		}
 	}
-	k := &keyed{pool: s.pools[0].pool, nodes: []int{0, 1}, states: []health.State{health.Warming, health.Down}, lead: 0}
+	k := &keyed{nodes: []int{0, 1}, states: []health.State{health.Warming, health.Down}, lead: 0}
 	if got := k.why(); got != "it is warming, and no replica is better" {
 		t.Error(got)
 	}
