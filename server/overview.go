@@ -25,7 +25,7 @@ func (s *Server) Overview() admin.Overview {
 }
 
 func clientsOf(snap *Snapshot) admin.Clients {
-	return admin.Clients{Connected: snap.Sessions, Accepted: snap.Accepted, Refused: snap.Refused, Received: snap.BytesIn, Sent: snap.BytesOut,
+	return admin.Clients{Connected: snap.Sessions, Accepted: snap.Accepted, Refused: snap.Refused + snap.Barred + snap.Crowded, Received: snap.BytesIn, Sent: snap.BytesOut,
 		Requests: snap.Requests(), Hits: snap.Hits, Misses: snap.Misses, Errors: snap.Errors,
 		FailedOver: snap.FailedOver(), Retries: snap.Retries, Hedges: snap.Hedges, Repairs: snap.Repairs.Waiting + snap.Repairs.Running,
 		Reads: latencyOf(&snap.Reads), Writes: latencyOf(&snap.Writes)}

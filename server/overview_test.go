@@ -63,6 +63,13 @@ func TestOverview(t *testing.T) {
 	}
 }
 
+// Whoever was turned away counts, whatever for.
+func TestOverviewOfThoseTurnedAway(t *testing.T) {
+	if got := clientsOf(&Snapshot{Refused: 1, Barred: 20, Crowded: 300}).Refused; got != 321 {
+		t.Errorf("%d were turned away, want 321", got)
+	}
+}
+
 // Each pool has its own nodes, and what these were asked for.
 func TestOverviewOfTwoPools(t *testing.T) {
 	at := twoPools(t)

@@ -21,7 +21,7 @@ type Overview struct {
 type Clients struct {
 	Connected  uint64  `json:"connected"`
 	Accepted   uint64  `json:"accepted"`       // counter
-	Refused    uint64  `json:"refused"`        // counter: there were too many
+	Refused    uint64  `json:"refused"`        // counter: there were too many, or their address is not allowed
 	Received   uint64  `json:"received_bytes"` // counter
 	Sent       uint64  `json:"sent_bytes"`     // counter
 	Requests   uint64  `json:"requests"`       // counter: commands
