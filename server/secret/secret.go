@@ -22,6 +22,7 @@ type File[T any] struct {
 
 	mu     sync.Mutex // guards what follows
 	seen   []stamp    // of the files as they were last read, well or not
+	failed bool       // they were not, the last time
 	looked time.Time
 }
 
@@ -51,10 +52,11 @@ func (f *File[T]) Get() T { return *f.value.Load() }
 // lookEvery is how often the files are looked at, at most: who asks may do so often.
 const lookEvery = time.Second
 
-// Look reads the files again if one has changed since they were last read, and reports
-// whether they now give something else. If they cannot be read, or are of no use, what
-// they gave before stays; that is told once for each change. now is the time, by a
-// clock that does not jump; Look does nothing within a second of the time before.
+// Look reads the files again if one has changed since they were last read, or if that
+// failed, as the fault need not be the files'; and reports whether they now give something
+// else. If they cannot be read, or are of no use, what they gave before stays; that is told
+// once for each change. now is the time, by a clock that does not jump; Look does nothing
+// within a second of the time before.
 func (f *File[T]) Look(now time.Time) (changed bool, err error) {
 	if !f.mu.TryLock() {
 		return false, nil // somebody else is at it
@@ -65,12 +67,16 @@ func (f *File[T]) Look(now time.Time) (changed bool, err error) {
 	}
 	f.looked = now
 	is := f.stamps()
-	if same(is, f.seen) {
+	told := same(is, f.seen)
+	if told && !f.failed {
 		return false, nil
 	}
 	f.seen = is
 	value, err := f.read()
-	if err != nil {
+	if f.failed = err != nil; f.failed {
+		if told {
+			err = nil
+		}
 		return false, err
 	}
 	f.value.Store(&value)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -121,4 +122,34 @@ func TestFilesAreReadAgain(t *testing.T) {
 	}
 	look(lookEvery, true, false)
 	may("third one")
+}
+
+// What cannot be read for reasons of its reader's is read again, although it does not change.
+func TestReadingThatFails(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	write(t, path, "a")
+	var fault error
+	f, err := Open(func() (string, error) {
+		text, err := os.ReadFile(path)
+		return string(text), errors.Join(err, fault)
+	}, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	look := func(changes bool, fails error, want string) {
+		t.Helper()
+		now = now.Add(lookEvery)
+		if changed, err := f.Look(now); changed != changes || !errors.Is(err, fails) || f.Get() != want {
+			t.Errorf("%q; it has changed: %v, and the error is %v", f.Get(), changed, err)
+		}
+	}
+	fault = syscall.EMFILE
+	look(false, nil, "a")
+	write(t, path, "of another size")
+	look(false, syscall.EMFILE, "a")
+	look(false, nil, "a")
+	fault = nil
+	look(true, nil, "of another size")
+	look(false, nil, "of another size")
 }
