@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"magent/upstream/dial"
 	"magent/upstream/fleet"
 )
 
@@ -192,27 +193,13 @@ func (k *knocker) knows(nc net.Conn) bool {
 
 // enter makes a connection that nobody has to accept.
 func (k *knocker) enter() error {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	near, far, err := dial.Pair()
 	if err != nil {
 		return err
 	}
-	var ends [2]net.Conn
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "own client")
-		nc, e := net.FileConn(f)
-		ends[i], err = nc, errors.Join(err, e, f.Close())
-	}
-	if err != nil {
-		for _, nc := range ends {
-			if nc != nil {
-				nc.Close()
-			}
-		}
-		return err
-	}
-	k.conn = ends[0]
+	k.conn = near
 	k.taken.Store(true)
-	k.srv.seat(ends[1], arrival{at: ownDoor})
+	k.srv.seat(far, arrival{at: ownDoor})
 	return nil
 }
 

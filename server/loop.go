@@ -83,7 +83,7 @@ type loop struct {
 	// another node can be asked for it.
 	streamAbove int
 	lastID      uint32
-	far         *os.File // the other end of the anchor
+	far         net.Conn // the other end of the anchor
 
 	any struct {
 		busy    atomic.Bool          // ticks are wanted

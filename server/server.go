@@ -8,18 +8,17 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
-	"golang.org/x/sys/unix"
 
 	"magent/server/config"
 	"magent/server/secret"
 	"magent/server/succession"
+	"magent/upstream/dial"
 	"magent/upstream/fleet"
 )
 
@@ -198,19 +197,12 @@ func (s *Server) Start() error {
 // each loop gets one.
 func (s *Server) anchor() error {
 	for _, l := range s.loops {
-		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		near, far, err := dial.Pair()
 		if err != nil {
-			return err
-		}
-		near, far := os.NewFile(uintptr(fds[0]), "anchor"), os.NewFile(uintptr(fds[1]), "anchor")
-		nc, err := net.FileConn(near)
-		near.Close()
-		if err != nil {
-			far.Close()
 			return err
 		}
 		a := &anchor{srv: s, opened: make(chan gnet.Conn, 1)}
-		if _, err := s.engine.EnrollContext(nc, a); err != nil {
+		if _, err := s.engine.EnrollContext(near, a); err != nil {
 			far.Close()
 			return err
 		}

@@ -1,6 +1,7 @@
 package dial
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -17,33 +18,38 @@ func Socket(c net.Conn) (net.Conn, error) {
 	if !ok {
 		return c, nil
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	near, far, err := Pair()
 	if err != nil {
 		c.Close()
-		return nil, os.NewSyscallError("socketpair", err)
+		return nil, err
+	}
+	go pump(far, s)
+	go pump(s, far)
+	return near, nil
+}
+
+// Pair is the two ends of a connection that stays in this process, as sockets that can be
+// polled. The error is the kernel's.
+func Pair() (near, far net.Conn, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
 	}
 	var ends [2]net.Conn
 	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "node")
+		f := os.NewFile(uintptr(fd), "pair")
 		nc, e := net.FileConn(f)
-		f.Close()
-		if e != nil {
-			err = e
-			continue
-		}
-		ends[i] = nc
+		ends[i], err = nc, errors.Join(err, e, f.Close())
 	}
 	if err != nil {
-		for _, nc := range append(ends[:], c) {
+		for _, nc := range ends {
 			if nc != nil {
 				nc.Close()
 			}
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	go pump(ends[1], s)
-	go pump(s, ends[1])
-	return ends[0], nil
+	return ends[0], ends[1], nil
 }
 
 // pump brings what from sends to to, and closes both at the end.
