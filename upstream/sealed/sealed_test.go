@@ -2,40 +2,14 @@ package sealed
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"math/big"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"net"
 	"testing"
-	"time"
-)
 
-// certificate is one for localhost that has signed itself, and a pool with it.
-func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-}
+	"magent/server/secret/secrettest"
+)
 
 // move brings what is sealed from one side to the other in pieces, and returns what the other
 // has opened.
@@ -63,7 +37,7 @@ func move(t testing.TB, to *Conn, sealed []byte, piece func() int, room int) (pl
 func TestMovedByHand(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		ours, theirs := detached(t, version)
-		rng := mathrand.New(mathrand.NewPCG(1, uint64(version)))
+		rng := rand.New(rand.NewPCG(1, uint64(version)))
 		for round := range 50 {
 			from, to := ours, theirs
 			if round%2 == 1 {
@@ -118,7 +92,8 @@ func TestForgery(t *testing.T) {
 // detached is two sides that have shaken hands and are moved by the test.
 func detached(t testing.TB, version uint16) (client, server *Conn) {
 	t.Helper()
-	cert, pool := certificate(t)
+	ca := secrettest.New(t)
+	serving := ca.Client("", ca.Issue("server", "localhost", "localhost")).Certificates
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -133,8 +108,8 @@ func detached(t testing.TB, version uint16) (client, server *Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { near.Close(); far.Close() })
-	server = Server(far, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: version})
-	client = Client(near, &tls.Config{RootCAs: pool, ServerName: "localhost", MaxVersion: version})
+	server = Server(far, &tls.Config{Certificates: serving, MaxVersion: version})
+	client = Client(near, &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost", MaxVersion: version})
 	shaken := make(chan error, 1)
 	go func() { shaken <- server.Handshake() }()
 	if err := client.Handshake(); err != nil {
