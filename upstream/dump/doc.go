@@ -6,7 +6,7 @@
 // Parser reads the list, Crawl fetches it, and Hottest keeps the hottest keys of it in
 // bounded memory, pass after pass, until all have had their turn; Sample keeps some keys
 // of several lists. All but Crawl do no I/O, know no clock and belong to one goroutine;
-// Crawl runs on its caller's, and blocks. The package imports std and codec/text.
+// Crawl runs on its caller's, and blocks. The package imports std, codec/text and dial.
 //
 // # What the list is worth
 //

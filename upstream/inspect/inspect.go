@@ -7,7 +7,8 @@
 // version of it. The node counts a get.
 //
 // A Node belongs to one goroutine, and blocks it; Compare is pure. The package imports
-// codec/text, refill for how keys are written, repair for what answers mean, and std.
+// codec/text, dial for connections, refill for how keys are written, repair for what answers
+// mean, and std.
 package inspect
 
 import (
