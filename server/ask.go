@@ -166,6 +166,8 @@ func (s *session) awaits(line []byte, req *codec.Request) bool {
 	switch {
 	case !s.mayAwait(req): // mostly
 		return false
+	case s.loop.rules.any && !s.own() && s.denied(req): // nor is anything to be settled for it
+		return false
 	case req.Op.Class() == codec.ClassBroadcast:
 		return s.awaitsAll() || s.settlesAll(req)
 	case !req.Op.MultiKey():

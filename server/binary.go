@@ -114,15 +114,14 @@ func (s *session) request(buf, rest []byte, r *binary.Request) (behind []byte, s
 	if s.guards(r) {
 		return s.challenge(buf, rest, r), true
 	}
+	s.asked = binary.Asked{Opcode: r.Opcode, Opaque: r.Opaque}
 	if r.Fault != binary.FaultNone {
-		s.asked = binary.Asked{Opcode: r.Opcode, Opaque: r.Opaque}
 		s.unserved(r)
 		return rest, true
 	}
 	if r.Plain && r.Opcode.Loud() == binary.Get && s.asking == 0 && !l.rules.any && s.tally == nil {
 		// Most requests are this one, which awaits nobody: it need not be put as a command first,
 		// if nobody looks at commands.
-		s.asked = binary.Asked{Opcode: r.Opcode, Opaque: r.Opaque}
 		s.count.Commands[codec.OpGets]++
 		s.getKey(codec.OpGets, nil, r.Key.In(buf), slotKey|slotLast)
 		return rest, true
@@ -133,7 +132,6 @@ func (s *session) request(buf, rest []byte, r *binary.Request) (behind []byte, s
 		s.stalled = true
 		return nil, false
 	}
-	s.asked = binary.Asked{Opcode: r.Opcode, Opaque: r.Opaque}
 	if req.Op == codec.OpQuit {
 		s.say(req.Op, lineOK)
 	}

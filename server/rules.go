@@ -33,14 +33,10 @@ func newRules(cfg *config.Config) (r rules) {
 // govern is line as it is to be carried out, with req for that. It reports whether it is
 // not to be. All that is done for copies comes after it, so that all copies get the same.
 func (s *session) govern(line []byte, req *codec.Request) (as []byte, denied bool) {
-	r := &s.loop.rules
-	word := req.Op
-	if s.binary() {
-		word = s.asked.Opcode.Word()
-	}
-	if r.denied[word] {
+	if s.denied(req) {
 		return line, true
 	}
+	r := &s.loop.rules
 	if !r.timed || !text.Timed(req.Op) {
 		return line, false
 	}
@@ -60,6 +56,15 @@ func (s *session) govern(line []byte, req *codec.Request) (as []byte, denied boo
 	*req = again
 	s.count.Lowered++
 	return out, false
+}
+
+// denied reports whether clients are not to give the command that req is.
+func (s *session) denied(req *codec.Request) bool {
+	word := req.Op
+	if s.binary() {
+		word = s.asked.Opcode.Word()
+	}
+	return s.loop.rules.denied[word]
 }
 
 // maxTTL is for how many seconds the item of req may live, 0 for any time. Several keys

@@ -1,15 +1,20 @@
 package server
 
 import (
+	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"magent/codec"
+	proto "magent/codec/binary"
 	"magent/codec/text"
 	"magent/server/config"
+	"magent/upstream/memnode"
 )
 
 // ruledExchanges are with a proxy that holds its clients to something.
@@ -151,6 +156,42 @@ func TestSparingSaysWhatItKept(t *testing.T) {
 	}
 	if ok, _ := p.may(time.Hour); !ok {
 		t.Error("after an hour nothing may be said")
+	}
+}
+
+// What is denied does nothing, not even to nodes that had keys before, and that others are
+// settled at before they are carried out.
+func TestDeniedWhereKeysMove(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 2)
+	old := at.magent()
+	old.fill(t, 10)
+	m := startNode(t, memnode.Config{})
+	at.nodes = append(at.nodes, m)
+	at.cfg.Pools = slices.Clone(at.cfg.Pools)
+	at.cfg.Pools[0].Copies = [][]config.Node{{nodeAt(t, m.Addr())}} // all others leave
+	at.cfg.Clients.Deny = []string{"flush_all", "set"}
+	at.times.linger = time.Hour
+	s := at.replaced(old)
+	c := s.caller(t)
+	c.says("flush_all\r\nset "+mix(0)+" 0 0 1\r\nx\r\n", "CLIENT_ERROR flush_all not allowed\r\nERROR\r\n")
+	b := s.caller(t)
+	if _, err := b.conn.Write(packets(t, "flush|setq "+mix(1)+" = x|noop")); err != nil {
+		t.Fatal(err)
+	}
+	b.conn.SetDeadline(time.Now().Add(20 * time.Second))
+	for noop := false; !noop; {
+		head := make([]byte, proto.HeaderSize)
+		if _, err := io.ReadFull(b.in, head); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.in.Discard(int(binary.BigEndian.Uint32(head[8:]))); err != nil {
+			t.Fatal(err)
+		}
+		noop = head[1] == byte(proto.Noop)
+	}
+	for i := range 10 {
+		c.says("get "+mix(i)+"\r\n", fmt.Sprintf("VALUE %s 0 1\r\n%d\r\nEND\r\n", mix(i), i))
 	}
 }
 
