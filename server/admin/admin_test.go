@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"magent/bench/process/proctest"
 )
 
 // fake is a Proxy that notes what it is told.
@@ -279,6 +282,53 @@ func TestSocketFile(t *testing.T) {
 	if err == nil || !strings.HasPrefix(err.Error(), "no magent answers at "+path) || !strings.Contains(err.Error(), "--admin") {
 		t.Errorf("of one that has ended: %v", err)
 	}
+}
+
+// Who has been taken in is answered, even if he asks when nobody else is taken in any more.
+func TestRetireAnswersWhoIsIn(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	ln, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Serve(ln, &fake{}, Options{})
+	enter := func() (c net.Conn, in *bufio.Reader) {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(proctest.Patience))
+		return c, bufio.NewReader(c)
+	}
+	asks := func(c net.Conn, in *bufio.Reader) {
+		t.Helper()
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Error(err)
+		}
+		r, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatalf("no answer: %v", err)
+		}
+		if _, err := io.Copy(io.Discard, r.Body); err != nil || r.StatusCode != http.StatusOK {
+			t.Errorf("answered with %s, %v", r.Status, err)
+		}
+	}
+	late, lateIn := enter()
+	idle, idleIn := enter()
+	asks(idle, idleIn) // who came before is in, too
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.Retire(proctest.Patience)
+	}()
+	<-s.done
+	if _, err := idleIn.ReadByte(); err != io.EOF {
+		t.Errorf("who asks nothing: %v", err)
+	}
+	asks(late, lateIn)
+	<-ended
 }
 
 func TestDeadSocketIsReplaced(t *testing.T) {

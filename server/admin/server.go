@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,7 +23,9 @@ const (
 // Server is an endpoint that serves.
 type Server struct {
 	http *http.Server
-	done chan struct{}
+	ln   net.Listener
+	done chan struct{} // closed when nobody is taken in any more
+	open sync.WaitGroup
 }
 
 // Options say what an endpoint answers beside what its Proxy does, and to whom.
@@ -36,17 +38,19 @@ type Options struct {
 // Serve begins to answer for p what comes to ln, which the Server closes in the end.
 func Serve(ln net.Listener, p Proxy, o Options) *Server {
 	h := &handler{proxy: p, options: o, local: ln.Addr().Network() == "unix"}
-	s := &Server{done: make(chan struct{}), http: &http.Server{
+	s := &Server{ln: ln, done: make(chan struct{})}
+	s.http = &http.Server{
 		Handler:           h.routes(),
+		ConnState:         s.count,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    maxHeader,
-	}}
+	}
 	go func() {
 		defer close(s.done)
-		_ = s.http.Serve(ln) // Close ends it
+		_ = s.http.Serve(ln) // that ln is closed ends it
 	}()
 	return s
 }
@@ -59,12 +63,32 @@ func (s *Server) Close() error {
 }
 
 // Retire stops listening and closes every connection as what was asked there is answered,
-// or after patience.
+// or after patience. http's own Shutdown gives no answer to who has been taken in but has not
+// been read from yet.
 func (s *Server) Retire(patience time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	_ = s.http.Shutdown(ctx) // what is not answered by then is cut off
-	_ = s.Close()
+	_ = s.ln.Close() // Serve ends by it, whatever it says
+	<-s.done
+	s.http.SetKeepAlivesEnabled(false) // closes those of which nothing is asked
+	gone := make(chan struct{})
+	go func() {
+		s.open.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-time.After(patience):
+	}
+	_ = s.http.Close()
+}
+
+// count keeps count of who is connected; nobody's connection is hijacked.
+func (s *Server) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.open.Add(1)
+	case http.StateClosed:
+		s.open.Done()
+	}
 }
 
 // handler answers requests.
