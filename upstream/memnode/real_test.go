@@ -89,12 +89,13 @@ func (c *client) do(cmd, want string) {
 	c.expect(want)
 }
 
-// upTo reads lines up to and with one that is last.
+// upTo reads lines up to and with one that is last, or that says that there are none as the
+// crawler has other work.
 func (c *client) upTo(last string) (lines []string) {
 	for {
 		l := c.line()
 		lines = append(lines, l)
-		if l == last || strings.HasSuffix(l, ">") {
+		if l == last || strings.HasSuffix(l, ">") || strings.HasPrefix(l, "BUSY ") {
 			return lines
 		}
 	}
