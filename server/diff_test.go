@@ -220,7 +220,7 @@ func TestDiffOfANodeThatFailsBeforeTheNextLook(t *testing.T) {
 		d = s.pools[0].newComparison(admin.DiffQuestion{Pause: 1, Repair: true}, func(p admin.DiffProgress) {
 			if p.Phase == c.phase {
 				d.nodes[1].Close()
-				d.nodes[1] = inspect.New(inspect.Target{Network: "tcp", Address: gone.Addr(), Connect: lookPatience, Silence: lookPatience})
+				d.nodes[1] = inspect.New(inspect.Target{Target: dial.Target{Network: "tcp", Address: gone.Addr(), Connect: lookPatience}, Silence: lookPatience})
 			}
 		})
 		defer d.close()
