@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"magent/server/succession"
 	"magent/upstream/health"
@@ -233,11 +236,11 @@ func TestNodesThatAreAwayAreToldFirst(t *testing.T) {
 	at.nodes[0].Freeze() // it is not to come back
 	adopted := make(chan error, 1)
 	go func() { adopted <- s.Adopt(theirs) }()
-	f, err := succession.File(old.listeners[0]) // any file will do
+	fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // any file will do, and give closes it
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.give(passed{fd: int(f.Fd())})
+	g.give(passed{fd: fd})
 	s.awaits(t, 0, health.Stale, health.Down)
 	ours.Close()
 	if err := <-adopted; err == nil {
