@@ -29,10 +29,10 @@ LDFLAGS  := $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X main.c
 TOOLS := memcached:memcached nutcracker:nutcracker memccapable:libmemcached-tools \
          ip:iproute2 keepalived:keepalived monit:monit strace:strace git:git \
          systemd-analyze:systemd logrotate:logrotate promtool:prometheus
-TOOLS += php:php-cli node:nodejs npm:npm chromium:chromium
+TOOLS += saslpasswd2:sasl2-bin php:php-cli node:nodejs npm:npm chromium:chromium
 
 # Client libraries that have no command, and npm's, of which bin/clients/memjs says the version.
-LIBRARIES := python3-pymemcache python3-pylibmc php-memcached
+LIBRARIES := libsasl2-modules python3-pymemcache python3-pylibmc php-memcached
 MEMJS     := 1.3.2
 
 .PHONY: help run build test check lint fuzz bench report perf refill benchstat e2e clients soak faults drill screenshot install deps clean

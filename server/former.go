@@ -110,6 +110,9 @@ func (s *Server) follows(text []byte) error {
 
 // remember has the pool's keys be looked for where from has them, for so long.
 func (s *poolServer) remember(from *config.Pool, left time.Duration) error {
+	if s.conf.Access.Binary {
+		return errors.New("nodes that speak the binary protocol alone do not tell for how long they have them")
+	}
 	pool, err := newPool(from)
 	if err != nil {
 		return err

@@ -404,3 +404,21 @@ func TestGrownAndNotStarted(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Of nodes that speak binary alone nothing moves: how long an item lives cannot be had.
+func TestGrownWithoutText(t *testing.T) {
+	t.Parallel()
+	at := newSite(t, 1)
+	was := at.cfg.Pools[0]
+	m := startNode(t, memnode.Config{})
+	at.cfg.Pools = []config.Pool{was}
+	at.cfg.Pools[0].Copies = [][]config.Node{{was.Copies[0][0], nodeAt(t, m.Addr())}}
+	at.cfg.Pools[0].Access.Binary = true
+	s := at.build(at.cfg)
+	if err := s.pools[0].remember(&was, time.Hour); err == nil || s.pools[0].former.Load() != nil {
+		t.Errorf("%v, and there are former owners: %v", err, s.pools[0].former.Load() != nil)
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -63,7 +63,7 @@ type entry struct {
 
 func newEntry(p *config.Pool, log *slog.Logger) (e entry, err error) {
 	n := &p.Access
-	e = entry{conf: n, log: log, dialer: dial.Dialer{Connect: p.ConnectTimeout, Answer: p.Timeout, Name: n.TLSName}}
+	e = entry{conf: n, log: log, dialer: dial.Dialer{Connect: p.ConnectTimeout, Answer: p.Timeout, Name: n.TLSName, Binary: n.Binary}}
 	if n.AuthFile != "" {
 		login, err := secret.OpenLogin(n.AuthFile)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"magent/codec"
+	"magent/codec/text"
 )
 
 // This file is built without the race detector, which allocates on its own account.
@@ -27,6 +28,28 @@ func TestNothingAllocates(t *testing.T) {
 		in := []byte(c.in)
 		if n := testing.AllocsPerRun(100, func() { AppendReply(dst, in, Asked{c.opcode, 1}) }); n != 0 {
 			t.Errorf("%#x %q: %v allocations, want 0", c.opcode, c.in, n)
+		}
+	}
+	for _, c := range orders {
+		line := []byte(c.line)
+		var req codec.Request
+		if n := testing.AllocsPerRun(100, func() {
+			text.Parse(line, &req)
+			AppendRequest(dst, line, &req, 1)
+		}); n != 0 && c.packets != nil {
+			t.Errorf("%q: %v allocations, want 0", c.line, n)
+		}
+	}
+	for _, c := range tellings {
+		line, at := []byte(c.line), HeaderSize+int(c.in[4])+int(c.in[3])
+		var req codec.Request
+		text.Parse(line, &req)
+		if n := testing.AllocsPerRun(100, func() {
+			if r, err := ParseResponse(c.in); err == nil {
+				AppendAnswer(dst, line, &req, &r, c.in[HeaderSize:at], c.in[at:])
+			}
+		}); n != 0 {
+			t.Errorf("%q, answered with %q: %v allocations, want 0", c.line, c.in, n)
 		}
 	}
 }

@@ -24,8 +24,9 @@ type Access struct {
 // NodeAccess is how nodes let this magent in. Files are named by their paths.
 type NodeAccess struct {
 	// AuthFile has one user:password: who this magent is to nodes that ask, which memcached
-	// does with -Y. Empty: they do not ask.
+	// does with -Y, and with -S, which goes with Binary. Empty: they do not ask.
 	AuthFile string
+	Binary   bool // nodes speak the binary protocol and nothing else
 
 	TLS     bool   // nodes speak it
 	TLSCA   string // has the roots of their certificates, in PEM; empty: those of the system
@@ -60,7 +61,10 @@ func (a *Access) validate(secure bool) (errs []error) {
 	return errs
 }
 
-func (a *NodeAccess) validate() (errs []error) {
+func (a *NodeAccess) validate(copies int) (errs []error) {
+	if a.Binary && copies > 1 {
+		errs = append(errs, at("node-binary", "nodes that speak the binary protocol alone can have one copy: they do not tell which keys they have, or for how long, so that none can be refilled"))
+	}
 	if !a.TLS && (a.TLSCA != "" || a.TLSName != "" || a.TLSCert != "" || a.TLSKey != "") {
 		errs = append(errs, at("node-tls-cert", "there are certificates for nodes, and nodes have no TLS"))
 	}
@@ -83,7 +87,8 @@ func (f *Flags) bindAccess(fs *pflag.FlagSet) {
 // bindNodeAccess defines those of how the nodes of a pool let this magent in.
 func bindNodeAccess(fs *pflag.FlagSet, p *Pool) {
 	n := &p.Access
-	fs.StringVar(&n.AuthFile, "node-auth-file", n.AuthFile, "tell nodes, which run with -Y, who comes: one user:password in the file at this `path`")
+	fs.StringVar(&n.AuthFile, "node-auth-file", n.AuthFile, "tell nodes, which run with -Y or -S, who comes: one user:password in the file at this `path`")
+	fs.BoolVar(&n.Binary, "node-binary", n.Binary, "nodes speak the binary protocol alone, as they do with -S; for one copy")
 	fs.BoolVar(&n.TLS, "node-tls", n.TLS, "speak TLS with the nodes")
 	fs.StringVar(&n.TLSCA, "node-tls-ca", n.TLSCA, "their certificates come from the roots at this `path`, in PEM; default is the system's")
 	fs.StringVar(&n.TLSName, "node-tls-name", n.TLSName, "they are all of this `name`; default is the host of each, as written")

@@ -236,7 +236,7 @@ func (p *Pool) validate() []error {
 		{"resync-rate", "resync rate in bytes", int64(p.ResyncRate.Bytes), 0}, {"max-ttl", "max TTL", int64(p.MaxTTL), 0},
 	})...)
 	errs = append(errs, p.validateChoices()...)
-	errs = append(errs, p.Access.validate()...)
+	errs = append(errs, p.Access.validate(len(p.Copies))...)
 	if len(errs) == 0 {
 		errs = p.validatePlacement()
 	}

@@ -45,6 +45,23 @@ func BenchmarkTLS(b *testing.B) {
 	}
 }
 
+// BenchmarkBinaryNodes is the same with a node that speaks binary alone, and one that speaks
+// text.
+func BenchmarkBinaryNodes(b *testing.B) {
+	for _, side := range []string{"text", "binary"} {
+		flags := []string{"-s", harness.Memcached(b).Addr, "--loops", "1"}
+		if side == "binary" {
+			flags = []string{"-s", harness.Memcached(b, "-B", "binary").Addr, "--loops", "1", "--node-binary"}
+		}
+		proxy := child(b, "proxy", flags...)
+		at := saysWhere(b, proxy)
+		for _, depth := range []int{1, 16} {
+			b.Run(fmt.Sprintf("nodes=%s/pipeline=%d", side, depth), func(b *testing.B) { benchmarkGets(b, proxy.pid, at, nil, depth) })
+		}
+		proxy.end()
+	}
+}
+
 func saysWhere(b *testing.B, proxy *proc) string {
 	b.Helper()
 	addr, err := proxy.said.ReadString('\n')

@@ -1,8 +1,9 @@
 // Package dial makes connections to nodes, ready for their first request: a node that
-// speaks TLS has shown who it is, and one that asks who comes has been told.
+// speaks TLS has shown who it is, one that asks who comes has been told, and one that speaks
+// nothing but the binary protocol is interpreted.
 //
 // A Dialer may be used by any goroutine; Dial blocks its caller. The package imports std,
-// x/sys and sealed.
+// x/sys, codec/binary, sealed and interpret.
 package dial
 
 import (
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"magent/codec/binary"
+	"magent/upstream/interpret"
 	"magent/upstream/sealed"
 )
 
@@ -33,6 +36,10 @@ type Dialer struct {
 	// Login is who a node is told comes, and with which password, for each connection
 	// anew; nil: it is told nothing.
 	Login func() (user, password string)
+
+	// Binary says that the nodes speak nothing but the binary protocol, as memcacheds with -S
+	// do. They are told who comes by SASL, and else by a set, as those with -Y.
+	Binary bool
 }
 
 // Refused is why a node that was reached is of no use. It says what came instead of a
@@ -53,12 +60,12 @@ func (d *Dialer) Patience() time.Duration {
 	return patience
 }
 
-// Dial makes a connection, a *sealed.Conn if it has TLS. The error is a Refused, ctx's, or the
-// network's.
+// Dial makes a connection: a *sealed.Conn if it has TLS, unless the node is interpreted, whose
+// connection stays in this process. The error is a Refused, ctx's, or the network's.
 func (d *Dialer) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	to := net.Dialer{Timeout: d.Connect}
 	c, err := to.DialContext(ctx, network, address)
-	if err != nil || d.Login == nil && d.TLS == nil {
+	if err != nil || d.Login == nil && d.TLS == nil && !d.Binary {
 		return c, err
 	}
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
@@ -66,11 +73,27 @@ func (d *Dialer) Dial(ctx context.Context, network, address string) (net.Conn, e
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
+	if err == nil {
+		err = c.SetDeadline(time.Time{})
+	}
+	if err == nil && d.Binary {
+		ready, err = understood(ready)
+	}
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
-	return ready, c.SetDeadline(time.Time{})
+	return ready, nil
+}
+
+// understood is a connection on which the node at the other end of c, which speaks binary, is
+// asked in text.
+func understood(c net.Conn) (net.Conn, error) {
+	near, far, err := Pair()
+	if err == nil {
+		interpret.Start(far, c)
+	}
+	return near, err
 }
 
 // prepare makes a connection ready.
@@ -85,11 +108,15 @@ func (d *Dialer) prepare(c net.Conn) (net.Conn, error) {
 		}
 		c = s
 	}
-	if d.Login != nil {
-		c.SetDeadline(time.Now().Add(d.Answer))
-		return c, d.introduce(c)
+	if d.Login == nil {
+		return c, nil
 	}
-	return c, nil
+	c.SetDeadline(time.Now().Add(d.Answer))
+	user, password := d.Login()
+	if d.Binary {
+		return c, authenticate(c, user, password)
+	}
+	return c, introduce(c, user, password)
 }
 
 // shaken is the error of shaking hands as Dial has it: what is no error of the network's
@@ -114,24 +141,51 @@ func shaken(err error) error {
 const loginKey = "magent:login"
 
 // introduce tells the node at the other end who comes, as memcached's -Y has it.
-func (d *Dialer) introduce(c net.Conn) error {
-	user, password := d.Login()
+func introduce(c net.Conn, user, password string) error {
 	_, err := fmt.Fprintf(c, "set %s 0 -1 %d\r\n%s %s\r\n", loginKey, len(user)+1+len(password), user, password)
 	if err != nil {
-		return fmt.Errorf("saying who comes: %w", err)
+		return toldNobody(err)
 	}
 	line, err := readLine(c)
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("no answer to who comes: %w", err)
-	case err == io.EOF:
-		return Refused("it closed the connection when it was told who comes")
-	case err != nil:
-		return fmt.Errorf("no answer to who comes: %w", err)
-	case line != "STORED":
+	if err != nil {
+		return toldNobody(err)
+	}
+	if line != "STORED" {
 		return Refused(fmt.Sprintf("it was told who comes, and answered %.80q", line))
 	}
 	return nil
+}
+
+// authenticate tells it by SASL, as -S has it.
+func authenticate(c net.Conn, user, password string) error {
+	if _, err := c.Write(binary.AppendPlain(nil, user, password)); err != nil {
+		return toldNobody(err)
+	}
+	head := make([]byte, binary.HeaderSize)
+	if _, err := io.ReadFull(c, head); err != nil {
+		return toldNobody(err)
+	}
+	r, err := binary.ParseResponse(head)
+	n := uint32(r.Extras) + uint32(r.Key) + r.Value
+	if err != nil || r.Opcode != binary.SASLAuth || n > maxLine {
+		return Refused(fmt.Sprintf("it was told who comes, and answered %.24q: does it speak the binary protocol?", head))
+	}
+	words := make([]byte, n)
+	if _, err := io.ReadFull(c, words); err != nil {
+		return toldNobody(err)
+	}
+	if r.Status != binary.StatusOK {
+		return Refused(fmt.Sprintf("it was told who comes, and answered %.80q, status 0x%02x", words, uint16(r.Status)))
+	}
+	return nil
+}
+
+// toldNobody is what Dial says when the node did not hear who comes, or does not answer.
+func toldNobody(err error) error {
+	if errors.Is(err, io.EOF) {
+		return Refused("it closed the connection when it was told who comes")
+	}
+	return fmt.Errorf("no answer to who comes: %w", err)
 }
 
 // maxLine bounds an answer, in bytes.

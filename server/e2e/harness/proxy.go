@@ -22,6 +22,7 @@ import (
 // Nodes memcacheds, served by Loops event loops.
 type Topology struct {
 	Copies, Nodes, Loops int
+	NodeArgs             []string             // of each memcached
 	Set                  func(*config.Config) // changes the configuration before the start; may be nil
 }
 
@@ -49,7 +50,7 @@ func Proxy(t testing.TB, top Topology) *Proxied {
 	cfg.Pools[0].Copies = make([][]config.Node, top.Copies)
 	for i := range nodes {
 		for range top.Nodes {
-			n := Memcached(t)
+			n := Memcached(t, top.NodeArgs...)
 			nodes[i] = append(nodes[i], n)
 			cfg.Pools[0].Copies[i] = append(cfg.Pools[0].Copies[i], n.Config())
 		}
