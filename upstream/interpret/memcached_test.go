@@ -111,7 +111,9 @@ func (g generator) value() string {
 	return fmt.Sprint(5000 + g.IntN(1000))
 }
 
-func (g generator) exptime() string { return g.one("0", "0", "0", "100", "2000000000", "-1", "2592001") }
+func (g generator) exptime() string {
+	return g.one("0", "0", "0", "100", "2000000000", "-1", "2592001")
+}
 
 func (g generator) cas() string { return fmt.Sprint(g.one("", "", "1") + fmt.Sprint(g.IntN(10))) }
 
