@@ -59,6 +59,7 @@ type keeper struct {
 
 	leaving sync.Mutex       // held by who waits for what is left
 	left    []netip.AddrPort // connections that were closed on it with requests unanswered
+	unnamed bool             // there are more, which cannot be told from others: it is interpreted
 }
 
 func newKeeper(s *poolServer, n *upstream.Node) *keeper {
@@ -353,10 +354,16 @@ func (k *keeper) drained(ctx context.Context) error {
 	k.leaving.Lock()
 	defer k.leaving.Unlock()
 	for _, addr := range k.node.TakeLeft() {
-		k.left = append(k.left, netip.MustParseAddrPort(addr))
+		if k.unnamed = k.unnamed || addr == ""; addr != "" {
+			k.left = append(k.left, netip.MustParseAddrPort(addr))
+		}
 	}
-	if len(k.left) == 0 {
+	if len(k.left) == 0 && !k.unnamed {
 		return nil
+	}
+	if k.unnamed {
+		pause(ctx, lastWords) // time has to do
+		return k.toldAll(ctx)
 	}
 	until := time.Now().Add(lastWords)
 	bound, cancel := context.WithDeadline(ctx, until)
@@ -370,7 +377,7 @@ func (k *keeper) drained(ctx context.Context) error {
 		listed := func(addr netip.AddrPort) bool { return clients.Has(net.TCPAddrFromAddrPort(addr)) }
 		switch gone++; {
 		case errors.Is(err, probe.ErrUnnamed):
-			pause(bound, lastWords) // it will not tell: time has to do
+			pause(bound, lastWords) // it will not tell: the same
 			return true
 		case err != nil:
 			failed = err
@@ -383,10 +390,15 @@ func (k *keeper) drained(ctx context.Context) error {
 	if failed != nil && time.Now().Before(until) { // what fails at the end may do so before bound has ended
 		return failed
 	}
+	return k.toldAll(ctx)
+}
+
+// toldAll ends drained: unless ctx has ended, nothing is left of what it waited for.
+func (k *keeper) toldAll(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	k.left = nil
+	k.left, k.unnamed = nil, false
 	return nil
 }
 

@@ -228,3 +228,20 @@ func TestOldWritesAreWaitedFor(t *testing.T) {
 		t.Errorf("the node that is up holds %q", item.Value)
 	}
 }
+
+// A connection that the node does not know by any name of ours is waited for all the same.
+func TestUnnamedConnectionsAreWaitedFor(t *testing.T) {
+	s, _ := proxied(t, 1, 1)
+	k := s.pools[0].keepers[0]
+	k.node.Left("")
+	began := time.Now()
+	if err := k.drained(t.Context()); err != nil || time.Since(began) < lastWords {
+		t.Errorf("%v, after %v", err, time.Since(began))
+	}
+	k.node.Left("")
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := k.drained(over); err == nil || !k.unnamed {
+		t.Errorf("%v, and it is to be waited for: %v", err, k.unnamed)
+	}
+}

@@ -566,9 +566,11 @@ func (c *Conn) leave() {
 	if c.wire == nil || unanswered <= 0 || c.ring.at(unanswered-1).chunk == nil {
 		return
 	}
+	name := ""
 	if a, ok := c.wire.LocalAddr().(*net.TCPAddr); ok {
-		c.node.Left(a.String())
+		name = a.String()
 	}
+	c.node.Left(name)
 }
 
 // fail ends the connection and hands every request back.

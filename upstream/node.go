@@ -117,7 +117,7 @@ func (n *Node) meets(life uint64) bool {
 const maxLeft = 256
 
 // Left notes a connection that was closed with requests unanswered, by its address at
-// this end, "ip:port". The node may carry out what it finds there for as long as it
+// this end, "ip:port", or by no name if the node does not know it. It may carry out what it finds there for as long as it
 // has the connection, however long ago that was closed here.
 func (n *Node) Left(addr string) {
 	n.mu.Lock()

@@ -63,7 +63,7 @@ func TestLeftConnections(t *testing.T) {
 		"abandoned": {tcp, func(r *rig, c *Conn, _ *wire) { ask(r, c); r.group.Abandon(0) }, []string{"127.0.0.1:4711"}},
 		"IPv6": {&net.TCPAddr{IP: net.IPv6loopback, Port: 1}, func(r *rig, c *Conn, w *wire) { ask(r, c); c.Lost(w, false) },
 			[]string{"[::1]:1"}},
-		"a unix socket": {&net.UnixAddr{Net: "unix"}, func(r *rig, c *Conn, w *wire) { ask(r, c); c.Lost(w, false) }, nil},
+		"a unix socket": {&net.UnixAddr{Net: "unix"}, func(r *rig, c *Conn, w *wire) { ask(r, c); c.Lost(w, false) }, []string{""}},
 		"idle":          {tcp, func(r *rig, _ *Conn, _ *wire) { r.group.Abandon(0) }, nil},
 		"answered": {tcp, func(r *rig, c *Conn, _ *wire) {
 			ask(r, c)

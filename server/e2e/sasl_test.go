@@ -47,8 +47,8 @@ func saidInBinary() (all []exchange) {
 }
 
 // TestNodesThatAskBySASL is a pool of memcacheds with -S, and with TLS as well, before clients
-// of both protocols: they are served as by a memcached that speaks text. One that is killed is
-// asked again when it is back.
+// of both protocols: they are served as by a memcached that speaks text. One that is killed, or
+// stands still, is asked again when it is back.
 func TestNodesThatAskBySASL(t *testing.T) {
 	knows(t, "magent", "b:r")
 	file, ca := users(t, "magent:b:r"), secrettest.New(t)
@@ -71,10 +71,48 @@ func TestNodesThatAskBySASL(t *testing.T) {
 					t.Fatalf("seed %d:\n%s\n%s", seed, s, diff)
 				}
 			}
-			comesBack(t, p.proxy, p.proxy.Nodes[0][0])
+			p.proxy.Nodes[0][0].Kill()
+			isSeen(t, p.proxy, "down")
+			p.proxy.Nodes[0][0].Restart()
+			isSeen(t, p.proxy, "up")
+			thaws(t, p.proxy, client)
 			converse(t, client, saidInBinary())
 			unsaid(t, client)
 		})
+	}
+}
+
+// isSeen waits until the first node is in state.
+func isSeen(t *testing.T, p *harness.Proxied, state string) {
+	t.Helper()
+	proctest.Eventually(t, "the node is "+state, func() bool { return p.Server.Snapshot().Nodes[0].State == state })
+}
+
+// thaws has the first node stand still until it is down, and wants it asked again when it goes on.
+func thaws(t *testing.T, p *harness.Proxied, c *harness.Client) {
+	t.Helper()
+	sets := func(value string) (failed int) {
+		for i := range 8 {
+			switch got, err := c.Do(fmt.Sprintf("set thaw%d 0 0 1\r\n%s\r\n", i, value), 1); {
+			case err != nil:
+				t.Fatal(err)
+			case got != "STORED":
+				failed++
+			}
+		}
+		return failed
+	}
+	p.Nodes[0][0].Freeze()
+	if sets("1") == 0 {
+		t.Error("no key is at the node that stands still")
+	}
+	p.Nodes[0][0].Thaw()
+	isSeen(t, p, "up")
+	if failed := sets("2"); failed > 0 {
+		t.Errorf("%d sets fail afterwards", failed)
+	}
+	for i := range 8 {
+		converse(t, c, []exchange{{fmt.Sprintf("get thaw%d\r\n", i), fmt.Sprintf("VALUE thaw%d 0 1\n2\nEND", i)}})
 	}
 }
 
