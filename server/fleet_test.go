@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -15,9 +16,13 @@ import (
 
 // prober asks a node for what the tests want to know, or to have.
 func (at *site) prober(node int) *probe.Prober {
-	p := probe.New(probe.Target{Target: dial.Target{Network: "tcp", Address: at.nodes[node].Addr(), Connect: time.Second}, Timeout: time.Second}, "", false)
+	p := probe.New(at.target(node), "", false)
 	at.t.Cleanup(p.Forget)
 	return p
+}
+
+func (at *site) target(node int) probe.Target {
+	return probe.Target{Target: dial.Target{Network: "tcp", Address: at.nodes[node].Addr(), Connect: time.Second}, Timeout: time.Second}
 }
 
 // mark is what a node's marker says.
@@ -333,6 +338,81 @@ func TestShutdownWithoutDebt(t *testing.T) {
 	trusted(t, two)
 	if n := at.nodes[0].Stats().Commands["flush_all"]; n != 0 {
 		t.Errorf("the node was flushed %d times", n)
+	}
+}
+
+// late is the ledger of a node's for a magent that the test plays, which is to hand over the lead.
+func (at *site) late(node, peer int) *fleet.Ledger {
+	at.t.Helper()
+	l := fleet.NewLedger(fleet.LedgerConfig{Address: at.nodes[node].Addr(), Sources: []probe.Target{at.target(peer)}, ID: fleet.NewID(),
+		Lead: at.times.settled, Patience: time.Minute})
+	at.t.Cleanup(l.Forget)
+	ctx := at.t.Context()
+	if err := errors.Join(l.Enter(ctx, time.Now()), l.Join(ctx)); err != nil {
+		at.t.Fatal(err)
+	}
+	return l
+}
+
+// held waits until writes wait at s, and at all who have joined the ledger but l.
+func (s *Server) held(t *testing.T, l *fleet.Ledger) {
+	t.Helper()
+	eventually(t, "nobody but one lets writes go on", func() bool {
+		st := l.Settled(t.Context(), time.Now())
+		return st.Settled && len(st.Open) == 1
+	})
+	closed := make(chan bool, len(s.loops))
+	if err := s.pools[0].onLanes(t.Context(), func(l *lane) { closed <- l.gate.closed > 0 }); err != nil {
+		t.Fatal(err)
+	}
+	for range s.loops {
+		if !<-closed {
+			t.Error("it lets writes go on")
+		}
+	}
+}
+
+// However late one of the magents is to hand over the lead, no other has it with another node
+// meanwhile: its writes wait. One that is too late is waited for no longer.
+func TestLateForTheMoment(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		what    string
+		timeout time.Duration
+		strike  func(at *site, magents ...*Server)
+	}{
+		{"restarted", 20 * time.Second, func(at *site, magents ...*Server) { at.restart(0, magents...) }},
+		{"owed writes", 20 * time.Second, func(at *site, magents ...*Server) {
+			for _, s := range magents {
+				s.awaits(at.t, 0, health.Stale)
+			}
+		}},
+		{"too late", 250 * time.Millisecond, func(at *site, magents ...*Server) { at.restart(0, magents...) }},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			at := newSite(t, 1, 1)
+			at.cfg.Pools[0].Timeout = c.timeout
+			one, two := at.magent(), at.magent()
+			one.fill(t, 10)
+			at.vouched()
+			l := at.late(0, 1)
+			c.strike(at, one, two)
+			if err := l.Leave(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if c.timeout > time.Second {
+				one.held(t, l)
+				if state := one.pools[0].pool.Health.Load(0).State(); state <= health.Slow {
+					t.Errorf("the node is %s", state)
+				}
+				if err := l.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			trusted(t, one, two)
+			one.caller(t).wants("set k 0 0 1\r\nx", "STORED")
+		})
 	}
 }
 

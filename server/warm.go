@@ -28,10 +28,12 @@ import (
 // paid: nobody trusts the node before all have paid.
 
 const (
-	// hush is for how long before the moment at which a node is trusted, and after it,
-	// writes wait: the clocks of machines may differ by twice that without two magents
-	// leading writes at two nodes at once.
+	// hush is for how long before the moment at which a node is trusted writes wait, and after
+	// it where it is not known that those of all magents do: the clocks of machines may differ by
+	// twice that without two magents leading writes at two nodes at once.
 	hush = 3 * time.Millisecond
+	// rollCall is how often it is asked whether they all do.
+	rollCall = time.Millisecond
 	// settling is how often the ledger is looked at by who waits for it, and waiting how
 	// often when that has taken a second.
 	settling = 20 * time.Millisecond
@@ -112,6 +114,20 @@ func (a *account) leave(ctx context.Context, stays func() error) error {
 		a.entered.Store(true)
 	}
 	return err
+}
+
+// join says there that this magent's writes are to wait before the node is trusted.
+func (a *account) join(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ledger.Join(ctx)
+}
+
+// shut says that they wait, or need not.
+func (a *account) shut(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ledger.Close(ctx)
 }
 
 // look says who stands there.
@@ -240,7 +256,7 @@ func (k *keeper) attend(ctx context.Context) {
 			if state == health.Warming { // who dies owing it writes is to be noticed before all is copied
 				k.debtors.look(ctx)
 			}
-		case k.leave(ctx) != nil:
+		case errors.Join(k.leave(ctx), k.debtors.shut(ctx)) != nil:
 			continue
 		}
 		if nudged {
@@ -291,9 +307,17 @@ func (k *keeper) confer(ctx context.Context, p *probe.Prober, unmarked bool) boo
 	return mark.Standing == fleet.Unmarked
 }
 
-// distrust moves the lead away from the node behind the gate, as a drain does, if the
-// writes under way come to their ends soon. One that is to be Warming is cold.
+// distrust has this magent read the node no more, and wait with the others for the moment from
+// which all do again.
 func (k *keeper) distrust(ctx context.Context, seen health.Word, to health.State, cause string) {
+	if k.depose(ctx, seen, to, cause) {
+		_ = k.debtors.join(ctx) // it is tried again before the node is trusted
+	}
+}
+
+// depose moves the lead away from the node behind the gate, as a drain does, if the
+// writes under way come to their ends soon. One that is to be Warming is cold.
+func (k *keeper) depose(ctx context.Context, seen health.Word, to health.State, cause string) (done bool) {
 	s := k.srv
 	s.operator.Lock()
 	defer s.operator.Unlock()
@@ -308,7 +332,9 @@ func (k *keeper) distrust(ctx context.Context, seen health.Word, to health.State
 	}
 	if !s.pool.Monitor.Distrust(k.node.Index, seen, to, cause) {
 		k.cold.Store(before)
+		return false
 	}
+	return true
 }
 
 // follow does what a change of the node's state calls for: it ends what is done for one
@@ -414,6 +440,7 @@ func (k *keeper) close() {
 	if k.debtors.entered.Load() && k.owesNothing() {
 		ctx, cancel := context.WithTimeout(context.Background(), k.srv.conf.ConnectTimeout+k.srv.conf.Timeout)
 		_ = k.debtors.leave(ctx, func() error { return nil }) // else the others would take it for dead
+		_ = k.debtors.shut(ctx)                               // and wait for it
 		cancel()
 	}
 	k.debtors.close()
@@ -539,13 +566,14 @@ func (k *keeper) mark(ctx context.Context) fleet.Mark {
 	return mark
 }
 
-// settled takes this magent out of the node's ledger, waits until no other stands in it,
-// and returns the moment from which all trust the node, shortly before that comes, for
+// settled takes this magent out of the node's ledger, once it is known there that its writes are
+// to wait for the moment, waits until no other stands in it, and returns the moment from which all trust the node, shortly before that comes, for
 // another may enter until then. dead are those that have died owing it writes which nobody
 // knows. Nobody is waited for while the node is needed, or while no peer is there to ask.
 func (k *keeper) settled(ctx context.Context) (at time.Time, dead []string, err error) {
 	s, i := k.srv, k.node.Index
 	for began, wait := time.Now(), settling; ; {
+		_ = k.debtors.join(ctx) // where that cannot be told, all go by the moment alone
 		err := k.leave(ctx)
 		st := k.debtors.look(ctx)
 		if wait == settling && time.Since(began) > time.Second {
@@ -613,11 +641,33 @@ func (k *keeper) handOverAt(ctx context.Context, at time.Time) (open func(), err
 	if err != nil {
 		return nil, err
 	}
+	all := k.allWait(ctx, at)
 	pause(ctx, time.Until(at))
 	return func() {
-		pause(context.Background(), time.Until(at)+hush)
+		if !all {
+			pause(context.Background(), time.Until(at)+hush)
+		}
 		release()
 	}, nil
+}
+
+// allWait tells the other magents that the writes of this one wait, and waits until those of
+// all that are to hand the lead over do: one that is held up, or has a slow write under way,
+// does so later than the moment says. It reports whether they do; one that does not say so within
+// what a node may take to answer is waited for no longer.
+func (k *keeper) allWait(ctx context.Context, at time.Time) bool {
+	ctx, cancel := context.WithTimeout(ctx, max(0, time.Until(at))+k.srv.conf.Timeout)
+	defer cancel()
+	if err := k.debtors.shut(ctx); err != nil {
+		return false
+	}
+	for ctx.Err() == nil {
+		if st := k.debtors.look(ctx); st.Err != nil || len(st.Open) == 0 {
+			return st.Err == nil
+		}
+		pause(ctx, rollCall)
+	}
+	return false
 }
 
 // quietBefore is for how long before a moment writes wait: where they take long, for longer, so that

@@ -10,11 +10,13 @@ import (
 )
 
 // debts is what a list says: who owes a node writes, in the order in which they came, or,
-// if nobody does, from which moment on, in Unix milliseconds. Its zero value is a list
-// that is not there, or not any more.
+// if nobody does, from which moment on, in Unix milliseconds; and who is to hold its writes
+// at that moment, and does not do so yet. Its zero value is a list that is not there, or not any
+// more.
 type debts struct {
 	owing   []debtor
 	settled int64
+	open    []string
 }
 
 // debtor is a magent that owes; n counts up when it renews.
@@ -23,39 +25,61 @@ type debtor struct {
 	n  uint64
 }
 
-// settledValue is the value of a list that the last has left.
-const settledValue = "settled at "
+// settledValue begins the value of a list that the last has left; openWord stands in place of a
+// number behind who does not hold its writes.
+const (
+	settledValue = "settled at "
+	openWord     = "open"
+)
 
 // parseDebts reads a list's value. It is the inverse of String.
 func parseDebts(value string) (d debts, err error) {
 	garbage := fmt.Errorf("%.80q is no list of who owes writes", value)
-	if at, ok := strings.CutPrefix(value, settledValue); ok {
-		d.settled, err = strconv.ParseInt(at, 10, 64)
-		if err != nil || d.settled <= 0 {
+	words, settled := strings.CutPrefix(value, settledValue)
+	if settled {
+		at, rest, _ := strings.Cut(words, " ")
+		if d.settled, err = strconv.ParseInt(at, 10, 64); err != nil || d.settled <= 0 {
 			return debts{}, garbage
 		}
-		return d, nil
+		words = rest
 	}
-	for _, word := range strings.Fields(value) {
+	for _, word := range strings.Fields(words) {
 		i := strings.LastIndexByte(word, '=')
-		n, err := strconv.ParseUint(word[i+1:], 10, 64)
-		if i <= 0 || err != nil || d.place(word[:i]) >= 0 {
+		if i <= 0 || !d.take(word[:i], word[i+1:]) {
 			return debts{}, garbage
 		}
-		d.owing = append(d.owing, debtor{word[:i], n})
+	}
+	if settled && len(d.owing) > 0 {
+		return debts{}, garbage
 	}
 	return d, nil
 }
 
+// take takes what stands behind id in a list. It reports whether that may stand there.
+func (d *debts) take(id, what string) bool {
+	if what == openWord {
+		twice := slices.Contains(d.open, id)
+		d.open = append(d.open, id)
+		return !twice
+	}
+	n, err := strconv.ParseUint(what, 10, 64)
+	twice := d.place(id) >= 0
+	d.owing = append(d.owing, debtor{id, n})
+	return err == nil && !twice
+}
+
 func (d debts) String() string {
+	var words []string
 	if d.settled != 0 {
-		return fmt.Sprint(settledValue, d.settled)
+		words = append(words, fmt.Sprint(settledValue, d.settled))
 	}
-	word := make([]string, len(d.owing))
-	for i, o := range d.owing {
-		word[i] = fmt.Sprintf("%s=%d", o.id, o.n)
+	for _, o := range d.owing {
+		words = append(words, fmt.Sprintf("%s=%d", o.id, o.n))
 	}
-	return strings.Join(word, " ")
+	for _, id := range d.open {
+		words = append(words, id+"="+openWord)
+	}
+	return strings.Join(words, " ")
 }
 
 // place is where id stands, or -1.
@@ -72,7 +96,7 @@ func (d debts) with(id string, n uint64) debts {
 		owing = append(owing, debtor{id: id})
 	}
 	owing[i].n = max(owing[i].n, n) + 1
-	return debts{owing: owing}
+	return debts{owing: owing, open: d.open}
 }
 
 // without is d after all who are gone have left. If nobody is left it is settled at at.
@@ -81,6 +105,21 @@ func (d debts) without(gone func(debtor) bool, at int64) debts {
 	if len(d.owing) == 0 && d.settled == 0 {
 		d.settled = at
 	}
+	return d
+}
+
+// joined is d after id has said that it is to hold its writes, at a moment that must not have come
+// at now.
+func (d debts) joined(id string, now int64) debts {
+	if !slices.Contains(d.open, id) && (d.settled == 0 || now < d.settled) {
+		d.open = append(slices.Clone(d.open), id)
+	}
+	return d
+}
+
+// closed is d after id has said that it holds them, or does not need to.
+func (d debts) closed(id string) debts {
+	d.open = slices.DeleteFunc(slices.Clone(d.open), func(o string) bool { return o == id })
 	return d
 }
 

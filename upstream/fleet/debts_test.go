@@ -18,13 +18,16 @@ func TestDebtsAsText(t *testing.T) {
 		"a=b=3":                          {owing: []debtor{{"a=b", 3}}},
 		"settled=3":                      {owing: []debtor{{"settled", 3}}},
 		"settled at 1700000000123":       {settled: 1700000000123},
+		"a=1 b=2 b=open c=open":          {owing: []debtor{{"a", 1}, {"b", 2}}, open: []string{"b", "c"}},
+		"a=open":                         {open: []string{"a"}},
+		"settled at 5 a=open b=open":     {settled: 5, open: []string{"a", "b"}},
 	} {
 		d, err := parseDebts(value)
-		if err != nil || d.settled != want.settled || !slices.Equal(d.owing, want.owing) || d.String() != value {
+		if err != nil || !d.same(want) || d.String() != value {
 			t.Errorf("%q is %v, %v", value, d, err)
 		}
 	}
-	for _, value := range []string{"a", "=1", "a=", "a=x", "a=-1", "a=1 a=2", "a=1 settled at 3", "settled at", "settled at ",
+	for _, value := range []string{"a", "=1", "a=", "a=x", "a=-1", "a=1 a=2", "a=1 settled at 3", "settled at 3 a=1", "settled at 3 a", "a=open a=open", "=open", "a=opened", "settled at", "settled at ",
 		"settled at noon", "settled at 0", "settled at -5", "settled at 99999999999999999999", "a=18446744073709551616", "\x00\xff"} {
 		if d, err := parseDebts(value); err == nil || len(d.owing) != 0 || d.settled != 0 {
 			t.Errorf("%q is %v", value, d)
@@ -32,17 +35,23 @@ func TestDebtsAsText(t *testing.T) {
 	}
 }
 
+func (d debts) same(o debts) bool {
+	return d.settled == o.settled && slices.Equal(d.owing, o.owing) && slices.Equal(d.open, o.open)
+}
+
 func FuzzDebts(f *testing.F) {
 	f.Add("a/1/2=1 b=3")
 	f.Add("settled at 1700000000123")
 	f.Add("  a=1\tb==2 ")
+	f.Add("settled at 7 a=open")
+	f.Add("a=3 me=open")
 	f.Fuzz(func(t *testing.T, value string) {
 		d, err := parseDebts(value)
 		if err != nil {
 			return
 		}
 		again, err := parseDebts(d.String())
-		if err != nil || again.settled != d.settled || !slices.Equal(again.owing, d.owing) {
+		if err != nil || !again.same(d) {
 			t.Fatalf("%q is %v, and that is %v, %v", value, d, again, err)
 		}
 		if after := d.with("me", 7); after.settled != 0 || after.place("me") < 0 || len(after.owing) > len(d.owing)+1 {
@@ -50,6 +59,13 @@ func FuzzDebts(f *testing.F) {
 		}
 		if after := d.without(func(debtor) bool { return true }, 5); len(after.owing) != 0 || after.settled == 0 {
 			t.Fatalf("%q: without all %v", value, after)
+		}
+		joined := d.joined("me", 7)
+		if due := d.settled != 0 && d.settled <= 7; slices.Contains(joined.open, "me") == due && !slices.Contains(d.open, "me") {
+			t.Fatalf("%q: joined at 7 it is %v", value, joined)
+		}
+		if after := joined.closed("me"); slices.Contains(after.open, "me") || !after.same(d.closed("me")) {
+			t.Fatalf("%q: closed it is %v", value, after)
 		}
 	})
 }

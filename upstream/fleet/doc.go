@@ -19,7 +19,9 @@
 //	magent:debt:ADDRESS          the list of those that owe the node writes, on a source.
 //	                             The value is "ID=N ID=N ...", in which each magent
 //	                             counts its N up when it renews, or, when the last has
-//	                             left, "settled at UNIXMILLIS".
+//	                             left, "settled at UNIXMILLIS"; and behind either
+//	                             "ID=open ID=open ..." of those whose writes do not wait
+//	                             yet for the moment.
 //
 // The lease is taken by adding it (ms ME), renewed on the condition that it is the
 // version last seen (ms C), and given back in the same way (md C); it ends by its TTL
@@ -54,12 +56,13 @@
 //
 // The moment lies Times.Lead ahead when the node is marked, which is longer than it takes
 // the others to look, and so all hand over at once: the writes of a key have one lead at
-// a time. For how long they have two is for how long the magents' wall clocks differ,
-// which is some milliseconds with NTP, or how much later one of them gets to look, if it or the
-// node is held up for that long. Whoever hands over late reads and leads at the peer
-// meanwhile; whoever comes when the moment has passed hands over at once. A moment that
-// is further off than Lead is of a clock that is wrong, and is taken for one that is as
-// far off as Lead.
+// a time. Clocks differ, and a magent may be held up just then: so each says in the list that
+// its writes will wait, and that they do, and nobody's go on before those of all wait. Where
+// that list cannot be had, or one of them does not say so for as long as a node may take to
+// answer, the writes of a key may have two leads: for as long as the wall clocks differ, which is
+// some milliseconds with NTP, or as that one is held up. Whoever comes when the moment has
+// passed hands over at once. A moment that is further off than Lead is of a clock that is
+// wrong, and is taken for one that is as far off as Lead.
 //
 // A magent stands in the list from when it takes the node for down until it has made up
 // for the writes that it has skipped since, and nobody reads the node before the list is

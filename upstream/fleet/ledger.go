@@ -34,6 +34,11 @@ type LedgerConfig struct {
 // meanwhile, it tells a moment after that. One that has not seen the list before cannot
 // tell.
 //
+// A moment by a clock is not enough for writes to have one lead at a time: who stands still
+// just then hands the lead over later than the others. So whoever is to hand it over joins
+// first, and closes when its writes wait, and nobody's go on before all who have joined have
+// closed, or too much time has passed. What it says of that is lost with the source.
+//
 // A Ledger belongs to one goroutine, and a magent has one per node.
 type Ledger struct {
 	cfg     LedgerConfig
@@ -41,6 +46,8 @@ type Ledger struct {
 	clock   func() time.Time
 
 	owes  bool      // has entered, or may have, and has not left
+	open  bool      // has joined, or may have, and has not closed
+	told  bool      // has joined, for all that is known
 	mine  []bool    // by source: this magent's entry may be there
 	count uint64    // its last number
 	wrote time.Time // when; zero: it is not there for all that is known
@@ -53,6 +60,7 @@ type State struct {
 	Settled bool      // nobody owes the node anything
 	At      time.Time // if Settled: from which moment on, with all magents; it may have passed, and is zero if none was told
 	Waiting []string  // the ids of those that owe, this magent's own among them
+	Open    []string  // the ids of those that have joined, and not closed
 	Dead    []string  // of those that owe and have been watched for Patience without a sign of life
 	Err     error     // no source has answered, or one with what is no list: nothing is known
 }
@@ -90,7 +98,12 @@ func (l *Ledger) Enter(ctx context.Context, now time.Time) error {
 	l.owes = true
 	return l.first(ctx, func(i int) error {
 		l.mine[i] = true
-		d, err := l.change(ctx, i, now, func(d debts) debts { return d.with(l.cfg.ID, l.count) })
+		d, err := l.change(ctx, i, now, func(d debts) debts {
+			if d.settled != 0 && now.Sub(time.UnixMilli(d.settled)) > l.cfg.Patience {
+				d.open = nil // who did not close then is waited for no longer
+			}
+			return d.with(l.cfg.ID, l.count)
+		})
 		if err == nil {
 			l.count, l.wrote, l.at = d.owing[d.place(l.cfg.ID)].n, now, i
 		}
@@ -123,6 +136,39 @@ func (l *Ledger) Leave(ctx context.Context) error {
 	}
 	l.watch = seen // of the list that counts
 	return nil
+}
+
+// Join says that this magent's writes will wait at the moment, before they go to the node, and
+// do not wait yet. It is to be called before Leave, so that nobody finds the list settled
+// without it. Where the moment has come already it says nothing.
+func (l *Ledger) Join(ctx context.Context) error {
+	if l.told {
+		return nil
+	}
+	l.open = true
+	now := l.clock()
+	err := l.first(ctx, func(i int) error {
+		_, err := l.change(ctx, i, now, func(d debts) debts { return d.joined(l.cfg.ID, now.UnixMilli()) })
+		return err
+	})
+	l.told = err == nil
+	return err
+}
+
+// Close says that they wait, or have no reason to.
+func (l *Ledger) Close(ctx context.Context) error {
+	if !l.open {
+		return nil
+	}
+	now := l.clock()
+	err := l.first(ctx, func(i int) error {
+		_, err := l.change(ctx, i, now, func(d debts) debts { return d.closed(l.cfg.ID) })
+		return err
+	})
+	if err == nil {
+		l.open, l.told = false, false
+	}
+	return err
 }
 
 // strike removes this magent's own entry from source i. It writes even if there is none:
@@ -176,6 +222,7 @@ func (l *Ledger) Settled(ctx context.Context, now time.Time) (s State) {
 			s.Waiting = append(s.Waiting, o.id)
 		}
 	}
+	s.Open = d.open
 	s.Settled = len(d.owing) == 0 && !now.Before(l.watch.doubt)
 	if s.Settled && d.settled != 0 {
 		s.At = soon(d.settled, now, l.cfg.Patience+l.cfg.Lead)

@@ -147,6 +147,87 @@ func TestLedger(t *testing.T) {
 	})
 }
 
+// Who has joined is waited for until it closes, whether it owes anything or not; nobody joins
+// for a moment that has come.
+func TestRollCall(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	both(t, func(t *testing.T, addr string) {
+		b := newBench(t, addr)
+		a, c, d := b.ledger("a"), b.ledger("c"), b.ledger("d")
+		join := func(l *Ledger) {
+			t.Helper()
+			for range 2 {
+				if err := l.Join(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		shut := func(l *Ledger) {
+			t.Helper()
+			for range 2 {
+				if err := l.Close(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		open := func(want ...string) {
+			t.Helper()
+			if s := d.Settled(ctx, b.now); s.Err != nil || !slices.Equal(s.Open, want) {
+				t.Fatalf("%q are waited for, %v, want %q", s.Open, s.Err, want)
+			}
+		}
+		shut(a)
+		b.lists(addr, "")
+		b.enter(a)
+		b.enter(c)
+		join(a)
+		b.leave(a)
+		join(c)
+		join(d)
+		b.lists(addr, "c=1 a=open c=open d=open")
+		b.leave(c)
+		b.lists(addr, "settled at 1700000000423 a=open c=open d=open")
+		shut(c)
+		shut(d)
+		b.finds(d, "300ms")
+		open("a")
+		b.pass(300 * time.Millisecond)
+		join(c)
+		open("a")
+		shut(c)
+		b.enter(c)
+		b.lists(addr, "c=2 a=open")
+		join(c)
+		b.leave(c)
+		open("a", "c")
+		b.pass(6 * time.Second) // a is gone
+		b.enter(d)
+		b.lists(addr, "d=1")
+		shut(c)
+		b.lists(addr, "d=1")
+	})
+}
+
+// Where the list cannot be written nobody joins, and nobody is waited for.
+func TestRollCallWhereNothingIsWritten(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := newBench(t, startNode(t, `(on ms (reply "SERVER_ERROR out of memory storing object"))`))
+	a := b.ledger("a")
+	for range 2 {
+		if err := a.Join(ctx); err == nil {
+			t.Error("it has joined a list that cannot be written")
+		}
+	}
+	if err := a.Close(ctx); err == nil {
+		t.Error("it has closed there")
+	}
+	if s := a.Settled(ctx, b.now); s.Err != nil || len(s.Open) != 0 {
+		t.Errorf("%q are waited for, %v", s.Open, s.Err)
+	}
+}
+
 func TestDead(t *testing.T) {
 	t.Parallel()
 	addr := startNode(t, "")
