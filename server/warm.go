@@ -654,14 +654,14 @@ func (k *keeper) handOverAt(ctx context.Context, at time.Time) (open func(), err
 // allWait tells the other magents that the writes of this one wait, and waits until those of
 // all that are to hand the lead over do: one that is held up, or has a slow write under way,
 // does so later than the moment says. It reports whether they do; one that does not say so within
-// what a node may take to answer is waited for no longer.
+// what a node may take to answer is waited for no longer, nor is anybody while the node is needed.
 func (k *keeper) allWait(ctx context.Context, at time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, max(0, time.Until(at))+k.srv.conf.Timeout)
 	defer cancel()
 	if err := k.debtors.shut(ctx); err != nil {
 		return false
 	}
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !k.srv.needed(k.node.Index) {
 		if st := k.debtors.look(ctx); st.Err != nil || len(st.Open) == 0 {
 			return st.Err == nil
 		}
