@@ -124,7 +124,7 @@ func (c *Config) Validate() error {
 	errs := atLeast([]limit{
 		{"max-conns", "max clients", int64(c.MaxClients), 1}, {"max-value", "max value", int64(c.MaxValue), 1},
 		{"client-buffer", "client buffer", int64(c.ClientBuffer), 1},
-		{"handover-wait", "handover wait", int64(c.HandoverWait), 0},
+		{"handover-wait", "handover wait", int64(c.HandoverWait), 0}, {"drain-timeout", "drain timeout", int64(c.DrainTimeout), 0},
 		{"client-timeout", "client timeout", int64(c.ClientTimeout), 0}, {"loops", "loops", int64(c.Loops), 0},
 		{"client-conns", "connections per client", int64(c.Clients.Conns), 0}, {"client-rate", "rate per client", int64(c.Clients.Rate), 0},
 	})

@@ -54,7 +54,7 @@ type Flags struct {
 	slow                     time.Duration
 	logKeys                  LogKeys
 	vips                     []string
-	handoverWait             time.Duration
+	handoverWait, drainWait  time.Duration
 	clientTimeout            time.Duration
 	access                   Access
 	tlsPort                  int
@@ -142,6 +142,7 @@ func (f *Flags) bindProcess(fs *pflag.FlagSet) {
 	_ = fs.MarkHidden("threads") // it was defined on the line above
 	fs.StringArrayVar(&f.vips, "vip", nil, "a virtual `address` that keepalived moves by what magent ready says; repeat for more")
 	fs.DurationVar(&f.handoverWait, "handover-wait", d.HandoverWait, "wait at most this `duration` for --vip to leave this machine before clients are left")
+	fs.DurationVar(&f.drainWait, "drain-timeout", d.DrainTimeout, "when it stops, or another process takes over, wait at most this `duration` for what clients have asked for")
 
 	f.bindAccess(fs)
 
@@ -227,7 +228,7 @@ func (f *Flags) Process() (Config, error) {
 	c.MaxValue, c.ClientBuffer = int(f.maxValue), int(f.clientBuffer)
 	var err error
 	c.VIPs, err = f.addresses()
-	c.HandoverWait = f.handoverWait
+	c.HandoverWait, c.DrainTimeout = f.handoverWait, f.drainWait
 	c.ClientTimeout, c.Access, c.Clients = f.clientTimeout, f.access, f.clients
 	c.Slow, c.LogKeys = f.slow, f.logKeys
 	return c, errors.Join(f.process(), err)
