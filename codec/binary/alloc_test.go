@@ -44,9 +44,10 @@ func TestNothingAllocates(t *testing.T) {
 		line, at := []byte(c.line), HeaderSize+int(c.in[4])+int(c.in[3])
 		var req codec.Request
 		text.Parse(line, &req)
+		_, sent := AppendRequest(nil, line, &req, 1)
 		if n := testing.AllocsPerRun(100, func() {
 			if r, err := ParseResponse(c.in); err == nil {
-				AppendAnswer(dst, line, &req, &r, c.in[HeaderSize:at], c.in[at:])
+				AppendAnswer(dst, line, &req, &sent, &r, c.in[HeaderSize:at], c.in[at:])
 			}
 		}); n != 0 {
 			t.Errorf("%q, answered with %q: %v allocations, want 0", c.line, c.in, n)

@@ -10,7 +10,7 @@ import (
 	"magent/codec/text"
 )
 
-// ErrResponse says that the bytes are no response of this protocol.
+// ErrResponse says that the bytes are no response of this protocol, or none to what was asked.
 var ErrResponse = errors.New("binary: not a response")
 
 // Response is the header of one response.
@@ -55,22 +55,29 @@ func (r *Response) Last() bool {
 	return true
 }
 
-// AppendAnswer puts a response to what AppendRequest made of line and req as what a node that
-// speaks text answers, or a part of that: dst grows by it. head is r's extras and key, value
-// is its value unless r.Reads. If follows is set, that value and a CRLF are to follow what was
-// appended, and behind them end; else there is no end.
+// AppendAnswer puts a response to what AppendRequest made of line and req, which is sent, as
+// what a node that speaks text answers, or a part of that: dst grows by it. head is r's extras
+// and key, value is its value unless r.Reads. If follows is set, that value and a CRLF are to
+// follow what was appended, and behind them end; else there is no end.
 //
-// Of what comes to quiet reads, nothing but values can be put: all else is ErrResponse.
-func AppendAnswer(dst, line []byte, req *codec.Request, r *Response, head, value []byte) (out []byte, follows bool, end string, err error) {
+// What no node says to that is ErrResponse: the response is another's then.
+func AppendAnswer(dst, line []byte, req *codec.Request, sent *Sent, r *Response, head, value []byte) (out []byte, follows bool, end string, err error) {
 	switch {
-	case !answers(r, head, value):
+	case !sent.hears(r.Opcode) || !fits(r, head, value):
 		return dst, false, "", ErrResponse
+	case sent.Refused != "":
+		return append(dst, sent.Refused...), false, "", nil
 	case r.Reads() && req.Op.MultiKey():
 		dst = appendValueLine(dst, req, r, head)
 		if r.Last() {
-			end = lineEndOf
+			end = sent.end()
 		}
 		return dst, true, end, nil
+	case !r.Last() && r.Status != StatusOK: // text says it where the last key's turn is
+		sent.fault = string(appendFault(nil, req, r))
+		return dst, false, "", nil
+	case r.Status == StatusNotFound && req.Op.MultiKey():
+		return append(dst, sent.end()...), false, "", nil
 	case r.Reads() && req.Meta.Has('v'):
 		dst = strconv.AppendUint(append(dst, "VA "...), uint64(r.Value), 10)
 		return appendReturns(dst, line, req, r, head), true, "", nil
@@ -82,18 +89,31 @@ func AppendAnswer(dst, line []byte, req *codec.Request, r *Response, head, value
 	return appendClassicFailure(dst, req, r), false, "", nil
 }
 
-const lineEndOf = "END\r\n"
+// hears reports whether a response of opcode may come.
+func (s *Sent) hears(opcode Opcode) bool {
+	return opcode == s.opcode || s.opcode.Quiet() && opcode == loudKeyed[s.opcode]
+}
 
-// answers reports whether r has the parts that such a response must have, which fit a line
-// of text, and whether it is to be put at all.
-func answers(r *Response, head, value []byte) bool {
+// end is what a read of keys ends with.
+func (s *Sent) end() string {
+	if s.fault != "" {
+		return s.fault
+	}
+	return wordEnd
+}
+
+const wordEnd = "END\r\n"
+
+// fits reports whether r has the parts that such a response must have, which fit a line of
+// text. That there is nothing is not said to a quiet read.
+func fits(r *Response, head, value []byte) bool {
 	if len(head) != int(r.Extras)+int(r.Key) || !r.Reads() && len(value) != int(r.Value) {
 		return false
 	}
 	name := head[r.Extras:]
 	switch loud := r.Opcode.Loud(); {
 	case r.Status != StatusOK:
-		return !r.Opcode.Quiet()
+		return r.Status != StatusNotFound || !r.Opcode.Quiet()
 	case loud == Get, loud == GAT:
 		return r.Extras == 4 && r.Value <= maxValue && (!r.Opcode.Named() || r.Key > 0 && r.Key <= text.MaxKey && text.Printable(name))
 	case loud == Touch:
@@ -156,7 +176,7 @@ func appendStatLine(dst, line []byte, req *codec.Request, r *Response, head, val
 	case string(req.Arg.In(line)) == "reset":
 		return append(dst, "RESET\r\n"...)
 	}
-	return append(dst, lineEndOf...)
+	return append(dst, wordEnd...)
 }
 
 // appendCounted appends what an ma answers.
@@ -239,10 +259,6 @@ func appendMetaFailure(dst, line []byte, req *codec.Request, r *Response) []byte
 // appendClassicFailure is that for the classic commands.
 func appendClassicFailure(dst []byte, req *codec.Request, r *Response) []byte {
 	switch class := req.Op.Class(); {
-	case req.Op.MultiKey():
-		if r.Status == StatusNotFound {
-			return append(dst, lineEndOf...)
-		}
 	case req.Op == codec.OpStats:
 		if r.Status == StatusNotFound {
 			return append(dst, "ERROR\r\n"...)
@@ -268,7 +284,7 @@ func appendFault(dst []byte, req *codec.Request, r *Response) []byte {
 	case StatusTooLarge:
 		return append(dst, "SERVER_ERROR object too large for cache\r\n"...)
 	case StatusInvalid:
-		return append(dst, refusedNumber...)
+		return append(dst, codec.FaultFormat.Line()...)
 	case StatusNoNumber:
 		return append(dst, "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"...)
 	case StatusNotKnown:

@@ -1,6 +1,7 @@
 package binary
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 
@@ -8,34 +9,46 @@ import (
 	"magent/codec/text"
 )
 
+// Sent is what AppendRequest has made of a command, and what AppendAnswer has yet to say to it.
+type Sent struct {
+	// Refused is the answer to a command that this protocol cannot say, as text has it; empty
+	// of all others.
+	Refused string
+
+	opcode Opcode // of the first request
+	fault  string // what a read of several keys ends with; "": what it always does
+}
+
 // AppendRequest puts a command, whose line as nodes are sent it is line, and which req was
 // parsed from, as requests to a node that speaks nothing but this protocol. dst grows by all
-// of them but a value: req.Value bytes are to follow, without a CRLF. The last of them, and
-// none before it, is answered in any case; all answers repeat opaque.
+// of them but a value: req.Value bytes are to follow, without a CRLF, unless it is refused. The
+// last of them, and none before it, is answered in any case; all answers repeat opaque.
 //
-// A command that this protocol cannot say becomes a Noop, which brings its answer in turn:
-// what follows is refused then, and why is that answer; it is empty of all others.
-func AppendRequest(dst, line []byte, req *codec.Request, opaque uint32) (out []byte, refused string) {
+// A command that is refused becomes a Noop, which brings its answer in turn.
+func AppendRequest(dst, line []byte, req *codec.Request, opaque uint32) (out []byte, sent Sent) {
 	o := order{opaque: opaque, expiry: never}
-	if refused = o.read(line, req); refused != "" {
+	if refused := o.read(line, req); refused != "" {
 		o = order{opaque: opaque, opcode: Noop}
-		return o.append(dst, nil, 0), refused
+		return o.append(dst, nil, 0), Sent{Refused: refused, opcode: Noop}
 	}
 	if !req.Op.MultiKey() {
-		return o.append(dst, o.key(line, req), req.Value), ""
+		return o.append(dst, o.key(line, req), req.Value), Sent{opcode: o.opcode}
 	}
 	at := req.Rest.Off
-	key, ok := text.NextKey(line, req.Rest, &at)
-	for last := !ok; !last; {
+	key, _ := text.NextKey(line, req.Rest, &at)
+	for first := true; ; first = false {
 		next, more := text.NextKey(line, req.Rest, &at)
-		last = !more
-		if last {
+		if !more {
 			o.opcode = loudKeyed[o.opcode]
 		}
-		dst = o.append(dst, key.In(line), 0)
+		if first {
+			sent.opcode = o.opcode
+		}
+		if dst = o.append(dst, key.In(line), 0); !more {
+			return dst, sent
+		}
 		key = next
 	}
-	return dst, ""
 }
 
 // loudKeyed is the form of a quiet read that is answered in any case.
@@ -44,7 +57,7 @@ var loudKeyed = [opcodeEnd]Opcode{GetKQ: GetK, GATKQ: GATK}
 // What a node is not asked.
 const (
 	refusedUnsaid = "CLIENT_ERROR nodes of this pool speak the binary protocol, which cannot say this\r\n"
-	refusedNumber = "CLIENT_ERROR bad command line format\r\n"
+	refusedNumber = "CLIENT_ERROR bad token in command line format\r\n"
 	refusedKey    = "CLIENT_ERROR error decoding key\r\n"
 	refusedFlag   = "CLIENT_ERROR invalid flag\r\n"
 	refusedTwice  = "CLIENT_ERROR duplicate flag\r\n"
@@ -59,21 +72,26 @@ type order struct {
 	delta, initial uint64
 	cas            uint64
 	seen           codec.Letters     // of flags
+	lengthy        bool              // an opaque is longer than nodes take
 	decoded        [text.MaxKey]byte // what a key in base64 stands for
 	coded          int               // how much of it; 0: the key is not in base64
 }
 
 // read takes what line, which req was parsed from, asks for.
 func (o *order) read(line []byte, req *codec.Request) (refused string) {
-	ok := true
 	switch req.Op {
+	case codec.OpNone:
+		return cmp.Or(req.Fault.Line(), refusedUnsaid)
 	case codec.OpGet, codec.OpGets:
 		o.opcode = GetKQ
 	case codec.OpGat, codec.OpGats:
+		if req.Key.Len == 0 {
+			return wordEnd // so nodes answer to that
+		}
 		o.opcode = GATKQ
-		o.expiry, ok = expires(req.Arg.In(line))
+		o.expiry, _ = expires(req.Arg.In(line))
 	case codec.OpSet, codec.OpAdd, codec.OpReplace, codec.OpAppend, codec.OpPrepend, codec.OpCas:
-		return o.readStore(line, req)
+		o.readStore(line, req)
 	case codec.OpDelete:
 		o.opcode = Delete
 	case codec.OpIncr, codec.OpDecr:
@@ -81,15 +99,14 @@ func (o *order) read(line []byte, req *codec.Request) (refused string) {
 		if req.Op == codec.OpDecr {
 			o.opcode = Decrement
 		}
-		o.delta, ok = whole(req.Arg.In(line), math.MaxUint64)
+		o.delta, _ = text.Uint(req.Arg.In(line))
 	case codec.OpTouch:
 		o.opcode = Touch
-		o.expiry, ok = expires(req.Arg.In(line))
+		o.expiry, _ = expires(req.Arg.In(line))
 	case codec.OpFlushAll:
-		o.opcode, o.expiry = Flush, 0
-		if delay, _ := cut(req.Arg.In(line)); len(delay) > 0 {
-			o.expiry, ok = expires(delay)
-		}
+		o.opcode = Flush
+		delay, _ := text.Int(req.Arg.In(line))
+		o.expiry = uint32(max(0, int32(delay))) // what is below 0 is at once, in text
 	case codec.OpStats:
 		o.opcode = Stat
 	case codec.OpVersion:
@@ -101,9 +118,6 @@ func (o *order) read(line []byte, req *codec.Request) (refused string) {
 	default:
 		return refusedUnsaid
 	}
-	if !ok {
-		return refusedNumber
-	}
 	return ""
 }
 
@@ -114,20 +128,15 @@ var storing = [codec.NumOps]Opcode{
 	codec.OpAppend: Append, codec.OpPrepend: Prepend, codec.OpCas: Replace,
 }
 
-func (o *order) readStore(line []byte, req *codec.Request) (refused string) {
+func (o *order) readStore(line []byte, req *codec.Request) {
 	o.opcode = storing[req.Op]
-	flags, ok := whole(req.Client.In(line), math.MaxUint32)
-	expiry, fits := expires(req.Expiry.In(line))
+	o.expiry, _ = expires(req.Expiry.In(line))
+	flags, _ := text.Uint(req.Client.In(line))
+	o.flags = uint32(flags)
 	if req.Op == codec.OpCas {
-		cas, number := whole(req.Arg.In(line), math.MaxUint64)
+		cas, _ := text.Uint(req.Arg.In(line))
 		o.setCas(cas)
-		ok = ok && number
 	}
-	if !ok || !fits {
-		return refusedNumber
-	}
-	o.flags, o.expiry = uint32(flags), expiry
-	return ""
 }
 
 // setCas has the item be of version cas. 0 stands for any here; in text only what counts or
@@ -200,16 +209,33 @@ func (o *order) readMeta(line []byte, req *codec.Request) (refused string) {
 	case codec.OpMetaArith:
 		o.opcode = stepModes[req.Mode]
 	}
-	if o.opcode == Get && req.Op != codec.OpMetaGet {
-		return "CLIENT_ERROR invalid mode for " + req.Op.String() + " M token\r\n"
+	if refused = o.readFlags(line, req); refused != "" && req.Op != codec.OpMetaGet && req.Op != codec.OpMetaSet {
+		return "CLIENT_ERROR invalid or duplicate flag\r\n" // whatever it is, memcached says of these
 	}
-	metaFlags(line, req, func(word []byte) bool {
-		refused = o.readFlag(word)
-		return refused == ""
-	})
+	switch {
+	case refused != "":
+		return refused
+	case o.opcode == Get && req.Op != codec.OpMetaGet:
+		return "CLIENT_ERROR invalid mode for " + req.Op.String() + " M token\r\n"
+	case o.lengthy:
+		return refusedOpaque
+	}
 	if o.opcode == Add { // which memcached makes a cas of here, and not in text
 		o.cas = 0
 	}
+	return ""
+}
+
+// readFlags takes the flags of a meta command. Of several numbers that are none the last names
+// the cause, unless it is that of F, which memcached has no words for.
+func (o *order) readFlags(line []byte, req *codec.Request) (refused string) {
+	metaFlags(line, req, func(word []byte) (goOn bool) {
+		why, goOn := o.readFlag(word)
+		if why != "" && (word[0] != 'F' || refused == "") {
+			refused = why
+		}
+		return goOn
+	})
 	if refused == "" && req.Meta.Has('b') {
 		if o.coded = len(text.RouteKey(req.Key.In(line), req.Meta, o.decoded[:])); o.coded == 0 {
 			return refusedKey
@@ -225,39 +251,38 @@ var (
 	stepModes = [256]Opcode{0: Increment, 'I': Increment, '+': Increment, 'D': Decrement, '-': Decrement}
 )
 
-func (o *order) readFlag(word []byte) (refused string) {
+// readFlag takes a flag. goOn is false if those behind it are not looked at.
+func (o *order) readFlag(word []byte) (refused string, goOn bool) {
 	if c := word[0] | 0x20; c < 'a' || c > 'z' {
-		return refusedFlag
+		return refusedFlag, false
 	}
 	if o.seen.Has(word[0]) {
-		return refusedTwice
+		return refusedTwice, false
 	}
 	o.seen |= codec.Letter(word[0])
-	ok, arg := true, word[1:]
+	ok, arg, why := true, word[1:], refusedNumber
 	switch word[0] {
 	case 'T', 'N':
 		o.expiry, ok = expires(arg)
 	case 'F':
 		var flags uint64
-		flags, ok = whole(arg, math.MaxUint32)
-		o.flags = uint32(flags)
+		flags, ok = text.Uint(arg)
+		o.flags, why = uint32(flags), codec.FaultFormat.Line()
 	case 'C':
 		var cas uint64
-		cas, ok = whole(arg, math.MaxUint64)
+		cas, ok = text.Uint(arg)
 		o.setCas(cas)
 	case 'D':
-		o.delta, ok = whole(arg, math.MaxUint64)
+		o.delta, ok = text.Uint(arg)
 	case 'J':
-		o.initial, ok = whole(arg, math.MaxUint64)
+		o.initial, ok = text.Uint(arg)
 	case 'O':
-		if len(arg) > maxOpaque {
-			return refusedOpaque
-		}
+		o.lengthy = len(arg) > maxOpaque
 	}
 	if !ok {
-		return refusedNumber
+		return why, true
 	}
-	return ""
+	return "", true
 }
 
 // key is the key of a command that has one, or the name of statistics.
@@ -304,24 +329,11 @@ func AppendPlain(dst []byte, user, password string) []byte {
 // past is an exptime that is over: a time of day in 1970. This protocol has none below 0.
 const past = 30*24*60*60 + 1
 
-// expires reads an exptime in text.
+// expires reads an exptime in text, of which nodes keep 32 bits.
 func expires(b []byte) (exptime uint32, ok bool) {
-	if len(b) > 0 && b[0] == '-' {
-		_, ok = whole(b[1:], -math.MinInt32)
-		return past, ok
+	n, ok := text.Int(b)
+	if n := int32(n); n >= 0 {
+		return uint32(n), ok
 	}
-	n, ok := whole(b, math.MaxInt32)
-	return uint32(n), ok
-}
-
-// whole reads a number of digits alone that is not above most.
-func whole(b []byte, most uint64) (n uint64, ok bool) {
-	for _, c := range b {
-		d := uint64(c - '0')
-		if d > 9 || n > (most-d)/10 {
-			return 0, false
-		}
-		n = n*10 + d
-	}
-	return n, len(b) > 0
+	return past, ok
 }

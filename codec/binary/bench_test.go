@@ -65,9 +65,9 @@ func BenchmarkNode(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				text.Parse(line, &req)
-				AppendRequest(dst, line, &req, 1)
+				_, sent := AppendRequest(dst, line, &req, 1)
 				r, _ := ParseResponse(c.answer)
-				AppendAnswer(dst, line, &req, &r, c.answer[HeaderSize:at], c.answer[at:])
+				AppendAnswer(dst, line, &req, &sent, &r, c.answer[HeaderSize:at], c.answer[at:])
 			}
 		})
 	}

@@ -208,19 +208,19 @@ func FuzzNumbers(f *testing.F) {
 		f.Add(n.text)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		i, ok := parseInt([]byte(s))
+		i, ok := Int([]byte(s))
 		if want, wantOK := codectest.Int(s); i != want && wantOK || ok != wantOK {
-			t.Fatalf("parseInt(%q) is %d, %v, want %d, %v", s, i, ok, want, wantOK)
+			t.Fatalf("Int(%q) is %d, %v, want %d, %v", s, i, ok, want, wantOK)
 		}
 		if plain, err := strconv.ParseInt(s, 10, 64); err == nil && (!ok || i != plain) {
-			t.Fatalf("parseInt(%q) is %d, %v, strconv says %d", s, i, ok, plain)
+			t.Fatalf("Int(%q) is %d, %v, strconv says %d", s, i, ok, plain)
 		}
-		u, ok := parseUint([]byte(s))
+		u, ok := Uint([]byte(s))
 		if want, wantOK := codectest.Uint(s); u != want || ok != wantOK {
-			t.Fatalf("parseUint(%q) is %d, %v, want %d, %v", s, u, ok, want, wantOK)
+			t.Fatalf("Uint(%q) is %d, %v, want %d, %v", s, u, ok, want, wantOK)
 		}
 		if plain, err := strconv.ParseUint(s, 10, 64); err == nil && (!ok || u != plain) {
-			t.Fatalf("parseUint(%q) is %d, %v, strconv says %d", s, u, ok, plain)
+			t.Fatalf("Uint(%q) is %d, %v, strconv says %d", s, u, ok, plain)
 		}
 	})
 }

@@ -174,7 +174,7 @@ func (p *parser) size(i int) bool {
 	b := p.text(i)
 	v, plain := plainDigits(b)
 	if !plain {
-		n, ok := parseInt(b)
+		n, ok := Int(b)
 		if !ok {
 			return false
 		}
@@ -205,10 +205,10 @@ func plainDigits(b []byte) (v uint64, ok bool) {
 	return v, true
 }
 
-// parseInt reads a decimal as C's strtol(3) does for memcached's safe_strtol:
+// Int reads a decimal as C's strtol(3) does for memcached's safe_strtol:
 // leading white space and a sign are taken, white space or the token's end must
 // follow, and what does not fit 64 bits fails.
-func parseInt(b []byte) (int64, bool) {
+func Int(b []byte) (int64, bool) {
 	if v, ok := plainDigits(b); ok {
 		return int64(v), true
 	}
@@ -225,10 +225,10 @@ func parseInt(b []byte) (int64, bool) {
 	return 0, false
 }
 
-// parseUint reads a decimal as C's strtoul(3) does for memcached's safe_strtoul:
+// Uint reads a decimal as C's strtoul(3) does for memcached's safe_strtoul:
 // a negative number wraps, and is refused if it is then still negative when seen
 // as a signed one.
-func parseUint(b []byte) (uint64, bool) {
+func Uint(b []byte) (uint64, bool) {
 	if v, ok := plainDigits(b); ok {
 		return v, true
 	}

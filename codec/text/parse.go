@@ -254,7 +254,7 @@ func (p *parser) touchAndRetrieve(op codec.Op) {
 		p.fault(codec.FaultError)
 		return
 	}
-	if _, ok := parseInt(p.text(1)); !ok {
+	if _, ok := Int(p.text(1)); !ok {
 		p.fault(codec.FaultExptime)
 		return
 	}
@@ -334,14 +334,14 @@ func (p *parser) store(op codec.Op, tokens int) {
 		p.fault(codec.FaultFormat)
 		return
 	}
-	_, okFlags := parseUint(p.text(2))
-	_, okTime := parseInt(p.text(3))
+	_, okFlags := Uint(p.text(2))
+	_, okTime := Int(p.text(3))
 	if !okFlags || !okTime || !p.size(4) {
 		p.fault(codec.FaultFormat)
 		return
 	}
 	if op == codec.OpCas {
-		if _, ok := parseUint(p.text(5)); !ok {
+		if _, ok := Uint(p.text(5)); !ok {
 			p.fault(codec.FaultFormat)
 			return
 		}
@@ -365,9 +365,9 @@ func (p *parser) number(op codec.Op, bad codec.Fault) {
 		p.fault(codec.FaultFormat)
 		return
 	}
-	_, ok := parseUint(p.text(2))
+	_, ok := Uint(p.text(2))
 	if op == codec.OpTouch {
-		_, ok = parseInt(p.text(2))
+		_, ok = Int(p.text(2))
 	}
 	if !ok {
 		p.fault(bad)
@@ -452,7 +452,7 @@ func (p *parser) flushAll() {
 		words = 2
 	}
 	if p.n != words {
-		if _, ok := parseInt(p.text(1)); !ok {
+		if _, ok := Int(p.text(1)); !ok {
 			p.fault(codec.FaultExptime)
 			return
 		}
@@ -467,7 +467,7 @@ func (p *parser) verbosity() {
 		return
 	}
 	p.quiet()
-	if _, ok := parseUint(p.text(1)); !ok {
+	if _, ok := Uint(p.text(1)); !ok {
 		p.fault(codec.FaultFormat)
 		return
 	}

@@ -406,11 +406,11 @@ var numbers = []struct {
 
 func TestNumbers(t *testing.T) {
 	for _, c := range numbers {
-		if i, ok := parseInt([]byte(c.text)); i != c.i || ok != c.iOK {
-			t.Errorf("parseInt(%q) is %d, %v, want %d, %v", c.text, i, ok, c.i, c.iOK)
+		if i, ok := Int([]byte(c.text)); i != c.i || ok != c.iOK {
+			t.Errorf("Int(%q) is %d, %v, want %d, %v", c.text, i, ok, c.i, c.iOK)
 		}
-		if u, ok := parseUint([]byte(c.text)); u != c.u || ok != c.uOK {
-			t.Errorf("parseUint(%q) is %d, %v, want %d, %v", c.text, u, ok, c.u, c.uOK)
+		if u, ok := Uint([]byte(c.text)); u != c.u || ok != c.uOK {
+			t.Errorf("Uint(%q) is %d, %v, want %d, %v", c.text, u, ok, c.u, c.uOK)
 		}
 	}
 }

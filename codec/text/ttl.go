@@ -90,7 +90,7 @@ func appendLoweredMeta(dst, line []byte, req *codec.Request, most, now int64) ([
 // lowered is what an exptime becomes; false if it stays. Nodes keep 32 bits of it, in which
 // a large number may mean anything: it is taken for what it says.
 func lowered(exptime []byte, most, now int64) (n int64, ok bool) {
-	n, ok = parseInt(exptime)
+	n, ok = Int(exptime)
 	switch {
 	case !ok:
 		return 0, false

@@ -52,10 +52,10 @@ type interpreter struct {
 
 // command is one that a node is to answer.
 type command struct {
-	line    *bytebufferpool.ByteBuffer
-	req     codec.Request // offsets into line
-	opaque  uint32
-	refused string // the answer, whatever node says
+	line   *bytebufferpool.ByteBuffer
+	req    codec.Request // offsets into line
+	sent   binary.Sent
+	opaque uint32
 }
 
 // run carries out one direction. What ends it, ends the other.
@@ -88,7 +88,7 @@ func (i *interpreter) ask() error {
 		}
 		i.commands <- c
 		if _, err = out.Write(packet); err == nil && c.req.Op.Class() == codec.ClassStore {
-			err = pass(out, in, int(c.req.Value), c.refused == "")
+			err = pass(out, in, int(c.req.Value), c.sent.Refused == "")
 		}
 		if err != nil {
 			return err
@@ -113,10 +113,7 @@ func flushUnless(ready bool, out *bufio.Writer) error {
 // read parses the line, and appends what the node is asked to packet.
 func (c *command) read(packet []byte) []byte {
 	text.Parse(c.line.B, &c.req)
-	packet, c.refused = binary.AppendRequest(packet, c.line.B, &c.req, c.opaque)
-	if c.req.Op == codec.OpNone {
-		c.refused = c.req.Fault.Line()
-	}
+	packet, c.sent = binary.AppendRequest(packet, c.line.B, &c.req, c.opaque)
 	return packet
 }
 
@@ -206,11 +203,7 @@ func (a *answers) put(c *command, r *binary.Response) error {
 	if err := a.read(head, r); err != nil {
 		return err
 	}
-	if c.refused != "" {
-		_, err := a.out.WriteString(c.refused)
-		return err
-	}
-	line, follows, end, err := binary.AppendAnswer(a.line[:0], c.line.B, &c.req, r, a.room[:head], a.room[head:])
+	line, follows, end, err := binary.AppendAnswer(a.line[:0], c.line.B, &c.req, &c.sent, r, a.room[:head], a.room[head:])
 	a.line = line
 	if err == nil {
 		_, err = a.out.Write(line)
