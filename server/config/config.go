@@ -96,11 +96,15 @@ func (c *Config) Pool(name string) *Pool {
 	return nil
 }
 
-// Connections is how many connections a loop has to the nodes of all pools.
-func (c *Config) Connections() (n int) {
+// NodeFiles is how many descriptors a loop's connections to the nodes of all pools have. One that
+// is interpreted has the pair, the node's, and the one that tells when the loop's end is closed.
+func (c *Config) NodeFiles() (n int) {
 	for i := range c.Pools {
-		p := &c.Pools[i]
-		n += len(slices.Concat(p.Copies...)) * p.ConnsPerNode
+		p, each := &c.Pools[i], 1
+		if p.Access.Binary {
+			each = 4
+		}
+		n += len(slices.Concat(p.Copies...)) * p.ConnsPerNode * each
 	}
 	return n
 }

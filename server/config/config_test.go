@@ -84,11 +84,15 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-func TestConnections(t *testing.T) {
+func TestNodeFiles(t *testing.T) {
 	c := valid()
 	c.Pools[1].ConnsPerNode = 3
 	c.Pools[1].Copies = append(c.Pools[1].Copies, []Node{{Host: "c", Port: 1}, {Host: "d", Port: 1}})
-	if n := c.Connections(); n != 1+3*3 {
-		t.Errorf("%d connections for each loop, want 10", n)
+	if n := c.NodeFiles(); n != 1+3*3 {
+		t.Errorf("%d descriptors for each loop, want 10", n)
+	}
+	c.Pools[0].Access.Binary = true
+	if n := c.NodeFiles(); n != 4+3*3 {
+		t.Errorf("%d descriptors for each loop, want 13: one that is interpreted has 4", n)
 	}
 }

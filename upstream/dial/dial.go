@@ -90,10 +90,14 @@ func (d *Dialer) Dial(ctx context.Context, network, address string) (net.Conn, e
 // asked in text.
 func understood(c net.Conn) (net.Conn, error) {
 	near, far, err := Pair()
-	if err == nil {
-		interpret.Start(far, c)
+	if err != nil {
+		return nil, err
 	}
-	return near, err
+	if err := interpret.Start(far, c); err != nil {
+		near.Close()
+		return nil, err
+	}
+	return near, nil
 }
 
 // prepare makes a connection ready.

@@ -1,10 +1,10 @@
 // Package interpret stands between those who ask in text and a node that speaks nothing but
 // the binary protocol, as a memcached with -S does.
 //
-// A connection that is interpreted has two goroutines until one of its sides closes; nothing
+// A connection that is interpreted has three goroutines until one of its sides closes; nothing
 // of it is anybody else's. That costs a copy and two wakes per batch of requests, which nodes
-// that speak text do not pay. The package imports codec and its wire forms, bytebufferpool and
-// std.
+// that speak text do not pay; and memory, see bufferSize and mostCommands. The package imports
+// codec and its wire forms, bytebufferpool, x/sys and std.
 package interpret
 
 import (
@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 
 	"github.com/valyala/bytebufferpool"
 
@@ -21,20 +22,30 @@ import (
 	"magent/codec/text"
 )
 
-// Start has what is asked in text on asked be answered by node, in the order in which it was
-// asked. Either side closes both. Who asks must ask for an answer: no noreply, and no q.
-func Start(asked, node net.Conn) {
-	i := &interpreter{text: asked, node: node, commands: make(chan command, mostCommands)}
+// Start has what is asked in text on asked, which is a socket, be answered by node, in the order
+// in which it was asked. Either side closes both, at once: what was asked and has not left this
+// process by then, node is not asked. Who asks must ask for an answer: no noreply, and no q.
+// Start closes both if it fails, which is the kernel's doing.
+func Start(asked, node net.Conn) error {
+	i := &interpreter{text: asked, node: node, commands: make(chan command, mostCommands), done: make(chan struct{})}
+	var err error
+	if i.departure, err = departureOf(asked); err != nil {
+		asked.Close()
+		node.Close()
+		return err
+	}
 	go i.run(i.ask)
 	go i.run(i.answer)
+	go i.run(i.departure.wait)
+	return nil
 }
 
 // mostCommands is how many commands of one connection a node is asked at most before it has
-// answered: a full pipeline of one loop, and more.
-const mostCommands = 1024
+// answered.
+const mostCommands = 256
 
 // bufferSize is of each of the four directions, in bytes. It bounds a line, too.
-const bufferSize = 64 << 10
+const bufferSize = 16 << 10
 
 // maxWords bounds what a node says that is no item's value, in bytes.
 const maxWords = 64 << 10
@@ -47,7 +58,10 @@ var errBlock = errors.New("interpret: a value does not end")
 
 type interpreter struct {
 	text, node net.Conn
+	departure  *departure
 	commands   chan command // that node has been asked, or is about to be
+	done       chan struct{}
+	once       sync.Once
 }
 
 // command is one that a node is to answer.
@@ -58,11 +72,15 @@ type command struct {
 	opaque uint32
 }
 
-// run carries out one direction. What ends it, ends the other.
-func (i *interpreter) run(direction func() error) {
-	_ = direction() // who asks sees the end; no more of it can be told in text
-	i.text.Close()
-	i.node.Close()
+// run carries out one part. What ends it, ends all.
+func (i *interpreter) run(part func() error) {
+	_ = part() // who asks sees the end; no more of it can be told in text
+	i.once.Do(func() {
+		close(i.done)
+		i.departure.forget()
+		i.text.Close()
+		i.node.Close()
+	})
 }
 
 // ask puts what comes in text to the node. Nothing that is complete waits for what is not.
@@ -86,7 +104,11 @@ func (i *interpreter) ask() error {
 		if err := flushUnless(len(i.commands) < cap(i.commands), out); err != nil {
 			return err
 		}
-		i.commands <- c
+		select {
+		case i.commands <- c:
+		case <-i.done:
+			return net.ErrClosed
+		}
 		if _, err = out.Write(packet); err == nil && c.req.Op.Class() == codec.ClassStore {
 			err = pass(out, in, int(c.req.Value), c.sent.Refused == "")
 		}

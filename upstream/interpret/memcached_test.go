@@ -49,9 +49,21 @@ func interpreted(t testing.TB, addr string) *asker {
 }
 
 func interpretedConn(t testing.TB, node net.Conn) *asker {
-	near, far := net.Pipe()
-	Start(far, node)
-	return newAsker(t, near)
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	a := connect(t, ln.Addr().String())
+	far, err := ln.Accept()
+	if err == nil {
+		err = Start(far, node)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 // says is the answer to a command and to an mn behind it, which ends it.
@@ -112,10 +124,13 @@ func (g generator) value() string {
 }
 
 func (g generator) exptime() string {
-	return g.one("0", "0", "0", "100", "2000000000", "-1", "2592001")
+	return g.one("0", "0", "0", "100", "2000000000", "-1", "2592001", "+100", "4294967396", "2147483648")
 }
 
-func (g generator) cas() string { return fmt.Sprint(g.one("", "", "1") + fmt.Sprint(g.IntN(10))) }
+// when is an exptime, or none; where a value follows none is taken for a line, as it is by memcached.
+func (g generator) when() string { return g.one(g.exptime(), g.exptime(), g.exptime(), "soon") }
+
+func (g generator) cas() string { return g.one("", "", "", "1", "+") + fmt.Sprint(g.IntN(10)) }
 
 func (g generator) command() string {
 	switch g.IntN(10) {
@@ -125,13 +140,13 @@ func (g generator) command() string {
 	case 2:
 		return fmt.Sprintf("%s %s\r\n", g.one("get", "gets"), g.one(g.key(), g.key()+" "+g.key()+" "+g.key()))
 	case 3:
-		return fmt.Sprintf("%s %s\r\n", g.one("incr", "decr"), g.key()+g.one(" 1", " 20"))
+		return fmt.Sprintf("%s %s\r\n", g.one("incr", "decr"), g.key()+g.one(" 1", " 20", " +5", " one"))
 	case 4:
 		v := g.value()
 		return fmt.Sprintf("cas %s 5 %s %d %s\r\n%s\r\n", g.key(), g.exptime(), len(v), g.cas(), v)
 	case 5:
-		return g.one("delete "+g.key()+"\r\n", "touch "+g.key()+" "+g.exptime()+"\r\n", "gat "+g.exptime()+" "+g.key()+"\r\n",
-			"gats "+g.exptime()+" "+g.key()+" "+g.key()+"\r\n", "version\r\n", "stats reset\r\n", "stats nonsense\r\n", "flush_all\r\n", "flush_all 0\r\n")
+		return g.one("delete "+g.key()+"\r\n", "touch "+g.key()+" "+g.when()+"\r\n", "gat "+g.when()+" "+g.key()+"\r\n",
+			"gats "+g.when()+" "+g.key()+" "+g.key()+"\r\n", "version\r\n", "stats reset\r\n", "stats nonsense\r\n", "flush_all\r\n", "flush_all 0\r\n", "flush_all -1\r\n")
 	}
 	return g.meta()
 }
@@ -143,7 +158,7 @@ func (g generator) meta() string {
 		key, flags = base64.StdEncoding.EncodeToString([]byte(" \r\n"+key)), " b"+flags
 	}
 	if g.IntN(3) == 0 {
-		flags += " C" + g.cas()
+		flags += " C" + g.one("", "", "", "-") + g.cas()
 	}
 	switch g.IntN(4) {
 	case 0:
@@ -151,17 +166,17 @@ func (g generator) meta() string {
 		if strings.Contains(flags, " b") { // memcached forgets it of some, and breaks the line by such a key
 			flags = strings.ReplaceAll(flags, " k", "")
 		}
-		return fmt.Sprintf("mg %s%s%s%s\r\n", key, flags, g.flags("f", "c", "s", "v"), g.one("", " T"+g.exptime()))
+		return fmt.Sprintf("mg %s%s%s%s\r\n", key, flags, g.flags("f", "c", "s", "v"), g.one("", " T"+g.when()))
 	case 1:
 		v := g.value()
 		v = v[:min(len(v), 100_000)] // one that is too large removes what was there, whatever the mode: not in binary
-		return fmt.Sprintf("ms %s %d%s%s%s\r\n%s\r\n", key, len(v), flags, g.flags("c", "F77", "T"+g.exptime()), g.one("", " MS", " ME", " Ma", " MP", " MR", " Mx"), v)
+		return fmt.Sprintf("ms %s %d%s%s%s\r\n%s\r\n", key, len(v), flags, g.flags("c", g.one("F77", "F77", "F+4294967373", "F-"), "T"+g.when()), g.one("", " MS", " ME", " Ma", " MP", " MR", " Mx"), v)
 	case 2:
 		return fmt.Sprintf("md %s%s\r\n", key, flags)
 	}
-	flags += g.flags("v", "c", "J5000", "D7")
+	flags += g.flags("v", "c", g.one("J5000", "J5000", "Jx"), g.one("D7", "D+7", "Dx"))
 	if !strings.Contains(flags, " b") { // the same
-		flags += g.flags("N" + g.exptime())
+		flags += g.flags("N" + g.when())
 	}
 	return fmt.Sprintf("ma %s%s%s\r\n", key, flags, g.one("", " MI", " MD", " M-", " Mx"))
 }
