@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"time"
 
 	"magent/server/succession"
@@ -89,6 +88,7 @@ func (s *Server) Adopt(predecessor *succession.Link) error {
 		case succession.Client:
 			s.adopt(m)
 		case succession.Owed:
+			s.awaitLeft(m.Debt)
 			if k := s.keeperAt(m.Debt.Node); k != nil {
 				debts[k] = append(debts[k], m.Debt)
 			} else { // it is in no pool any more
@@ -184,7 +184,6 @@ func (s *Server) assume(debts map[*keeper][]succession.Debt) error {
 	defer cancel()
 	for k, of := range debts {
 		p, i := k.srv, k.node.Index
-		k.awaitLeft(of)
 		owes := false
 		for n, d := range of { // one after the other, and to each loop its share: clients are served meanwhile
 			owes = owes || d.Untold || len(d.Keys) > 0
@@ -209,16 +208,15 @@ func (s *Server) assume(debts map[*keeper][]succession.Debt) error {
 	return nil
 }
 
-// awaitLeft has what the predecessor left at the node be waited for like what this magent
-// has left there.
-func (k *keeper) awaitLeft(debts []succession.Debt) {
-	k.leaving.Lock()
-	defer k.leaving.Unlock()
-	for _, d := range debts {
-		for _, text := range d.Left {
-			if addr, err := netip.ParseAddrPort(text); err == nil {
-				k.left = append(k.left, addr)
-			}
+// awaitLeft has what the predecessor left at a node be waited for like what this magent has
+// left there, in each pool that has it.
+func (s *Server) awaitLeft(d succession.Debt) {
+	for _, p := range s.pools {
+		if i := p.at(d.Node); i >= 0 {
+			k := p.keepers[i]
+			k.leaving.Lock()
+			k.takeLeft(d.Left)
+			k.leaving.Unlock()
 		}
 	}
 }

@@ -59,7 +59,7 @@ type keeper struct {
 
 	leaving sync.Mutex       // held by who waits for what is left
 	left    []netip.AddrPort // connections that were closed on it with requests unanswered
-	unnamed bool             // there are more, which cannot be told from others: it is interpreted
+	unnamed bool             // there are more, by no name that the node knows: it is interpreted
 }
 
 func newKeeper(s *poolServer, n *upstream.Node) *keeper {
@@ -132,11 +132,14 @@ func (s *poolServer) covered(i int, worst health.State) bool {
 // arrive says what a node that answers again comes back as.
 func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {
 	s := k.srv
-	if s.pool.Alone() {
+	if s.pool.Alone() && k.clear() {
 		return health.Up, "it answers", nil
 	}
 	if err := s.onLanes(ctx, func(l *lane) { l.group.Abandon(k.node.Index) }); err != nil {
 		return health.Down, "", err
+	}
+	if s.pool.Alone() {
+		return health.Up, "it answers", k.drained(ctx)
 	}
 	restarted, certain, err := k.restarted(ctx)
 	if err != nil {
@@ -347,24 +350,49 @@ func (s *poolServer) outdone(i int) bool {
 	})
 }
 
+// clear reports whether nothing was left at the node that it may carry out yet.
+func (k *keeper) clear() bool {
+	k.leaving.Lock()
+	defer k.leaving.Unlock()
+	k.takeLeft(k.node.TakeLeft())
+	return len(k.left) == 0 && !k.unnamed
+}
+
+// takeLeft notes connections that were closed on the node with requests unanswered, as
+// upstream.Node has them. k.leaving is held.
+func (k *keeper) takeLeft(addrs []string) {
+	for _, text := range addrs {
+		if addr, err := netip.ParseAddrPort(text); err == nil {
+			k.left = append(k.left, addr)
+		} else {
+			k.unnamed = true
+		}
+	}
+}
+
 // drained waits until the node has read the connections that were closed on it to
 // their end: it carries out the writes in them first. One that does not say what it
 // is connected to, or keeps what has been cut off on its way, is given patience.
 func (k *keeper) drained(ctx context.Context) error {
 	k.leaving.Lock()
 	defer k.leaving.Unlock()
-	for _, addr := range k.node.TakeLeft() {
-		if k.unnamed = k.unnamed || addr == ""; addr != "" {
-			k.left = append(k.left, netip.MustParseAddrPort(addr))
-		}
+	k.takeLeft(k.node.TakeLeft())
+	var err error
+	switch {
+	case k.unnamed:
+		pause(ctx, lastWords) // nothing but time tells
+	case len(k.left) > 0:
+		err = k.unlisted(ctx)
 	}
-	if len(k.left) == 0 && !k.unnamed {
-		return nil
+	if err = cmp.Or(err, ctx.Err()); err == nil {
+		k.left, k.unnamed = nil, false
 	}
-	if k.unnamed {
-		pause(ctx, lastWords) // time has to do
-		return k.toldAll(ctx)
-	}
+	return err
+}
+
+// unlisted waits until the node lists none of k.left among its connections, or has had the time
+// that it is given.
+func (k *keeper) unlisted(ctx context.Context) error {
 	until := time.Now().Add(lastWords)
 	bound, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
@@ -377,7 +405,7 @@ func (k *keeper) drained(ctx context.Context) error {
 		listed := func(addr netip.AddrPort) bool { return clients.Has(net.TCPAddrFromAddrPort(addr)) }
 		switch gone++; {
 		case errors.Is(err, probe.ErrUnnamed):
-			pause(bound, lastWords) // it will not tell: the same
+			pause(bound, lastWords) // it does not list any
 			return true
 		case err != nil:
 			failed = err
@@ -390,15 +418,6 @@ func (k *keeper) drained(ctx context.Context) error {
 	if failed != nil && time.Now().Before(until) { // what fails at the end may do so before bound has ended
 		return failed
 	}
-	return k.toldAll(ctx)
-}
-
-// toldAll ends drained: unless ctx has ended, nothing is left of what it waited for.
-func (k *keeper) toldAll(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	k.left, k.unnamed = nil, false
 	return nil
 }
 

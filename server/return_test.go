@@ -229,6 +229,35 @@ func TestOldWritesAreWaitedFor(t *testing.T) {
 	}
 }
 
+// With one copy, too, an old write does not come after a new one: until it is done the node is
+// not back.
+func TestOldWritesAreWaitedForWithOneCopy(t *testing.T) {
+	s, nodes := proxied(t, 1)
+	c := s.caller(t)
+	if got := c.line("get k"); got != "END" {
+		t.Fatal(got)
+	}
+	if err := nodes[0].SetFault("(on set key \"k\" (times 1 stall 600ms))"); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.line("set k 0 0 2\r\nv1"); !strings.HasPrefix(got, "SERVER_ERROR") {
+		t.Fatal(got)
+	}
+	s.awaits(t, 0, health.Up)
+	if got := c.line("set k 0 0 2\r\nv2"); got != "STORED" {
+		t.Fatal(got)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	const kept = 3 // connections of the two loops, and the prober
+	if err := waitFor(ctx, func() bool { return nodes[0].Stats().Conns <= kept }); err != nil {
+		t.Fatalf("%d connections are open", nodes[0].Stats().Conns)
+	}
+	if item, _ := nodes[0].Get("k"); string(item.Value) != "v2" {
+		t.Errorf("the node that is up holds %q", item.Value)
+	}
+}
+
 // A connection that the node does not know by any name of ours is waited for all the same.
 func TestUnnamedConnectionsAreWaitedFor(t *testing.T) {
 	s, _ := proxied(t, 1, 1)

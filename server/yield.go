@@ -296,14 +296,17 @@ func (s *Server) sendDebts(successor *succession.Link) error {
 }
 
 // remaining is the connections that were closed on the node with requests unanswered, and
-// were not seen to be gone there.
-func (k *keeper) remaining() []string {
+// were not seen to be gone there; empty for those that have no name.
+func (k *keeper) remaining() (left []string) {
 	k.leaving.Lock()
 	defer k.leaving.Unlock()
-	left := k.node.TakeLeft()
+	k.takeLeft(k.node.TakeLeft())
 	for _, addr := range k.left {
 		left = append(left, addr.String())
 	}
-	k.left = nil
+	if k.unnamed {
+		left = append(left, "")
+	}
+	k.left, k.unnamed = nil, false
 	return left
 }

@@ -218,6 +218,25 @@ func TestDebtsThatNobodyTakes(t *testing.T) {
 	s.caller(t).wants("get k", "VALUE k 0 1")
 }
 
+// What was left at a node is waited for by the successor, whatever name it has, and with one copy, too.
+func TestWhatWasLeftIsBequeathed(t *testing.T) {
+	t.Parallel()
+	for _, copies := range [][]int{{1}, {1, 1}} {
+		at := newSite(t, copies...)
+		old := at.magent()
+		trusted(t, old)
+		for _, addr := range []string{"127.0.0.1:1", ""} {
+			old.pools[0].keepers[0].node.Left(addr)
+		}
+		k := at.replaced(old).pools[0].keepers[0]
+		k.leaving.Lock()
+		if len(k.left) != 1 || k.left[0].String() != "127.0.0.1:1" || !k.unnamed {
+			t.Errorf("of %v: left are %v, and more that have no name: %v", copies, k.left, k.unnamed)
+		}
+		k.leaving.Unlock()
+	}
+}
+
 // A node that has missed writes of a client is not read for it by the successor either.
 func TestNodesThatAreAwayAreToldFirst(t *testing.T) {
 	t.Parallel()

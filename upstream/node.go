@@ -116,9 +116,9 @@ func (n *Node) meets(life uint64) bool {
 // at is frozen or cut off: it has all of them yet, and the last are the last to go.
 const maxLeft = 256
 
-// Left notes a connection that was closed with requests unanswered, by its address at
-// this end, "ip:port", or by no name if the node does not know it. It may carry out what it finds there for as long as it
-// has the connection, however long ago that was closed here.
+// Left notes a connection that was closed with requests unanswered, by its address at this
+// end: "ip:port", or "" if the node does not know it by any. The node may carry out what it
+// finds there for as long as it has the connection, however long ago that was closed here.
 func (n *Node) Left(addr string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -59,7 +59,7 @@ type Node struct {
 // Debt is a part of what a node has missed. There may be several of one node.
 type Debt struct {
 	Node   string   // its address
-	Left   []string // connections that were closed on it with requests unanswered: ip:port at this end
+	Left   []string // connections that were closed on it with requests unanswered: ip:port at this end, "" if it does not know that
 	Untold bool     // it has missed more than can be told
 	Keys   []byte   // see Add
 }
