@@ -36,7 +36,7 @@ import (
 // former is where the keys of a pool were.
 type former struct {
 	pool  *upstream.Pool
-	conf  config.Pool   // what it was: Copies and Placement
+	conf  config.Pool   // what it was, as where has it
 	twins []int         // by node: the same one in the present pool, -1 if it has left
 	lost  []atomic.Bool // by node: it may hold what is old, and is not asked any more
 	until time.Time
@@ -74,9 +74,16 @@ func (s *Server) placements() []byte {
 // maxPlacements bounds that, in bytes: it goes with one message.
 const maxPlacements = 64 << 10
 
-// where is the part of p that says where keys are.
+// where is the part of p that says where keys are, and how nodes let this magent in, by the paths
+// of files.
 func where(p *config.Pool) config.Pool {
-	return config.Pool{Name: p.Name, Copies: p.Copies, Placement: p.Placement}
+	return config.Pool{Name: p.Name, Copies: p.Copies, Placement: p.Placement, Access: p.Access}
+}
+
+// sameWhere reports whether keys are where they were.
+func sameWhere(now, was config.Pool) bool {
+	now.Access = was.Access
+	return reflect.DeepEqual(now, was)
 }
 
 // follows has pools whose keys the process before this one had elsewhere know that. text is its
@@ -95,7 +102,7 @@ func (s *Server) follows(text []byte) error {
 			continue
 		}
 		p, from, left := s.pools[i], &was.Pool, s.pools[i].conf.MigrateFor
-		if same := reflect.DeepEqual(where(p.conf), was.Pool); same {
+		if sameWhere(where(p.conf), was.Pool) {
 			from, left = was.Former, min(left, was.Left)
 		}
 		if from == nil || left <= 0 {
@@ -110,9 +117,6 @@ func (s *Server) follows(text []byte) error {
 
 // remember has the pool's keys be looked for where from has them, for so long.
 func (s *poolServer) remember(from *config.Pool, left time.Duration) error {
-	if s.conf.Access.Binary {
-		return errors.New("nodes that speak the binary protocol alone do not tell for how long they have them")
-	}
 	pool, err := newPool(from)
 	if err != nil {
 		return err
@@ -122,8 +126,13 @@ func (s *poolServer) remember(from *config.Pool, left time.Duration) error {
 	for _, n := range pool.Nodes {
 		f.twins = append(f.twins, s.at(n.Address))
 	}
-	if !f.moved(s.pool) {
+	switch {
+	case !f.moved(s.pool):
 		return nil
+	case from.Access != s.conf.Access:
+		return errors.New("nodes let this magent in by another way then")
+	case from.Access.Binary:
+		return errors.New("nodes that speak the binary protocol alone do not tell for how long they have them")
 	}
 	limits := limitsOf(s.conf)
 	limits.Hold = 0

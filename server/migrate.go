@@ -20,8 +20,10 @@ const (
 	// movesPerTurn is how many keys are moved at a time, one turn a tick at most: some 12,000
 	// per second, which clients hardly notice.
 	movesPerTurn = 64
-	// retryMoves is how long keys are let be that could not be moved.
-	retryMoves = 200 * time.Millisecond
+	// retryMoves is how long keys are let be that could not be moved, at first: the node has to list
+	// all that it holds for each try. It doubles with each, up to mostRetryMoves.
+	retryMoves     = 200 * time.Millisecond
+	mostRetryMoves = 5 * time.Second
 	// moveKeys and moveBytes bound the keys that are listed at a time.
 	moveKeys  = 1 << 18
 	moveBytes = 32 << 20
@@ -33,7 +35,7 @@ func (s *poolServer) migrate(f *former) {
 	defer cancel()
 	pause(ctx, s.times.linger)
 	began, moved, left := time.Now(), 0, f.pool.Nodes
-	for len(left) > 0 {
+	for wait := retryMoves; len(left) > 0; wait = min(2*wait, mostRetryMoves) {
 		var again []*upstream.Node // of which no other is kept waiting
 		for _, node := range left {
 			n, err := s.moveFrom(ctx, f, node)
@@ -50,7 +52,7 @@ func (s *poolServer) migrate(f *former) {
 			}
 		}
 		if left = again; len(left) > 0 {
-			pause(ctx, retryMoves)
+			pause(ctx, wait)
 		}
 	}
 	s.forget(f, fmt.Sprintf("all have moved, %d beside clients, in %v", moved, time.Since(began).Round(time.Millisecond)))

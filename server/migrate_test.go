@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -201,7 +203,13 @@ func TestOneThatDoesNotAnswerKeepsNobodyWaiting(t *testing.T) {
 		}
 		return keys
 	}
+	began, lists := time.Now(), func() uint64 { return at.nodes[0].Stats().Commands["lru_crawler"] }
+	before := lists()
 	eventually(t, "the keys of the other have moved", func() bool { return len(of(1)) == 0 })
+	eventually(t, "the one that does not answer is asked again", func() bool { return lists() >= before+4 })
+	if took := time.Since(began); took < 6*retryMoves { // between four lists are pauses of 1, 2 and 4 times that at least
+		t.Errorf("it is asked four times in %v", took)
+	}
 	if len(of(0)) == 0 {
 		t.Error("nothing is left at the one that does not answer")
 	}
@@ -405,20 +413,53 @@ func TestGrownAndNotStarted(t *testing.T) {
 	}
 }
 
-// Of nodes that speak binary alone nothing moves: how long an item lives cannot be had.
-func TestGrownWithoutText(t *testing.T) {
+// Keys move only from nodes that can be asked as they could be before, and in text: of others how
+// long an item lives cannot be had.
+func TestGrownAndAskedInAnotherWay(t *testing.T) {
 	t.Parallel()
-	at := newSite(t, 1)
-	was := at.cfg.Pools[0]
-	m := startNode(t, memnode.Config{})
-	at.cfg.Pools = []config.Pool{was}
-	at.cfg.Pools[0].Copies = [][]config.Node{{was.Copies[0][0], nodeAt(t, m.Addr())}}
-	at.cfg.Pools[0].Access.Binary = true
-	s := at.build(at.cfg)
-	if err := s.pools[0].remember(&was, time.Hour); err == nil || s.pools[0].former.Load() != nil {
-		t.Errorf("%v, and there are former owners: %v", err, s.pools[0].former.Load() != nil)
+	file := filepath.Join(t.TempDir(), "login")
+	if err := os.WriteFile(file, []byte("user:password\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if err := s.Shutdown(t.Context()); err != nil {
-		t.Error(err)
+	binary, login := config.NodeAccess{Binary: true}, config.NodeAccess{AuthFile: file}
+	for _, c := range []struct {
+		was, now config.NodeAccess
+		moves    bool
+	}{
+		{config.NodeAccess{}, config.NodeAccess{}, true},
+		{login, login, true},
+		{login, config.NodeAccess{}, false},
+		{config.NodeAccess{}, login, false},
+		{binary, config.NodeAccess{}, false},
+		{config.NodeAccess{}, binary, false},
+		{binary, binary, false},
+	} {
+		at := newSite(t, 1)
+		at.cfg.Pools[0].Access = c.was
+		old := at.build(at.cfg)
+		m := startNode(t, memnode.Config{})
+		at.cfg.Pools = slices.Clone(at.cfg.Pools)
+		p := &at.cfg.Pools[0]
+		p.Access, p.Copies = c.now, [][]config.Node{{p.Copies[0][0], nodeAt(t, m.Addr())}}
+		s := at.build(at.cfg)
+		if err := s.follows(old.placements()); err != nil || (s.pools[0].former.Load() != nil) != c.moves {
+			t.Errorf("%+v, then %+v: %v, and there are former owners: %v", c.was, c.now, err, s.pools[0].former.Load() != nil)
+		}
+		for _, s := range []*Server{old, s} {
+			if err := s.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// Where keys are says whether they move, and not how nodes are asked.
+func TestAnotherWayToTheSame(t *testing.T) {
+	now, was := config.Pool{Name: "a", Access: config.NodeAccess{TLS: true}}, config.Pool{Name: "a"}
+	if !sameWhere(now, was) {
+		t.Error("keys are said to be elsewhere")
+	}
+	if was.Name = "b"; sameWhere(now, was) {
+		t.Error("keys of another pool are said to be there")
 	}
 }
