@@ -17,6 +17,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"magent/server/admin"
 	"magent/server/succession"
 )
 
@@ -366,9 +367,7 @@ func (s *service) yield(link *succession.Link, pid int) {
 	tellManager(fmt.Sprintf("MAINPID=%d\n%s", pid, sd.SdNotifyReady))
 	s.log.Info("another process serves now", "pid", pid, "handing over for at most", s.cfg.DrainTimeout)
 	s.keepFiles(true)
-	for _, e := range s.endpoints {
-		e.Retire(adminRest)
-	}
+	admin.Retire(adminRest, s.endpoints...)
 	end, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
 	defer cancel()
 	if err := s.srv.Yield(end, link); err != nil {

@@ -321,13 +321,50 @@ func TestRetireAnswersWhoIsIn(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.Retire(proctest.Patience)
+		Retire(proctest.Patience, s)
 	}()
 	<-s.done
 	if _, err := idleIn.ReadByte(); err != io.EOF {
 		t.Errorf("who asks nothing: %v", err)
 	}
 	asks(late, lateIn)
+	<-ended
+}
+
+// Who says nothing at one endpoint does not keep another waiting.
+func TestRetireAllAtOnce(t *testing.T) {
+	t.Parallel()
+	var all []*Server
+	var silent []net.Conn
+	for range 2 {
+		path := socket(t)
+		ln, err := Listen(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, Serve(ln, &fake{}, Options{}))
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent = append(silent, c)
+	}
+	const most = 2 * time.Second
+	ended := make(chan struct{})
+	began := time.Now()
+	go func() {
+		defer close(ended)
+		Retire(most, all...)
+	}()
+	for _, s := range all {
+		<-s.done
+	}
+	if took := time.Since(began); took >= most {
+		t.Errorf("the last is listened at for %v", took)
+	}
+	for _, c := range silent {
+		c.Close()
+	}
 	<-ended
 }
 

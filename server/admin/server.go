@@ -62,10 +62,19 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Retire stops listening and closes every connection as what was asked there is answered,
+// Retire retires all of them at the same time, and returns when the last has ended.
+func Retire(patience time.Duration, all ...*Server) {
+	var ended sync.WaitGroup
+	for _, s := range all {
+		ended.Go(func() { s.retire(patience) })
+	}
+	ended.Wait()
+}
+
+// retire stops listening and closes every connection as what was asked there is answered,
 // or after patience. http's own Shutdown gives no answer to who has been taken in but has not
 // been read from yet.
-func (s *Server) Retire(patience time.Duration) {
+func (s *Server) retire(patience time.Duration) {
 	_ = s.ln.Close() // Serve ends by it, whatever it says
 	<-s.done
 	s.http.SetKeepAlivesEnabled(false) // closes those of which nothing is asked
