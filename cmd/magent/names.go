@@ -22,6 +22,7 @@ const (
 
 // resolve has s.cfg name the address of every node.
 func (s *service) resolve(ctx context.Context) (err error) {
+	before := s.loadAddresses() // whoever's names these were: their file is to be closed
 	if !names.Any(&s.told.Config) {
 		return nil
 	}
@@ -30,7 +31,7 @@ func (s *service) resolve(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, namesPatience)
 	defer cancel()
-	s.cfg, s.hold, err = s.resolver.Expand(ctx, &s.told.Config, s.loadAddresses())
+	s.cfg, s.hold, err = s.resolver.Expand(ctx, &s.told.Config, before)
 	return err
 }
 
@@ -133,6 +134,7 @@ func (f *follower) look(stop context.Context, now time.Time) (again time.Duratio
 		return hold
 	}
 	if wait := f.notBefore.Sub(now); wait > 0 {
+		f.found = "" // by then it is to be the same twice again
 		return wait
 	}
 	f.notBefore = now.Add(namesRest)

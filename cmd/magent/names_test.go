@@ -76,17 +76,9 @@ func TestNodesByNames(t *testing.T) {
 func TestNamesThatChangeAllTheTime(t *testing.T) {
 	t.Parallel()
 	s := namestest.Start(t, "a.test. 1 IN A 192.0.2.1")
-	cfg, pool := config.Default(), config.DefaultPool()
-	cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}}
-	pool.Copies = [][]config.Node{{{Host: "a.test", Port: 11211}}}
-	cfg.Pools = []config.Pool{pool}
 	for what, link := range map[string]*succession.Link{"the first process": nil, "a successor": new(succession.Link)} {
-		sv := &service{told: &file.Settings{Config: cfg}, flags: &config.Flags{ResolvConf: s.ResolvConf}, log: slog.New(slog.DiscardHandler),
-			wishes: make(chan wish), in: inherited{link: link}}
 		s.Set(t, "a.test. 1 IN A 192.0.2.1")
-		if err := sv.resolve(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		sv := named(t, s, link)
 		asked := 0
 		go func() {
 			for w := range sv.wishes { // look waits for the answer
@@ -107,6 +99,44 @@ func TestNamesThatChangeAllTheTime(t *testing.T) {
 			t.Errorf("%s asked %d times in 100 s", what, asked)
 		}
 	}
+}
+
+// named is a service of one node, a.test, as a successor if link is set.
+func named(t *testing.T, s *namestest.Server, link *succession.Link) *service {
+	t.Helper()
+	cfg, pool := config.Default(), config.DefaultPool()
+	cfg.Listen = []config.Listen{{Network: "tcp", Address: "127.0.0.1:0"}}
+	pool.Copies = [][]config.Node{{{Host: "a.test", Port: 11211}}}
+	cfg.Pools = []config.Pool{pool}
+	sv := &service{told: &file.Settings{Config: cfg}, flags: &config.Flags{ResolvConf: s.ResolvConf}, log: slog.New(slog.DiscardHandler),
+		wishes: make(chan wish), in: inherited{link: link}}
+	if err := sv.resolve(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return sv
+}
+
+// What names stood for before a wait is looked at twice after it, too.
+func TestNamesAfterAWait(t *testing.T) {
+	t.Parallel()
+	s := namestest.Start(t, "a.test. 1 IN A 192.0.2.1")
+	sv, start := named(t, s, new(succession.Link)), time.Now()
+	f := newFollower(sv, start)
+	s.Set(t, "a.test. 1 IN A 192.0.2.2")
+	f.look(t.Context(), start)
+	wait := f.look(t.Context(), start.Add(namesSteady))
+	if want := namesRest - namesSteady; wait != want {
+		t.Fatalf("a successor waits for %v, want %v", wait, want)
+	}
+	go func() {
+		for w := range sv.wishes {
+			w.answer(errors.New("it is asked for another process"))
+		}
+	}()
+	if again := f.look(t.Context(), start.Add(namesRest)); again != namesSteady {
+		t.Errorf("after the wait it looks again in %v, want %v", again, namesSteady)
+	}
+	close(sv.wishes)
 }
 
 // A process that takes over keeps the address that a node has, of several, while it is one of them.
@@ -131,6 +161,16 @@ func TestSuccessorKeepsAddresses(t *testing.T) {
 	s.Set(t, "a.test. 1 IN A 192.0.2.6", "a.test. 1 IN A 192.0.2.8")
 	sv = &service{told: sv.told, flags: sv.flags, in: inherited{addresses: sv.saveAddresses()}}
 	resolves("192.0.2.6")
+
+	cfg.Pools[0].Copies = [][]config.Node{{{Host: "192.0.2.9", Port: 11211}}}
+	addresses := sv.saveAddresses()
+	sv = &service{told: &file.Settings{Config: cfg}, flags: sv.flags, in: inherited{addresses: addresses}}
+	if err := sv.resolve(t.Context()); err != nil || sv.resolver != nil {
+		t.Errorf("without names: %v", err)
+	}
+	if _, err := addresses.Stat(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the file of the predecessor's addresses is open, though nobody needs it: %v", err)
+	}
 }
 
 func TestNamesThatAreUnknown(t *testing.T) {
