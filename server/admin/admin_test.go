@@ -331,6 +331,34 @@ func TestRetireAnswersWhoIsIn(t *testing.T) {
 	<-ended
 }
 
+// Who is not answered in time is closed.
+func TestRetireRunsOutOfPatience(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	ln, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, answer := make(chan struct{}), make(chan struct{})
+	s := Serve(ln, &fake{}, Options{Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(asked)
+		<-answer
+	})})
+	defer close(answer)
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-asked
+	Retire(20*time.Millisecond, s)
+	c.SetDeadline(time.Now().Add(proctest.Patience))
+	if b, err := io.ReadAll(c); len(b) > 0 || err != nil {
+		t.Errorf("who is not answered hears %q, %v", b, err)
+	}
+}
+
 // Who says nothing at one endpoint does not keep another waiting.
 func TestRetireAllAtOnce(t *testing.T) {
 	t.Parallel()

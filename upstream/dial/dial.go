@@ -186,7 +186,7 @@ func authenticate(c net.Conn, user, password string) error {
 
 // toldNobody is what Dial says when the node did not hear who comes, or does not answer.
 func toldNobody(err error) error {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return Refused("it closed the connection when it was told who comes")
 	}
 	return fmt.Errorf("no answer to who comes: %w", err)
