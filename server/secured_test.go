@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"os"
 	"strings"
 	"testing"
@@ -321,6 +322,7 @@ func TestPortsThatTurnToTLS(t *testing.T) {
 	turned, plain := old.caller(t), old.callerAt(t, 2)
 	turned.wants("set k 0 0 1\r\n1", "STORED")
 	plain.wants("get k", "VALUE k 0 1")
+	at.cfg.Listen = slices.Clone(at.cfg.Listen)
 	at.cfg.Listen[0].TLS = true
 	s, ours, theirs := at.successor(old)
 	if err := <-at.handsOver(old, s, ours, theirs); err != nil {

@@ -204,8 +204,9 @@ func stagesOf(stream []byte) *dialog {
 }
 
 // FuzzDifferential makes streams of the transcripts and compares the answers to
-// them. An answer that differs must differ twice: a stream may hold times that
-// pass while it runs.
+// them. An answer that differs must differ again and again: a stream may hold times that
+// pass while it runs, and memcached keeps blanks behind a count that got shorter unless the item
+// is being read just then, which a proxy does to have its copies alike.
 func FuzzDifferential(f *testing.F) {
 	for _, d := range loadTranscripts(f) {
 		if d.size() < 4096 && !d.closes {
@@ -223,11 +224,12 @@ func FuzzDifferential(f *testing.F) {
 			return
 		}
 		cuts := someCuts(rand.New(rand.NewPCG(seed, 0)), d.size())
-		if p.differ(d, cuts) == "" {
-			return
+		diff := ""
+		for range 4 {
+			if diff = p.differ(d, cuts); diff == "" {
+				return
+			}
 		}
-		if diff := p.differ(d, cuts); diff != "" {
-			t.Errorf("%s\nstream %q", diff, stream)
-		}
+		t.Errorf("%s\nstream %q", diff, stream)
 	})
 }
