@@ -348,7 +348,7 @@ func (r *refillRun) suffers(source int) bool {
 	}
 	k, now := s.keepers[source], r.p99(source)
 	usual := time.Duration(k.usual.Load())
-	suffers := usual > 0 && now > usual*5/4 && now > usual+25*time.Microsecond
+	suffers := usual > 0 && now > usual*9/8 && now > usual+16*time.Microsecond
 	// Who waits for less beside a refill was not used to more without it; and whoever suffers
 	// from the least that there is does not suffer from the refill.
 	if 0 < now && now < usual || suffers && r.state.Full <= refill.Floor {

@@ -18,12 +18,12 @@ const (
 	burst   = 100 * time.Millisecond // of what the factor leaves of the rate may come at once, after a pause
 	quantum = time.Millisecond       // is waited at least: what begins together is sent together, and clients wait behind it
 	yields  = 0.5                    // the factor by which the rate gives way
-	regains = 1.25                   // times as much after each second
+	regains = 1.125                  // times as much after each second: in larger steps it went far beyond what clients bear, before that was seen
 	patient = time.Second            // before it gives way again, or begins to regain
 )
 
 // Pace says when a further key may begin: a bucket of keys and a bucket of bytes, which
-// fill at the rate times a factor. The factor grows by a quarter in each second. It is
+// fill at the rate times a factor. The factor grows by an eighth in each second. It is
 // halved when live traffic suffers, once a second at most, and does not grow in the second
 // after that. What a key holds is known when it was read, so the bucket of bytes goes below
 // nothing by what was in flight. Where there is no bound, there is nothing to give way.

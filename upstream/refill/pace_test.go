@@ -52,19 +52,19 @@ var paces = []struct {
 		{2000 * ms, true, 0, 0, 0, 0.125},
 		{2000 * ms, false, 10, 0, 680 * ms, 0.125},
 	}},
-	{"it regains a quarter a second", Rate{Keys: 100}, 1, []paceStep{
+	{"it regains an eighth a second", Rate{Keys: 100}, 1, []paceStep{
 		{0, true, 0, 0, 0, 0.5},
 		{900 * ms, false, 0, 0, 0, 0.5},
-		{2000 * ms, false, 0, 0, 0, 0.625},
-		{4000 * ms, false, 0, 0, 0, 0.9765625},
+		{2000 * ms, false, 0, 0, 0, 0.5625},
+		{4000 * ms, false, 0, 0, 0, 0.7119140625},
 		{9000 * ms, false, 0, 0, 0, 1},
 		{10 * time.Second, true, 0, 0, 0, 0.5},
 	}},
 	{"it begins with a part", Rate{Keys: 100}, 0.25, []paceStep{
 		{0, false, 0, 0, 0, 0.25},
-		{1000 * ms, false, 0, 0, 0, 0.3125},
-		{1000 * ms, true, 0, 0, 0, 0.15625},
-		{3000 * ms, false, 0, 0, 0, 0.1953125},
+		{1000 * ms, false, 0, 0, 0, 0.28125},
+		{1000 * ms, true, 0, 0, 0, 0.140625},
+		{3000 * ms, false, 0, 0, 0, 0.158203125},
 	}},
 	{"something is left", Rate{Keys: 32}, 1, []paceStep{
 		{0, true, 0, 0, 0, 1. / 2}, {1000 * ms, true, 0, 0, 0, 1. / 4}, {2000 * ms, true, 0, 0, 0, 1. / 8},

@@ -44,6 +44,7 @@ const (
 	defaultSilence = 5 * time.Second
 	haste          = time.Second           // for a node to answer when the caller wants an end
 	glance         = 10 * time.Millisecond // is waited for nodes before it looks whether it is to end, or to report
+	stride         = quantum / 4           // from one turn of a guest to the next: its keys go to a node in one burst, behind which clients wait
 	reportEvery    = 200 * time.Millisecond
 	readSize       = 64 << 10
 	backlog        = 4 // windows of bytes that may wait for the target before the source is left unread
@@ -154,7 +155,7 @@ func (r *run) visit() {
 			return -1
 		}
 		r.offer()
-		return quantum
+		return stride
 	})
 	if r.visits = false; err != nil {
 		r.cfg.Host = nil
