@@ -98,9 +98,9 @@ soak: deps ## strike nodes at random for 10m and check what clients saw (SOAK=1h
 faults: deps ## what clients notice of each fault, at full load, as a table (ROUNDS=3)
 	go test -count=1 -timeout 0 -v -run TestNobodyNotices ./server/e2e -rounds $(ROUNDS)
 
-drill: deps build ## what clients notice of each fault, by magent failover: three minutes (ROUNDS=3, DRILL='--scenario kill,stop')
+drill: deps build ## what clients notice of each fault, by magent failover: five minutes (ROUNDS=3, DRILL='--scenario kill,stop')
 	bin/magent failover --scenario all --rounds $(ROUNDS) --results bench/results \
-		--rate 16000 --clients 16 --ratio 1:9 --before 1 --down 2 --back 2 $(DRILL)
+		--rate 16000 --clients 16 --ratio 1:9 --before 1 --down 2 --back 5 $(DRILL)
 
 screenshot: deps ## server/admin/page.png, the status page while a node is refilled: a minute
 	go test -count=1 -run 'TestStatusPage$$' ./cmd/magent -picture $(CURDIR)/server/admin/page.png

@@ -48,7 +48,7 @@ it names, or of other results from now on.`
 
 const reportExample = `  magent bench report
       whatever is not as the results have it
-  magent bench report --results bench/results/20261123T040950-5b51c13485bd
+  magent bench report --results bench/results/20261129T064023-e1661be49556
       and of a new comparison, where that has what a block shows`
 
 func newReport() *cobra.Command {
