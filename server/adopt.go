@@ -91,7 +91,7 @@ func (s *Server) Adopt(predecessor *succession.Link) error {
 			s.awaitLeft(m.Debt)
 			if k := s.keeperAt(m.Debt.Node); k != nil {
 				debts[k] = append(debts[k], m.Debt)
-			} else { // it is in no pool any more
+			} else if m.Debt.Untold || len(m.Debt.Keys) > 0 { // it is in no pool any more
 				s.mistrust(m.Debt.Node)
 			}
 		case succession.Over:

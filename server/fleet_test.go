@@ -354,12 +354,12 @@ func (at *site) late(node, peer int) *fleet.Ledger {
 	return l
 }
 
-// held waits until writes wait at s, and at all who have joined the ledger but l.
+// held waits until writes wait at s, and at all others who have joined the ledger of l.
 func (s *Server) held(t *testing.T, l *fleet.Ledger) {
 	t.Helper()
 	eventually(t, "nobody but one lets writes go on", func() bool {
 		st := l.Settled(t.Context(), time.Now())
-		return st.Settled && len(st.Open) == 1
+		return st.Settled && len(st.Open) == 0
 	})
 	closed := make(chan bool, len(s.loops))
 	if err := s.pools[0].onLanes(t.Context(), func(l *lane) { closed <- l.gate.closed > 0 }); err != nil {

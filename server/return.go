@@ -404,8 +404,8 @@ func (k *keeper) unlisted(ctx context.Context) error {
 		clients, err := p.Clients(bound)
 		listed := func(addr netip.AddrPort) bool { return clients.Has(net.TCPAddrFromAddrPort(addr)) }
 		switch gone++; {
-		case errors.Is(err, probe.ErrUnnamed):
-			pause(bound, lastWords) // it does not list any
+		case errors.Is(err, probe.ErrUnnamed), err != nil && k.srv.pool.Alone():
+			pause(bound, lastWords) // it does not list any, or nobody is there but it
 			return true
 		case err != nil:
 			failed = err

@@ -274,3 +274,16 @@ func TestUnnamedConnectionsAreWaitedFor(t *testing.T) {
 		t.Errorf("%v, and it is to be waited for: %v", err, k.unnamed)
 	}
 }
+
+// A node of a pool of one copy comes back though it does not say whom it is connected to.
+func TestAloneThoughItDoesNotList(t *testing.T) {
+	s, nodes := proxied(t, 1)
+	if err := nodes[0].SetFault("(on stats (close))"); err != nil {
+		t.Fatal(err)
+	}
+	k := s.pools[0].keepers[0]
+	k.node.Left("127.0.0.1:1")
+	if state, _, err := k.arrive(t.Context()); err != nil || state != health.Up || !k.clear() {
+		t.Errorf("it is %s, %v", state, err)
+	}
+}

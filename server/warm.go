@@ -256,8 +256,10 @@ func (k *keeper) attend(ctx context.Context) {
 			if state == health.Warming { // who dies owing it writes is to be noticed before all is copied
 				k.debtors.look(ctx)
 			}
-		case errors.Join(k.leave(ctx), k.debtors.shut(ctx)) != nil:
+		case k.leave(ctx) != nil:
 			continue
+		default:
+			_ = k.debtors.shut(ctx) // it is tried again
 		}
 		if nudged {
 			k.observe()
@@ -310,8 +312,9 @@ func (k *keeper) confer(ctx context.Context, p *probe.Prober, unmarked bool) boo
 // distrust has this magent read the node no more, and wait with the others for the moment from
 // which all do again.
 func (k *keeper) distrust(ctx context.Context, seen health.Word, to health.State, cause string) {
-	if k.depose(ctx, seen, to, cause) {
-		_ = k.debtors.join(ctx) // it is tried again before the node is trusted
+	_ = k.debtors.join(ctx) // before others can do without it; it is tried again before the node is trusted
+	if !k.depose(ctx, seen, to, cause) {
+		_ = k.debtors.shut(ctx)
 	}
 }
 
@@ -437,12 +440,12 @@ func (k *keeper) rest() {
 
 // close leaves the node's ledger if it may, once rest has returned.
 func (k *keeper) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), k.srv.conf.ConnectTimeout+k.srv.conf.Timeout)
+	defer cancel()
 	if k.debtors.entered.Load() && k.owesNothing() {
-		ctx, cancel := context.WithTimeout(context.Background(), k.srv.conf.ConnectTimeout+k.srv.conf.Timeout)
 		_ = k.debtors.leave(ctx, func() error { return nil }) // else the others would take it for dead
-		_ = k.debtors.shut(ctx)                               // and wait for it
-		cancel()
 	}
+	_ = k.debtors.shut(ctx) // else they would wait for it
 	k.debtors.close()
 	k.prober.Forget()
 }
@@ -656,6 +659,9 @@ func (k *keeper) handOverAt(ctx context.Context, at time.Time) (open func(), err
 // does so later than the moment says. It reports whether they do; one that does not say so within
 // what a node may take to answer is waited for no longer, nor is anybody while the node is needed.
 func (k *keeper) allWait(ctx context.Context, at time.Time) bool {
+	if k.srv.needed(k.node.Index) { // nor is anybody asked: peers are away, or cold
+		return false
+	}
 	ctx, cancel := context.WithTimeout(ctx, max(0, time.Until(at))+k.srv.conf.Timeout)
 	defer cancel()
 	if err := k.debtors.shut(ctx); err != nil {

@@ -108,6 +108,9 @@ func (d debts) without(gone func(debtor) bool, at int64) debts {
 	return d
 }
 
+// told reports whether d says anything of debts: one that is lost, and was joined since, does not.
+func (d debts) told() bool { return len(d.owing) > 0 || d.settled != 0 }
+
 // joined is d after id has said that it is to hold its writes, at a moment that must not have come
 // at now.
 func (d debts) joined(id string, now int64) debts {

@@ -60,7 +60,7 @@ type State struct {
 	Settled bool      // nobody owes the node anything
 	At      time.Time // if Settled: from which moment on, with all magents; it may have passed, and is zero if none was told
 	Waiting []string  // the ids of those that owe, this magent's own among them
-	Open    []string  // the ids of those that have joined, and not closed
+	Open    []string  // the ids of the others that have joined, and not closed
 	Dead    []string  // of those that owe and have been watched for Patience without a sign of life
 	Err     error     // no source has answered, or one with what is no list: nothing is known
 }
@@ -147,12 +147,11 @@ func (l *Ledger) Join(ctx context.Context) error {
 	}
 	l.open = true
 	now := l.clock()
-	err := l.first(ctx, func(i int) error {
-		_, err := l.change(ctx, i, now, func(d debts) debts { return d.joined(l.cfg.ID, now.UnixMilli()) })
+	return l.first(ctx, func(i int) error {
+		d, err := l.change(ctx, i, now, func(d debts) debts { return d.joined(l.cfg.ID, now.UnixMilli()) })
+		l.told = err == nil && slices.Contains(d.open, l.cfg.ID)
 		return err
 	})
-	l.told = err == nil
-	return err
 }
 
 // Close says that they wait, or have no reason to.
@@ -161,12 +160,21 @@ func (l *Ledger) Close(ctx context.Context) error {
 		return nil
 	}
 	now := l.clock()
-	err := l.first(ctx, func(i int) error {
-		_, err := l.change(ctx, i, now, func(d debts) debts { return d.closed(l.cfg.ID) })
-		return err
-	})
+	err := l.first(ctx, func(i int) error { return l.withdraw(ctx, i, now) })
 	if err == nil {
 		l.open, l.told = false, false
+	}
+	return err
+}
+
+// withdraw takes this magent out of those who have joined at source i. Where nothing can be
+// written, not standing there will do.
+func (l *Ledger) withdraw(ctx context.Context, i int, now time.Time) error {
+	_, err := l.change(ctx, i, now, func(d debts) debts { return d.closed(l.cfg.ID) })
+	if _, heard := err.(heardError); heard {
+		if is, _, unread := l.look(ctx, i, now); unread == nil && !slices.Contains(is.open, l.cfg.ID) {
+			return nil
+		}
 	}
 	return err
 }
@@ -210,6 +218,11 @@ func (l *Ledger) Settled(ctx context.Context, now time.Time) (s State) {
 		if d, _, err = l.look(ctx, i, now); err == nil && !l.owes && d.place(l.cfg.ID) >= 0 {
 			d, err = l.strike(ctx, i, now)
 		}
+		if joined := slices.Contains(d.open, l.cfg.ID); err == nil && joined && !l.open {
+			_ = l.withdraw(ctx, i, now) // it is tried again
+		} else {
+			l.told = joined
+		}
 		return err
 	})
 	if s.Err != nil {
@@ -222,7 +235,9 @@ func (l *Ledger) Settled(ctx context.Context, now time.Time) (s State) {
 			s.Waiting = append(s.Waiting, o.id)
 		}
 	}
-	s.Open = d.open
+	if d.settled == 0 || now.Sub(time.UnixMilli(d.settled)) <= l.cfg.Patience { // else they are gone
+		s.Open = d.closed(l.cfg.ID).open
+	}
 	s.Settled = len(d.owing) == 0 && !now.Before(l.watch.doubt)
 	if s.Settled && d.settled != 0 {
 		s.At = soon(d.settled, now, l.cfg.Patience+l.cfg.Lead)
@@ -240,7 +255,14 @@ func (l *Ledger) Bury(ctx context.Context, ids []string) error {
 		return ok && s.n == o.n && slices.Contains(ids, o.id)
 	}
 	return l.first(ctx, func(i int) error {
-		_, err := l.change(ctx, i, now, l.removal(now, gone))
+		_, err := l.change(ctx, i, now, func(d debts) debts {
+			for _, o := range d.owing {
+				if gone(o) {
+					d = d.closed(o.id)
+				}
+			}
+			return l.removal(now, gone)(d)
+		})
 		return err
 	})
 }
@@ -285,7 +307,7 @@ func (l *Ledger) look(ctx context.Context, i int, now time.Time) (debts, *answer
 	if err != nil {
 		return debts{}, nil, heardError{err}
 	}
-	l.watch.see(i, d, a.valued, now)
+	l.watch.see(i, d, d.told(), now)
 	if !l.wrote.IsZero() && l.at == i && d.place(l.cfg.ID) < 0 {
 		l.watch.suspect(now)
 	}
@@ -310,8 +332,9 @@ func (l *Ledger) change(ctx context.Context, i int, now time.Time, s step) (debt
 		}
 		switch {
 		case a.stored:
-			l.watch.known = true
-			return parseDebts(value)
+			d, err := parseDebts(value)
+			l.watch.known = l.watch.known || d.told()
+			return d, err
 		case a.refused != "":
 			return debts{}, heardError{fmt.Errorf("%s answered %q to who owes writes", l.cfg.Sources[i].Address, a.refused)}
 		}

@@ -220,12 +220,52 @@ func TestRollCallWhereNothingIsWritten(t *testing.T) {
 			t.Error("it has joined a list that cannot be written")
 		}
 	}
-	if err := a.Close(ctx); err == nil {
-		t.Error("it has closed there")
+	if err := a.Close(ctx); err != nil {
+		t.Errorf("it does not stand there, and cannot close: %v", err)
 	}
 	if s := a.Settled(ctx, b.now); s.Err != nil || len(s.Open) != 0 {
 		t.Errorf("%q are waited for, %v", s.Open, s.Err)
 	}
+}
+
+// Nobody is waited for who was buried, or whose word is of a moment long ago; nobody waits for
+// itself; and a list in which some have joined, and that tells nothing else, is a lost one.
+func TestRollCallOfThoseWhoAreGone(t *testing.T) {
+	t.Parallel()
+	ctx, addr, second := context.Background(), startNode(t, ""), startNode(t, "")
+	b := newBench(t, addr, second)
+	a, c, d := b.ledger("a"), b.ledger("c"), b.ledger("d")
+	for _, l := range []*Ledger{a, c} {
+		b.enter(l)
+		if err := l.Join(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		b.finds(d, "a c")
+		b.pass(time.Second, c)
+	}
+	b.finds(d, "c[a]")
+	if err := d.Bury(ctx, []string{"a"}); err != nil {
+		t.Fatal(err)
+	}
+	b.lists(addr, "c=6 c=open")
+	if s := c.Settled(ctx, b.now); len(s.Open) != 0 {
+		t.Errorf("c waits for %q", s.Open)
+	}
+	b.leave(c)
+	b.pass(6 * time.Second)
+	if s := d.Settled(ctx, b.now); len(s.Open) != 0 {
+		t.Errorf("after the moment d waits for %q", s.Open)
+	}
+	put(t, addr, b.key(), "x=1 d=open") // from before a source was away
+	b.finds(d, "x")
+	b.lists(addr, "x=1")
+	do(t, addr, "md "+b.key())
+	if err := a.Join(ctx); err != nil {
+		t.Fatal(err)
+	}
+	b.finds(d, doubt)
 }
 
 func TestDead(t *testing.T) {
