@@ -88,10 +88,10 @@ func (s *Server) Adopt(predecessor *succession.Link) error {
 		case succession.Client:
 			s.adopt(m)
 		case succession.Owed:
-			s.awaitLeft(m.Debt)
+			here := s.awaitLeft(m.Debt)
 			if k := s.keeperAt(m.Debt.Node); k != nil {
 				debts[k] = append(debts[k], m.Debt)
-			} else if m.Debt.Untold || len(m.Debt.Keys) > 0 { // it is in no pool any more
+			} else if !here { // it is in no pool any more
 				s.mistrust(m.Debt.Node)
 			}
 		case succession.Over:
@@ -209,16 +209,18 @@ func (s *Server) assume(debts map[*keeper][]succession.Debt) error {
 }
 
 // awaitLeft has what the predecessor left at a node be waited for like what this magent has
-// left there, in each pool that has it.
-func (s *Server) awaitLeft(d succession.Debt) {
+// left there, in each pool that has it, and reports whether one does.
+func (s *Server) awaitLeft(d succession.Debt) (here bool) {
 	for _, p := range s.pools {
 		if i := p.at(d.Node); i >= 0 {
+			here = true
 			k := p.keepers[i]
 			k.leaving.Lock()
 			k.takeLeft(d.Left)
 			k.leaving.Unlock()
 		}
 	}
+	return here
 }
 
 // inherit notes what node has missed.
