@@ -54,7 +54,8 @@ func BenchmarkHottest(b *testing.B) {
 				b.ReportAllocs()
 				h := NewHottest(Limits{Keys: limit, Bytes: 32 * limit})
 				for b.Loop() {
-					*h = Hottest{seed: h.seed, slots: h.slots[:0], keys: h.keys[:0], since: 1 << 40}
+					h.Again()
+					h.floor.set, h.since = false, 1<<40
 					for i := range entries {
 						h.Add(entries[i])
 					}

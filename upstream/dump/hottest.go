@@ -11,7 +11,7 @@ import (
 	"magent/codec/text"
 )
 
-// Limits bound what a Hottest holds. It takes all of its memory at once, Bytes and 24
+// Limits bound what a Hottest holds. It takes all of its memory at once, Bytes and 28
 // for each of Keys, and never any more.
 type Limits struct {
 	Keys  int // keys at a time
@@ -46,7 +46,8 @@ type Limits struct {
 type Hottest struct {
 	seed   maphash.Seed
 	slots  []slot
-	keys   []byte // in the order of slots, until Sort; each behind its length
+	keys   []byte   // in the order of slots; each behind its length
+	order  []uint32 // of slots, since Sort
 	sorted bool
 
 	since int64 // an access at or after it was since the first pass began
@@ -97,6 +98,7 @@ func NewHottest(l Limits) *Hottest {
 	return &Hottest{
 		seed:  maphash.MakeSeed(),
 		slots: make([]slot, 0, max(2, l.Keys)),
+		order: make([]uint32, 0, max(2, l.Keys)),
 		keys:  make([]byte, 0, min(max(2*(1+text.MaxKey), l.Bytes), math.MaxUint32)),
 		since: math.MaxInt64,
 	}
@@ -125,26 +127,45 @@ func (h *Hottest) Add(e Entry) {
 	h.keys = append(append(h.keys, byte(len(e.Key))), e.Key...)
 }
 
-// Sort ends the taking of a pass: At has the keys in order then, the last access first.
-// Those of the same second stay as they were listed: in the order of the node's hash
-// table, in which it finds them with the least effort, and a node that they are copied to
-// makes room for them. Of two passes the rank alone decides.
+// Sort ends the taking of a pass: At has the keys in order then, the hottest first. The ages
+// of their last accesses, beside the latest of the pass, are told apart by powers of two, in
+// seconds, and no finer. Those of one age stay as they were listed: in the order of the
+// node's hash table, in which it finds them with the least effort, and a node that they are
+// copied to makes room for them. Of two passes the rank alone decides.
 func (h *Hottest) Sort() {
 	h.sorted = true
-	slices.SortFunc(h.slots, func(a, b slot) int {
-		if a.la != b.la {
-			return cmp.Compare(b.la, a.la)
-		}
-		return cmp.Compare(a.at, b.at)
-	})
+	latest := int64(math.MinInt64)
+	for i := range h.slots {
+		latest = max(latest, h.slots[i].la)
+	}
+	var next [ages + 1]int // where the next of an age goes
+	for i := range h.slots {
+		next[h.slots[i].age(latest)+1]++
+	}
+	for age := range ages {
+		next[age+1] += next[age]
+	}
+	h.order = h.order[:len(h.slots)]
+	for i := range h.slots {
+		at := &next[h.slots[i].age(latest)]
+		h.order[*at] = uint32(i)
+		*at++
+	}
 }
+
+// ages is how many a key may have.
+const ages = 65
+
+// age is 0 for what was accessed in the latest second, and n for what was from 2^(n-1)
+// seconds before it on, and less than 2^n.
+func (s *slot) age(latest int64) int { return bits.Len64(uint64(latest - s.la)) }
 
 // Len is the number of keys of this pass.
 func (h *Hottest) Len() int { return len(h.slots) }
 
 // At is the key number i, from 0.
 func (h *Hottest) At(i int) Hot {
-	s := &h.slots[i]
+	s := &h.slots[h.order[i]]
 	return Hot{Key: h.key(s), LastAccess: s.la, Size: int(s.size)}
 }
 
@@ -169,7 +190,7 @@ func (h *Hottest) Next(began int64) (more bool) {
 
 // Again forgets the keys of a pass whose list broke off, and takes them anew.
 func (h *Hottest) Again() {
-	h.slots, h.keys, h.sorted, h.edge.set = h.slots[:0], h.keys[:0], false, false
+	h.slots, h.keys, h.order, h.sorted, h.edge.set = h.slots[:0], h.keys[:0], h.order[:0], false, false
 }
 
 func (h *Hottest) rank(la int64, hash uint64, key []byte) rank {
