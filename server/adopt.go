@@ -115,7 +115,7 @@ func (s *Server) distrustAway(addresses []string) {
 			continue
 		}
 		seen := k.srv.pool.Health.Load(k.node.Index)
-		if seen.State() <= health.Slow && k.srv.covered(k.node.Index, health.Slow) {
+		if seen.State() <= health.Slow && k.srv.pool.Covered(k.node.Index, health.Slow) {
 			k.distrust(s.ctx, seen, health.Stale, owed)
 		}
 	}

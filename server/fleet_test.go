@@ -244,16 +244,16 @@ func TestCoveredByABackup(t *testing.T) {
 	at := newSite(t, 1, 1).mutual()
 	s := at.magent()
 	s.pools[0].pool.Monitor.Close()
-	if !s.pools[0].covered(0, health.Slow) || s.pools[0].needed(0) || s.pools[0].lacking(0) != nil {
-		t.Errorf("beside its backup: covered %v, needed %v, lacking %q", s.pools[0].covered(0, health.Slow), s.pools[0].needed(0), s.pools[0].lacking(0))
+	if !s.pools[0].pool.Covered(0, health.Slow) || s.pools[0].needed(0) || s.pools[0].lacking(0) != nil {
+		t.Errorf("beside its backup: covered %v, needed %v, lacking %q", s.pools[0].pool.Covered(0, health.Slow), s.pools[0].needed(0), s.pools[0].lacking(0))
 	}
 	s.becomes(t, 1, health.Warming)
-	if s.pools[0].covered(0, health.Slow) || s.pools[0].needed(0) || len(s.pools[0].lacking(0)) != 1 {
-		t.Errorf("beside one that is warming: covered %v, needed %v, lacking %q", s.pools[0].covered(0, health.Slow), s.pools[0].needed(0), s.pools[0].lacking(0))
+	if s.pools[0].pool.Covered(0, health.Slow) || s.pools[0].needed(0) || len(s.pools[0].lacking(0)) != 1 {
+		t.Errorf("beside one that is warming: covered %v, needed %v, lacking %q", s.pools[0].pool.Covered(0, health.Slow), s.pools[0].needed(0), s.pools[0].lacking(0))
 	}
 	s.becomes(t, 1, health.Down)
-	if s.pools[0].covered(0, health.Warming) || !s.pools[0].needed(0) {
-		t.Errorf("alone: covered %v, needed %v", s.pools[0].covered(0, health.Warming), s.pools[0].needed(0))
+	if s.pools[0].pool.Covered(0, health.Warming) || !s.pools[0].needed(0) {
+		t.Errorf("alone: covered %v, needed %v", s.pools[0].pool.Covered(0, health.Warming), s.pools[0].needed(0))
 	}
 }
 

@@ -246,7 +246,7 @@ func (s *poolServer) underGate(ctx context.Context, f func() error) error {
 
 // lacking says which nodes keep others from standing in for node i; nil if they can.
 func (s *poolServer) lacking(i int) (all []string) {
-	if s.covered(i, health.Slow) {
+	if s.pool.Covered(i, health.Slow) {
 		return nil
 	}
 	for _, n := range s.pool.Peers(i) {
@@ -288,7 +288,7 @@ func (s *poolServer) settleDrains(i int) {
 	}
 	for _, n := range s.pool.Peers(i) {
 		cold := func(peer int) bool { return s.keepers[peer].cold.Load() }
-		if !drained(n) || s.covered(n, health.Slow) || !slices.ContainsFunc(s.pool.Peers(n), cold) {
+		if !drained(n) || s.pool.Covered(n, health.Slow) || !slices.ContainsFunc(s.pool.Peers(n), cold) {
 			continue
 		}
 		s.log.Warn("drained no longer", "node", s.pool.Nodes[n].Name, "cause", "no other holds what it does")

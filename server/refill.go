@@ -133,7 +133,7 @@ func (s *poolServer) sources(node int) (sources []int, err error) {
 			case peer == node || !slices.Contains(s.pool.Peers(node), peer):
 			case state <= health.Slow:
 				sources = append(sources, peer)
-			case state != health.Warming && !s.keepers[peer].cold.Load() && !s.covered(node, health.Slow):
+			case state != health.Warming && !s.keepers[peer].cold.Load() && !s.pool.Covered(node, health.Slow):
 				err = errors.Join(err, fmt.Errorf("%s, which may hold some of its keys, is %s", s.pool.Nodes[peer].Name, state))
 			}
 		}

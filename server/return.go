@@ -78,7 +78,7 @@ func (s *poolServer) watch() health.Watch {
 		},
 		Needed: s.needed,
 		Last: func(i int, err error) bool {
-			return errors.Is(err, probe.ErrLate) && !s.pool.Alone() && !s.covered(i, health.Slow)
+			return errors.Is(err, probe.ErrLate) && !s.pool.Alone() && !s.pool.Covered(i, health.Slow)
 		},
 		Notify: s.changed,
 	}
@@ -116,18 +116,7 @@ func (k *keeper) askTime(ctx context.Context) {
 }
 
 // needed reports whether some keys of node i may have no other replica that is read.
-func (s *poolServer) needed(i int) bool { return !s.covered(i, health.Warming) }
-
-// covered reports whether all keys of node i have another replica that is in the state
-// worst or a better one: whether there is a copy without it that lacks no node; or, if it
-// stands in every copy, whether it is the only replica of no key and lacks no peer.
-func (s *poolServer) covered(i int, worst health.State) bool {
-	lacks := func(n int) bool { return n == i || s.pool.Health.Load(n).State() > worst }
-	if slices.ContainsFunc(s.pool.Copies, func(pl upstream.Placement) bool { return !slices.ContainsFunc(pl.Nodes, lacks) }) {
-		return true
-	}
-	return s.pool.Everywhere(i) && !slices.ContainsFunc(s.pool.Peers(i), lacks)
-}
+func (s *poolServer) needed(i int) bool { return !s.pool.Covered(i, health.Warming) }
 
 // arrive says what a node that answers again comes back as.
 func (k *keeper) arrive(ctx context.Context) (health.State, string, error) {

@@ -283,7 +283,7 @@ func (k *keeper) nudge() {
 func (k *keeper) confer(ctx context.Context, p *probe.Prober, unmarked bool) bool {
 	s, i := k.srv, k.node.Index
 	seen := s.pool.Health.Load(i)
-	if seen.State() > health.Slow || !s.covered(i, health.Slow) {
+	if seen.State() > health.Slow || !s.pool.Covered(i, health.Slow) {
 		return false // whatever others think of it, nobody is better
 	}
 	if k.debtors.look(ctx).Owed() {

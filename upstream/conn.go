@@ -503,13 +503,15 @@ func (c *Conn) spared(cause Cause) bool {
 }
 
 // needed reports whether nobody is as good for what c was asked first, of what it has not
-// answered: no other replica of its key may be read, or only one that may lack it.
+// answered: no other replica of its key may be read, or only one that may lack it. If it
+// was asked for no key, as one is that is only greeted, it is needed if it is for some key.
 func (c *Conn) needed() bool {
 	pool := c.group.pool
 	own := pool.Health.Load(c.node.Index).State()
 	if own > health.Warming {
 		return false // nobody reads it
 	}
+	enough := max(own, health.Slow)
 	for i := range min(c.ring.len(), mostKeyless) {
 		p := c.ring.at(i)
 		if len(p.Key()) == 0 {
@@ -518,13 +520,13 @@ func (c *Conn) needed() bool {
 		var buf [text.MaxKey]byte
 		key := p.Route(buf[:])
 		for copy := range pool.Copies {
-			if node, state := pool.State(copy, key); node != c.node.Index && state <= max(own, health.Slow) {
+			if node, state := pool.State(copy, key); node != c.node.Index && state <= enough {
 				return false
 			}
 		}
 		return true
 	}
-	return false
+	return !pool.Covered(c.node.Index, enough)
 }
 
 // mostKeyless is how many requests may stand before one with a key: a greeting, and an mn.

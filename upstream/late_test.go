@@ -283,25 +283,53 @@ func TestSlowDialToTheLast(t *testing.T) {
 	}
 }
 
-// What has no key, and a pool of one copy, are not waited for longer than any.
-func TestNoLastIsSpared(t *testing.T) {
-	for name, r := range map[string]*rig{
-		"no key":   newRigOf(2, Limits{Timeout: 10, Dial: 10, Last: 40}),
-		"one copy": newRigOf(1, Limits{Timeout: 10, Dial: 10, Last: 40}),
+// What has no key, as a greeting has none, says no more of the last node than what has one:
+// else a connection that is being made as the last stands still would have all be told errors.
+func TestTheLastIsSparedForWhatHasNoKey(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		greet bool // the node has not answered the greeting
+		other health.State
+		want  int
+	}{
+		{"mn, another is up", false, health.Up, 11},
+		{"mn, another is down", false, health.Down, 41},
+		{"greeting, another is up", true, health.Up, 11},
+		{"greeting, another may lack keys", true, health.Warming, 41},
+		{"greeting, another is down", true, health.Down, 41},
 	} {
-		c, _ := r.open(t, 0)
-		r.watch()
-		table := r.group.pool.Health
-		if name == "no key" {
-			table.Move(1, table.Load(1), health.Down)
-			send(c, &ear{}, 1, codec.OpMetaNoop, "mn\r\n", codec.Span{})
-		} else {
-			send(c, &ear{}, 1, codec.OpGet, "get a\r\n", codec.Span{Off: 4, Len: 1})
-		}
-		r.group.Flush()
-		r.ticks(12)
-		if c.wire != nil || table.Up(0) {
-			t.Errorf("%s: it is waited for", name)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			r := newRigOf(2, Limits{Timeout: 10, Dial: 10, Last: 40})
+			r.group.Connect(0)
+			conn, _ := r.accept(t)
+			r.watch()
+			table := r.group.pool.Health
+			table.Move(1, table.Load(1), c.other)
+			if !c.greet {
+				conn.Feed([]byte(r.greeting()))
+				send(conn, &ear{}, 1, codec.OpMetaNoop, "mn\r\n", codec.Span{})
+			}
+			r.group.Flush()
+			tick := 0
+			for ; table.Up(0) && tick < 60; tick++ {
+				r.group.Tick()
+			}
+			if tick != c.want {
+				t.Errorf("given up after %d ticks, want %d", tick, c.want)
+			}
+		})
+	}
+}
+
+// A pool of one copy has no last.
+func TestNoLastIsSpared(t *testing.T) {
+	r := newRigOf(1, Limits{Timeout: 10, Dial: 10, Last: 40})
+	c, _ := r.open(t, 0)
+	r.watch()
+	send(c, &ear{}, 1, codec.OpGet, "get a\r\n", codec.Span{Off: 4, Len: 1})
+	r.group.Flush()
+	r.ticks(12)
+	if c.wire != nil || r.group.pool.Health.Up(0) {
+		t.Error("it is waited for")
 	}
 }

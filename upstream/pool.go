@@ -22,7 +22,7 @@ type Pool struct {
 	Health  *health.Table
 	Monitor *health.Monitor
 	peers   [][]int // by node
-	doubled []bool  // by node, see Everywhere
+	doubled []bool  // by node: it stands in every copy, and is the only replica of no key for all that
 }
 
 // MaxCopies bounds len(Pool.Copies): a request keeps a bit for each.
@@ -44,8 +44,9 @@ func NewPool(nodes []*Node, copies []Placement) *Pool {
 // sampled is of how many keys isDoubled finds out where they are.
 const sampled = 1 << 14
 
-// isDoubled is Everywhere, for NewPool to keep. Placement is asked for some keys, as it
-// cannot be asked for all: the more copies a node shares with its own, the surer that
+// isDoubled reports whether node stands in every copy, and is the only replica of no key for
+// all that: as where two nodes are each other's backup. Placement is asked for some keys, as
+// it cannot be asked for all: the more copies a node shares with its own, the surer that
 // shows.
 func (p *Pool) isDoubled(node int) bool {
 	if p.Alone() || slices.ContainsFunc(p.Copies, func(pl Placement) bool { return !slices.Contains(pl.Nodes, node) }) {
@@ -64,9 +65,16 @@ func (p *Pool) isDoubled(node int) bool {
 	return true
 }
 
-// Everywhere reports whether node stands in every copy, and is the only replica of no key
-// for all that: as where two nodes are each other's backup.
-func (p *Pool) Everywhere(node int) bool { return p.doubled[node] }
+// Covered reports whether all keys of node have another replica that is in the state
+// worst or a better one: whether there is a copy without it that lacks no node; or, if it
+// stands in every copy, whether it is the only replica of no key and lacks no peer.
+func (p *Pool) Covered(node int, worst health.State) bool {
+	lacks := func(n int) bool { return n == node || p.Health.Load(n).State() > worst }
+	if slices.ContainsFunc(p.Copies, func(pl Placement) bool { return !slices.ContainsFunc(pl.Nodes, lacks) }) {
+		return true
+	}
+	return p.doubled[node] && !slices.ContainsFunc(p.Peers(node), lacks)
+}
 
 // peersOf is Peers, for NewPool to keep.
 func (p *Pool) peersOf(node int) (peers []int) {

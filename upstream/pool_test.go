@@ -53,7 +53,7 @@ func TestStateOfAReplica(t *testing.T) {
 // A node that stands in every copy can be stood in for where the copies place no key twice
 // on it: not where lists of one order meet, nor where placement follows names, or where the
 // lists are of different length and so agree by chance.
-func TestEverywhere(t *testing.T) {
+func TestDoubled(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		distribution string
@@ -88,7 +88,7 @@ func TestEverywhere(t *testing.T) {
 		}
 		p := NewPool(nodes, copies)
 		for i, want := range c.want {
-			if got := p.Everywhere(i); got != want {
+			if got := p.doubled[i]; got != want {
 				t.Errorf("%s: %s: %v, want %v", c.name, nodes[i].Name, got, want)
 			}
 		}
