@@ -24,7 +24,7 @@ func (w *watch) told(ctx context.Context, next func(Mark)) func(Mark) {
 		if m.Returns && m.Error == "" && !w.begun {
 			w.begun = true
 			w.wg.Go(func() {
-				if stats.Await(ctx, w.proxy, w.node, stats.Node.Up) == nil { // else it did not
+				if stats.Await(ctx, w.proxy, w.node, stats.Often, stats.Node.Up) == nil { // else it did not
 					w.called = time.Now()
 				}
 			})

@@ -49,7 +49,7 @@ func TestAwait(t *testing.T) {
 			"STAT 10.0.0.1:11211:refill_done 5\nSTAT 10.0.0.1:11211:refill_total 9\nEND\n",
 		other+"STAT 10.0.0.1:11211:state up\nEND\n")
 	var seen []Node
-	err := Await(t.Context(), addr, "10.0.0.1:11211", func(n Node) bool {
+	err := Await(t.Context(), addr, "10.0.0.1:11211", Often, func(n Node) bool {
 		seen = append(seen, n)
 		return n.Up()
 	})
@@ -66,9 +66,9 @@ func TestAwaitInVain(t *testing.T) {
 		"STAT n:2:state up\nEND\n": "knows no node n:1",
 		"ERROR\n":                  `stats nodes is answered with "ERROR"`,
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if err := Await(ctx, proxy(t, answer), "n:1", Node.Up); err == nil || !strings.Contains(err.Error(), want) {
+		if err := Await(ctx, proxy(t, answer), "n:1", Often, Node.Up); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", answer, err)
 		}
 	}
@@ -91,7 +91,7 @@ func TestItems(t *testing.T) {
 	if err := AwaitItems(t.Context(), node.Addr, 2); err != nil {
 		t.Error(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := AwaitItems(ctx, node.Addr, 3); err == nil || !strings.Contains(err.Error(), "holds 2 items: context deadline exceeded") {
 		t.Error(err)
