@@ -74,13 +74,13 @@ func (c *Counts) Keys() (n uint64) {
 
 // Limits bound a Copier. A zero takes the default.
 type Limits struct {
-	Keys     int  // in flight at once; default 1024
+	Keys     int  // in flight at once; default 2048
 	Bytes    int  // of items in flight at once, or one item; default 2 MiB
 	Explicit bool // the nodes know the E flag: see repair.Options
 }
 
 const (
-	defaultKeys  = 1024
+	defaultKeys  = 2048
 	defaultBytes = 2 << 20
 )
 

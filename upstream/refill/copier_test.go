@@ -552,7 +552,7 @@ func TestRoom(t *testing.T) {
 		size   int
 		want   int
 	}{
-		{Limits{}, 100, 1024},
+		{Limits{}, 100, defaultKeys},
 		{Limits{}, 1 << 20, 2},
 		{Limits{}, 3 << 20, 1},
 		{Limits{Keys: 7}, 0, 7},

@@ -45,6 +45,8 @@ const (
 	haste          = time.Second           // for a node to answer when the caller wants an end
 	glance         = 10 * time.Millisecond // is waited for nodes before it looks whether it is to end, or to report
 	stride         = quantum / 4           // from one turn of a guest to the next: its keys go to a node in one burst, behind which clients wait
+	gather         = quantum / 4           // is let pass while many keys are under way: each answer would else wake the thread, which costs the node that wakes it, too
+	many           = defaultKeys / 2
 	reportEvery    = 200 * time.Millisecond
 	readSize       = 64 << 10
 	backlog        = 4 // windows of bytes that may wait for the target before the source is left unread
@@ -188,7 +190,7 @@ func (r *run) add() (rest, wait time.Duration) {
 		case pause > 0:
 			return 0, min(pause, glance)
 		case !r.copier.Room():
-			return 0, glance
+			return r.gathers(), glance
 		}
 		k, ok := r.cfg.Keys()
 		if r.complete = !ok; ok {
@@ -197,6 +199,15 @@ func (r *run) add() (rest, wait time.Duration) {
 		}
 	}
 	return 0, glance
+}
+
+// gathers is how long answers gather where there is room for no more keys. Large ones, which
+// are few, are not let wait.
+func (r *run) gathers() time.Duration {
+	if r.copier.InFlight() < many {
+		return 0
+	}
+	return gather
 }
 
 // over reports whether no key is to be added.

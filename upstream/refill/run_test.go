@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -294,20 +295,20 @@ func small(t *testing.T, p place, n int) []string {
 // it was; what the target has was not deleted at the source, or is in doubt; and a
 // second Run makes it whole.
 func TestRunEndsWithItsNodes(t *testing.T) {
-	const n = 3000 // a key is read twice, and 1024 are under way at once: some have ended when the source has been asked 2600 times
+	const n = 3 * defaultKeys // a key is read twice, and so many are under way at once: some have ended when the source has been asked 5200 times
 	for _, c := range []struct {
 		name           string
 		source, target string // faults
 		side           Side
 		says           string
 	}{
-		{"the source dies", "(on mg (after 2600 kill))", "", Source, ""},
-		{"the source resets mid-value", "(on mg (after 2600 times 1 truncate 300))", "", Source, ""},
-		{"the source freezes", "(on mg (after 2600 times 1 freeze 1h))", "", Source, "no answer within 1s"},
-		{"the source answers for another key", "(on mg (after 2600 times 1 wrongkey))", "", Source, "out of step"},
-		{"the target dies", "", "(on ms (after 1500 kill))", Target, ""},
-		{"the target resets", "", "(on ms (after 1500 times 1 reset))", Target, ""},
-		{"the target freezes", "", "(on ms (after 1500 times 1 freeze 1h))", Target, "no answer within 1s"},
+		{"the source dies", "(on mg (after 5200 kill))", "", Source, ""},
+		{"the source resets mid-value", "(on mg (after 5200 times 1 truncate 300))", "", Source, ""},
+		{"the source freezes", "(on mg (after 5200 times 1 freeze 1h))", "", Source, "no answer within 1s"},
+		{"the source answers for another key", "(on mg (after 5200 times 1 wrongkey))", "", Source, "out of step"},
+		{"the target dies", "", "(on ms (after 3000 kill))", Target, ""},
+		{"the target resets", "", "(on ms (after 3000 times 1 reset))", Target, ""},
+		{"the target freezes", "", "(on ms (after 3000 times 1 freeze 1h))", Target, "no answer within 1s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -659,5 +660,30 @@ func TestRunCannotDial(t *testing.T) {
 	pipe := func(context.Context) (net.Conn, error) { c, _ := net.Pipe(); return c, nil }
 	if _, err = Run(t.Context(), Config{Source: from.dial, Target: pipe}); err == nil || !strings.Contains(err.Error(), "target: what was dialed is no socket") {
 		t.Error(err)
+	}
+}
+
+// TestAnswersGather while many keys are under way and there is room for no more: not where few
+// large ones take it, nor where others may begin.
+func TestAnswersGather(t *testing.T) {
+	for _, c := range []struct {
+		keys, size int
+		rate       Rate
+		rest       time.Duration
+	}{
+		{keys: 2 * defaultKeys, size: 100, rest: gather},
+		{keys: 2 * defaultKeys, size: 100 << 10},
+		{keys: defaultKeys - 1, size: 100},
+		{keys: 2 * defaultKeys, size: 100, rate: Rate{Keys: 100}, rest: quantum},
+	} {
+		r := &run{ctx: t.Context(), copier: NewCopier(Limits{}), pace: NewPace(c.rate, 1, epoch), now: epoch}
+		left := c.keys
+		r.cfg.Keys = func() (Key, bool) {
+			left--
+			return Key{Name: strconv.AppendInt(nil, int64(left), 10), Size: c.size}, left >= 0
+		}
+		if rest, _ := r.add(); rest != c.rest {
+			t.Errorf("%+v: answers gather for %v", c, rest)
+		}
 	}
 }
