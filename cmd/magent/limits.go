@@ -16,7 +16,7 @@ const spareFiles = 256
 
 // filesBesideClients is how many files a proxy needs without any client.
 func filesBesideClients(cfg *config.Config) int {
-	return cfg.NodeFiles()*cfg.Loops + spareFiles
+	return cfg.NodeFiles(cfg.Loops) + spareFiles
 }
 
 // fitFileLimit raises RLIMIT_NOFILE to what cfg needs: where descriptors run out,

@@ -14,10 +14,10 @@ func TestOperationsCountsTheFiles(t *testing.T) {
 	pool := config.Pool{ConnsPerNode: 1, Copies: [][]config.Node{make([]config.Node, 3), make([]config.Node, 1)}}
 	cfg := config.Config{Loops: 2, Pools: []config.Pool{pool}}
 	beside := filesBesideClients(&cfg)
-	spare := beside - 4*cfg.Loops*pool.ConnsPerNode
+	spare := beside - 4*(cfg.Loops*pool.ConnsPerNode+1)
 	told := strings.Join(strings.Fields(document(t, operations)), " ")
 	for _, words := range []string{
-		fmt.Sprintf("-n + nodes × loops × conns-per-node + %d", spare),
+		fmt.Sprintf("-n + nodes × (loops × conns-per-node + 1) + %d", spare),
 		fmt.Sprintf("`-n 51200` with 4 nodes, 2 loops and one connection each needs %d.", 51200+beside),
 	} {
 		if !strings.Contains(told, words) {

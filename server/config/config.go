@@ -96,15 +96,16 @@ func (c *Config) Pool(name string) *Pool {
 	return nil
 }
 
-// NodeFiles is how many descriptors a loop's connections to the nodes of all pools have. One that
-// is interpreted has the pair, the node's, and the one that tells when the loop's end is closed.
-func (c *Config) NodeFiles() (n int) {
+// NodeFiles is how many descriptors so many loops' connections to the nodes of all pools have, and
+// the one of each node's prober. One that is interpreted has the pair, the node's, and the one
+// that tells when the loop's end is closed.
+func (c *Config) NodeFiles(loops int) (n int) {
 	for i := range c.Pools {
 		p, each := &c.Pools[i], 1
 		if p.Access.Binary {
 			each = 4
 		}
-		n += len(slices.Concat(p.Copies...)) * p.ConnsPerNode * each
+		n += len(slices.Concat(p.Copies...)) * (loops*p.ConnsPerNode + 1) * each
 	}
 	return n
 }

@@ -88,11 +88,11 @@ func TestNodeFiles(t *testing.T) {
 	c := valid()
 	c.Pools[1].ConnsPerNode = 3
 	c.Pools[1].Copies = append(c.Pools[1].Copies, []Node{{Host: "c", Port: 1}, {Host: "d", Port: 1}})
-	if n := c.NodeFiles(); n != 1+3*3 {
-		t.Errorf("%d descriptors for each loop, want 10", n)
+	if n := c.NodeFiles(2); n != (2+1)+3*(2*3+1) {
+		t.Errorf("%d descriptors for two loops, want 24", n)
 	}
 	c.Pools[0].Access.Binary = true
-	if n := c.NodeFiles(); n != 4+3*3 {
-		t.Errorf("%d descriptors for each loop, want 13: one that is interpreted has 4", n)
+	if n := c.NodeFiles(2); n != 4*(2+1)+3*(2*3+1) {
+		t.Errorf("%d descriptors for two loops, want 33: a connection that is interpreted has 4", n)
 	}
 }
