@@ -230,6 +230,9 @@ func TestBenchProfile(t *testing.T) {
 
 // Every page of help fits its width and names every flag.
 func TestHelpOfTheJudge(t *testing.T) {
+	if testing.Short() {
+		return // a text has no races, and the binary that looks for them takes a second to start
+	}
 	for _, c := range []struct {
 		words []string
 		cmd   *cobra.Command

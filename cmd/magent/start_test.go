@@ -143,6 +143,9 @@ func TestWarningsAreSaidBeforeTheBackground(t *testing.T) {
 }
 
 func TestHelpAndVersion(t *testing.T) {
+	if testing.Short() {
+		return // a text has no races, and the binary that looks for them takes a second to start
+	}
 	for _, args := range []string{"-h", "--help", "help", "serve -h", "-Dh"} {
 		r := magent(t, strings.Fields(args)...)
 		if r.code != 0 || r.stderr != "" {
