@@ -71,18 +71,29 @@ func (p *pair) proxy(ctx context.Context, flags ...string) (*process.Process, er
 		return nil, err
 	}
 	for _, n := range []*process.Process{p.empty, p.full} {
-		if err := p.await(ctx, proxy, n, stats.Often, "does not call a node up at its start", stats.Node.Up); err != nil {
+		if err := p.await(ctx, proxy, n, "does not call a node up at its start", wait{stats.Often, stats.Node.Up}); err != nil {
 			return nil, errors.Join(err, proxy.Stop())
 		}
 	}
 	return proxy, nil
 }
 
-// await waits until the proxy says so of n, for as long as patience goes.
-func (p *pair) await(ctx context.Context, proxy, n *process.Process, every time.Duration, otherwise string, holds func(stats.Node) bool) error {
+// wait is for something to hold of a node, which is asked after that often.
+type wait struct {
+	every time.Duration
+	holds func(stats.Node) bool
+}
+
+// await waits, for one thing after the other, until the proxy says so of n, for as long as
+// patience goes.
+func (p *pair) await(ctx context.Context, proxy, n *process.Process, otherwise string, waits ...wait) (err error) {
 	patient, cancel := context.WithTimeout(ctx, p.Patience)
 	defer cancel()
-	err := stats.Await(patient, proxy.Addr, n.Addr, every, holds)
+	for _, w := range waits {
+		if err = stats.Await(patient, proxy.Addr, n.Addr, w.every, w.holds); err != nil {
+			break
+		}
+	}
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("refill: after %v %s %s: %w", p.Patience, proxy.Name, otherwise, err)
 	}
@@ -94,24 +105,23 @@ func (p *pair) down(ctx context.Context, proxy *process.Process) error {
 	if err := p.empty.Kill(); err != nil {
 		return err
 	}
-	return p.await(ctx, proxy, p.empty, stats.Often, "has not noticed that a node was killed", func(n stats.Node) bool { return n.State == "down" })
+	return p.await(ctx, proxy, p.empty, "has not noticed that a node was killed",
+		wait{stats.Often, func(n stats.Node) bool { return n.State == "down" }})
 }
 
 // up waits for the end of the refill, and says how long after the return of the node the
 // proxy first called it warming. From then on it is asked seldom: the CPUs are the nodes', of
 // which nothing asks while the yardstick is at them.
 func (p *pair) up(ctx context.Context, proxy *process.Process, back time.Time) (warming failover.Millis, err error) {
-	const otherwise = "does not call up the node that came back empty"
 	warming = failover.Never
-	err = p.await(ctx, proxy, p.empty, stats.Often, otherwise, func(n stats.Node) bool {
+	begun := func(n stats.Node) bool {
 		if n.State == "warming" {
 			warming = failover.Millis(time.Since(back))
 		}
 		return warming >= 0 || n.Up()
-	})
-	if err == nil {
-		err = p.await(ctx, proxy, p.empty, stats.Seldom, otherwise, stats.Node.Up)
 	}
+	err = p.await(ctx, proxy, p.empty, "does not call up the node that came back empty",
+		wait{stats.Often, begun}, wait{stats.Seldom, stats.Node.Up})
 	return warming, err
 }
 

@@ -290,7 +290,7 @@ func portFor(l config.Listen, a netip.Addr) int {
 // see Files in OPERATIONS.md, in thousands.
 func mostFiles(cfg *config.Config) int {
 	const loops = 64
-	n := cfg.MaxClients + cfg.NodeFiles(max(loops, cfg.Loops)) + spareFiles
+	n := cfg.MaxClients + filesBesideClients(cfg, max(loops, cfg.Loops))
 	return (n + 999) / 1000 * 1000
 }
 

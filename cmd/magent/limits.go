@@ -14,9 +14,9 @@ import (
 // holds two descriptors until its event loop has registered the second.
 const spareFiles = 256
 
-// filesBesideClients is how many files a proxy needs without any client.
-func filesBesideClients(cfg *config.Config) int {
-	return cfg.NodeFiles(cfg.Loops) + spareFiles
+// filesBesideClients is how many files a proxy of so many loops needs without any client.
+func filesBesideClients(cfg *config.Config, loops int) int {
+	return cfg.NodeFiles(loops) + spareFiles
 }
 
 // fitFileLimit raises RLIMIT_NOFILE to what cfg needs: where descriptors run out,
@@ -26,7 +26,7 @@ func filesBesideClients(cfg *config.Config) int {
 // must not stop working for the limit of a machine. It is an error if not one client
 // fits.
 func fitFileLimit(cfg *config.Config) (warning string, err error) {
-	beside := filesBesideClients(cfg)
+	beside := filesBesideClients(cfg, cfg.Loops)
 	need := uint64(cfg.MaxClients + beside)
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

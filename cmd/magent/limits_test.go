@@ -13,7 +13,7 @@ import (
 func TestOperationsCountsTheFiles(t *testing.T) {
 	pool := config.Pool{ConnsPerNode: 1, Copies: [][]config.Node{make([]config.Node, 3), make([]config.Node, 1)}}
 	cfg := config.Config{Loops: 2, Pools: []config.Pool{pool}}
-	beside := filesBesideClients(&cfg)
+	beside := filesBesideClients(&cfg, cfg.Loops)
 	spare := beside - 4*(cfg.Loops*pool.ConnsPerNode+1)
 	told := strings.Join(strings.Fields(document(t, operations)), " ")
 	for _, words := range []string{

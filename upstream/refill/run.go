@@ -46,7 +46,7 @@ const (
 	glance         = 10 * time.Millisecond // is waited for nodes before it looks whether it is to end, or to report
 	stride         = quantum / 4           // from one turn of a guest to the next: its keys go to a node in one burst, behind which clients wait
 	gather         = quantum / 4           // is let pass while many keys are under way: each answer would else wake the thread, which costs the node that wakes it, too
-	many           = defaultKeys / 2
+	many           = defaultKeys / 2       // keys; where large ones take the room there are fewer
 	reportEvery    = 200 * time.Millisecond
 	readSize       = 64 << 10
 	backlog        = 4 // windows of bytes that may wait for the target before the source is left unread
